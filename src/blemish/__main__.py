@@ -1,0 +1,5 @@
+"""``python -m blemish`` is ``blemish``."""
+
+from blemish.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""The .blemish file: a detector as ONE safetensors file. Never pickle; what is not exactly what was saved is refused.
+
+The tensors are the method's weights; everything else is JSON in the header's metadata. ``sha256`` there is the
+digest of the whole file with these 64 characters set to zeros, so a change of any byte is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from blemish.errors import BlemishError
+from blemish.files import replace_file
+
+FORMAT_VERSION = 1
+_UNSIGNED = "0" * 64
+_FIELD = b'"sha256":"'
+
+
+def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write weights and their JSON-able description to ``path``, whole or not at all.
+
+    Raises
+    ------
+    BlemishError
+        If the place cannot be written to or is full.
+    """
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "sha256": _UNSIGNED,
+        "description": json.dumps(description),
+    }
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(plain, metadata)
+    signed = content.replace(_FIELD + _UNSIGNED.encode(), _FIELD + hashlib.sha256(content).hexdigest().encode(), 1)
+    with replace_file(path) as file:
+        file.write(signed)
+
+
+def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``write_artifact`` wrote.
+
+    Raises
+    ------
+    BlemishError
+        If the file is missing, no .blemish file, cut short, altered, or of a newer format.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BlemishError(f"{path}: cannot be read ({error.strerror}); give a .blemish file") from error
+    metadata = _metadata(path, content)
+    version = int(metadata["format_version"])
+    if version > FORMAT_VERSION:
+        raise BlemishError(
+            f"{path}: of a newer blemish (file format {version}, this one reads {FORMAT_VERSION}); update blemish"
+        )
+    signed = _FIELD + metadata["sha256"].encode()
+    if hashlib.sha256(content.replace(signed, _FIELD + _UNSIGNED.encode(), 1)).hexdigest() != metadata["sha256"]:
+        raise BlemishError(f"{path}: damaged or altered since it was saved (wrong digest); copy or train it again")
+    return safetensors.torch.load(content), json.loads(metadata["description"])
+
+
+def _metadata(path: Path, content: bytes) -> dict[str, str]:
+    """The header's metadata, after checking that this is a .blemish file of full length."""
+    foreign = BlemishError(f"{path}: not a .blemish file; give one that `blemish fit` wrote")
+    if len(content) < 8:
+        raise foreign
+    (header_length,) = struct.unpack("<Q", content[:8])
+    if content[8:9] != b"{" or header_length > 100_000_000:
+        raise foreign
+    if len(content) < 8 + header_length:
+        raise BlemishError(f"{path}: cut short (even its header is incomplete); copy it again")
+    try:
+        header = json.loads(content[8 : 8 + header_length])
+        metadata: dict[str, str] = header.pop("__metadata__")
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        int(metadata["format_version"])
+        metadata["sha256"], metadata["description"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise foreign from error
+    if len(content) < 8 + header_length + end:
+        raise BlemishError(
+            f"{path}: cut short ({len(content)} bytes, should be {8 + header_length + end}); copy it again"
+        )
+    return metadata

@@ -1,0 +1,232 @@
+"""The command line: parse, call, print. No logic, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from blemish.errors import BlemishError
+
+app = App(
+    name="blemish",
+    help="Learn from photographs of good parts only; find and outline the defects.",
+    help_epilogue="First result: `blemish demo`. On your own parts: `blemish fit parts/good`.",
+    help_format="markdown",
+)
+DeviceName = Literal["auto", "cpu", "cuda"]
+USER_ERROR, INTERRUPTED, DEFECT_FOUND = 2, 130, 1
+
+
+@app.command
+def fit(
+    data: Path | None = None,
+    /,
+    *,
+    method: str | None = None,
+    recipe: str | None = None,
+    textures: Path | None = None,
+    calibration: Path | None = None,
+    false_rejects: float | None = None,
+    seed: int | None = None,
+    device: DeviceName | None = None,
+    precision: Literal["auto", "float32", "bf16"] | None = None,
+    layout: str | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    out: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    config: Path | None = None,
+) -> None:
+    """Learn from good images; writes a run folder with `detector.blemish` in it.
+
+    Example: `blemish fit parts/good --recipe small --out runs/gasket`
+
+    Parameters
+    ----------
+    data
+        Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
+    method
+        Which paper: draem (default).
+    recipe
+        paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default).
+    textures
+        Folder of photographs that simulated damage is made of. Default: textures made on the spot.
+    calibration
+        Folder of good images to set the threshold from. Default: 10 % of DATA are held out.
+    false_rejects
+        Share of good parts that may be rejected. Default: 0.01.
+    seed
+        Same seed, same machine: same weights. Default: 0.
+    device
+        Default: auto.
+    precision
+        Default: auto, bf16 where the hardware is fast at it.
+    layout
+        auto (default), folder, mvtec, magnetic-tile, csv.
+    set_
+        A single setting in place of the recipe's: `--set iterations=500`, `--set anomalies.probability=0.7`.
+    out
+        Run folder. Default: runs/<data>-<method>-<recipe>-<seed>.
+    resume
+        Go on from the last checkpoint in --out.
+    overwrite
+        Start anew although --out holds a run.
+    tensorboard
+        Also log to TensorBoard, in --out (needs `pip install "blemish[tracking]"`).
+    config
+        YAML file with these options, as each run writes it; what is given beside it wins.
+    """
+    from blemish.commands import fit_run
+
+    given = {
+        "data": data, "method": method, "recipe": recipe, "textures": textures, "calibration": calibration,
+        "false_rejects": false_rejects, "seed": seed, "device": device, "precision": precision, "layout": layout,
+    }  # fmt: skip
+    fit_run(given, set_ or [], config, out, resume=resume, overwrite=overwrite, tensorboard=tensorboard)
+
+
+@app.command
+def inspect(
+    detector: Path,
+    paths: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path = Path("findings"),
+    device: DeviceName = "auto",
+    fail_on_defect: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Inspect images; writes `findings.jsonl`, `findings.csv` and an overlay for each image.
+
+    Example: `blemish inspect runs/gasket/detector.blemish photos/ --out findings`
+
+    A file that cannot be read is reported in its row, and the rest goes on.
+
+    Parameters
+    ----------
+    detector
+        A .blemish file.
+    paths
+        Images, or folders of images (read with their subfolders).
+    out
+        Folder for the results.
+    device
+        auto takes CUDA if there is one.
+    fail_on_defect
+        Exit with 1 if an image is defective.
+    """
+    from blemish.commands import inspect_run
+
+    n_defective = inspect_run(detector, paths, out, device)
+    if fail_on_defect and n_defective:
+        sys.exit(DEFECT_FOUND)
+
+
+@app.command
+def evaluate(
+    detector: Path,
+    data: Path,
+    /,
+    *,
+    out: Path = Path("evaluation"),
+    device: DeviceName = "auto",
+    layout: str = "auto",
+) -> None:
+    """Hold a detector against labelled test images; writes `metrics.json` and `scores.csv`.
+
+    Example: `blemish evaluate runs/bottle-draem-small-0/detector.blemish mvtec/bottle --out evaluation`
+
+    Parameters
+    ----------
+    detector
+        A .blemish file.
+    data
+        A dataset with test images: mvtec, magnetic-tile or .csv manifest.
+    out
+        Folder for the results.
+    device
+        auto takes CUDA if there is one.
+    layout
+        auto, mvtec, magnetic-tile, csv.
+    """
+    from blemish.commands import evaluate_run
+
+    evaluate_run(detector, data, out, device, layout)
+
+
+@app.command
+def demo(*, out: Path = Path("demo"), seed: int = 0, open_page: bool = True) -> None:
+    """Train on good patches of brick, gravel and grass, inspect spoiled ones, and show the result as a page.
+
+    Example: `blemish demo`
+
+    Parameters
+    ----------
+    out
+        Folder for images, detector and page.
+    seed
+        Of the training.
+    open_page
+        Open the page in a browser when done, if there is a display.
+    """
+    from blemish.demo import run_demo
+
+    run_demo(out, seed=seed, open_page=open_page)
+
+
+@app.command
+def convert(
+    method: Literal["draem"],
+    reconstructive: Path,
+    discriminative: Path,
+    /,
+    *,
+    out: Path,
+    calibration: Path | None = None,
+    false_rejects: float = 0.01,
+) -> None:
+    """Make a detector from the weights that the authors of DRÆM released.
+
+    Example: `blemish convert draem bottle.pckl bottle_seg.pckl --calibration photos/good --out bottle.blemish`
+
+    Parameters
+    ----------
+    method
+        draem.
+    reconstructive
+        State dict of the reconstructive network.
+    discriminative
+        State dict of the discriminative network (the authors' file with `_seg` in its name).
+    out
+        The .blemish file to write.
+    calibration
+        Good images, not trained on, to set the threshold from. Without them it is 0.5 and promises nothing.
+    false_rejects
+        Share of good parts that may be rejected.
+    """
+    from blemish.commands import convert_files
+
+    convert_files(reconstructive, discriminative, out, calibration, false_rejects)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 a defect was found (if asked for), 2 a user's mistake."""
+    try:
+        app(arguments, exit_on_error=False, print_error=True)
+    except BlemishError as error:
+        print(f"blemish: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except CycloptsError:
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("blemish: stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:  # a full disk, say, in the middle of something
+        print(f"blemish: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    sys.exit(0)

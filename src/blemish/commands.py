@@ -1,0 +1,254 @@
+"""What the commands do with files: a run folder, findings, an evaluation. ``cli.py`` parses and calls these."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from blemish.convert import convert_draem
+from blemish.data.layouts import open_dataset
+from blemish.data.loading import load_images
+from blemish.data.reading import list_images, read_image
+from blemish.detector import Detector, Finding
+from blemish.errors import BlemishError
+from blemish.evaluation import Evaluation
+from blemish.evaluation import evaluate as evaluate_detector
+from blemish.files import make_folder, replace_file, write_text
+from blemish.fitting import fit
+from blemish.progress import TrainingProgress
+from blemish.report.overlay import overlay
+from blemish.training import Device, TrainingInterrupted, resolve_device
+
+# --- fit -----------------------------------------------------------------------------------------------------
+
+
+def fit_run(
+    given: Mapping[str, Any],
+    assignments: Sequence[str],
+    config: Path | None,
+    out: Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    tensorboard: bool,
+) -> None:
+    """Train a detector into a run folder. What is ``given`` wins over the ``config`` file."""
+    options: dict[str, Any] = {**_read_config(config), **{k: v for k, v in given.items() if v is not None}}
+    options["settings"] = _assign(options.get("settings") or {}, assignments)
+    if options.get("data") is None:
+        raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
+    data = options.pop("data")
+    words = (
+        Path(data).stem,
+        options.get("method", "draem"),
+        options.get("recipe", "small"),
+        options.get("seed", 0),
+    )
+    folder = out if out is not None else Path("runs") / "-".join(map(str, words))
+    if not (resume or overwrite) and any((folder / name).exists() for name in ("detector.blemish", "checkpoint.pt")):
+        raise BlemishError(
+            f"{folder}: already holds a run; give --resume to go on, --overwrite to start anew, or another --out"
+        )
+    if overwrite:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    try:
+        with TrainingProgress() as progress:
+            detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
+    except TypeError as error:
+        if config is not None and "unexpected keyword" in str(error):
+            raise BlemishError(f"{config}: unknown option ({error}); see `blemish fit --help`") from error
+        raise
+    except TrainingInterrupted as stop:
+        print(f"blemish: {stop}; the same command with --resume goes on", file=sys.stderr)
+        raise KeyboardInterrupt from stop
+    print(detector.threshold.explain())
+    print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BlemishError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise BlemishError(f"{path}: should hold options like `recipe: small`, one a line")
+    return content
+
+
+def _assign(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Settings with ``name=value`` or ``group.name=value`` put in; values are read as YAML."""
+    result = {name: dict(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise BlemishError(f"--set {assignment}: should be name=value, as in --set iterations=500")
+        *groups, last = name.split(".")
+        place = result
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = yaml.safe_load(value)
+    return result
+
+
+# --- inspect -------------------------------------------------------------------------------------------------
+
+
+def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: Device) -> int:
+    """Inspect files and folders; returns how many images are defective."""
+    detector = Detector.load(detector_path, resolve_device(device))
+    files = list(_files(paths))
+    make_folder(out / "overlays")
+    rows = [_inspect_file(detector, file, name, out) for file, name in zip(files, _overlay_names(files), strict=True)]
+    write_text(out / "findings.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(out / "findings.csv", _as_csv(rows))
+    n_defective = sum(row["is_defective"] is True for row in rows)
+    n_errors = sum(row["error"] is not None for row in rows)
+    print(f"{len(rows)} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
+    return n_defective
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = list_images(path, recursive=True)
+        if not found:
+            raise BlemishError(f"{path}: no images in it or below; give image files or a folder of them")
+        yield from found
+
+
+def _overlay_names(files: Sequence[Path]) -> list[str]:
+    """A file name for each overlay: the image's, with its folder where two would be the same."""
+    names, taken = [], set()
+    for file in files:
+        name = file.stem
+        if name in taken:
+            name = f"{file.parent.name}_{file.stem}"
+        number, base = 2, name
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        names.append(f"{name}.jpg")
+    return names
+
+
+def _inspect_file(detector: Detector, file: Path, overlay_name: str, out: Path) -> dict[str, Any]:
+    """One row of findings.jsonl; a file that cannot be read becomes a row with an error."""
+    row: dict[str, Any] = dict.fromkeys(("path", "score", "threshold", "is_defective", "regions", "error"))
+    row |= {"path": str(file), "threshold": detector.threshold.value}
+    try:
+        image = read_image(file)
+    except BlemishError as error:
+        print(f"blemish: {error}", file=sys.stderr)
+        return row | {"error": str(error)}
+    finding = detector.inspect(image)
+    _write_picture(out / "overlays" / overlay_name, overlay(image, finding))
+    return row | {
+        "score": finding.score,
+        "is_defective": finding.is_defective,
+        "regions": _region_rows(finding),
+    }
+
+
+def _region_rows(finding: Finding) -> list[dict[str, Any]]:
+    return [{"bbox_xyxy": list(one.bbox_xyxy), "area_px": one.area_px, "peak": one.peak} for one in finding.regions]
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    with replace_file(path) as file:
+        file.write(encoded.tobytes())
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error"])
+    for row in rows:
+        found = row["regions"] or []
+        areas = max((region["area_px"] for region in found), default=0)
+        writer.writerow(
+            [
+                row["path"],
+                row["score"],
+                row["threshold"],
+                row["is_defective"],
+                len(found),
+                areas,
+                row["error"],
+            ]
+        )
+    return text.getvalue()
+
+
+# --- evaluate ------------------------------------------------------------------------------------------------
+
+
+def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, layout: str) -> None:
+    """Write ``metrics.json`` and ``scores.csv``, and print the table."""
+    detector = Detector.load(detector_path, resolve_device(device))
+    make_folder(out)
+    evaluation = evaluate_detector(detector, data, layout)
+    write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "defect", "score", "is_rejected"])
+    for sample, score in zip(evaluation.samples, evaluation.scores.tolist(), strict=True):
+        writer.writerow([sample.path, sample.defect, score, score > detector.threshold.value])
+    write_text(out / "scores.csv", text.getvalue())
+    _print_table(evaluation, Console())
+    print(f"results in {out}")
+
+
+_COLUMNS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro", "found")
+
+
+def _print_table(evaluation: Evaluation, console: Console) -> None:
+    metrics = evaluation.metrics
+    table = Table(
+        "",
+        "images",
+        *(name.replace("_", " ") for name in _COLUMNS),
+        caption=f"protocol: {metrics['protocol']}",
+    )
+    for name, row in [*metrics["by_defect"].items(), ("all", metrics)]:
+        values = ("-" if row[column] is None else f"{row[column]:.3f}" for column in _COLUMNS)
+        table.add_row(name, str(row["n_defective"]), *values, style="bold" if name == "all" else "")
+    console.print(table)
+    if metrics["n_good"]:
+        share = f"{100 * metrics['false_rejects']:.1f} %"
+        print(f"{share} of {metrics['n_good']} good test images rejected at threshold {metrics['threshold']:.4g}")
+
+
+# --- convert -------------------------------------------------------------------------------------------------
+
+
+def convert_files(
+    reconstructive: Path, discriminative: Path, out: Path, calibration: Path | None, false_rejects: float
+) -> None:
+    """Write a detector made from the authors' weights, calibrated on ``calibration`` if that is given."""
+    method = convert_draem(reconstructive, discriminative)
+    provenance = {"recipe": "paper", "converted_from": [reconstructive.name, discriminative.name]}
+    if calibration is None:
+        detector = Detector.uncalibrated(method, 0.5, false_rejects, provenance)
+    else:
+        paths = [sample.path for sample in open_dataset(calibration).train]
+        size_hw = (method.settings.image_size_px,) * 2
+        detector = Detector.calibrate(method, load_images(paths, size_hw), false_rejects, provenance)
+    detector.save(out)
+    print(detector.threshold.explain())
+    print(f"{out}: image threshold {detector.threshold.value:.4g}")

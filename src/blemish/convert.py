@@ -1,0 +1,76 @@
+"""The authors' released weights of DRÆM -> our network. Unpickled weights-only: nothing in the file is run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blemish.errors import BlemishError
+from blemish.methods.draem import DRAEM, DRAEMSettings
+
+
+def convert_draem(reconstructive: Path, discriminative: Path) -> DRAEM:
+    """Load the two state dicts that the authors of DRÆM published for each category.
+
+    Raises
+    ------
+    BlemishError
+        If a file cannot be read weights-only, or is not of the network it should be of.
+    """
+    method = DRAEM(DRAEMSettings())
+    for network, path in ((method.reconstructive, reconstructive), (method.discriminative, discriminative)):
+        theirs = _read_state_dict(path)
+        network.load_state_dict(_renamed(theirs, network.state_dict(), path))
+    return method
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BlemishError(f"{path}: no such file; give the authors' state dict") from error
+    except Exception as error:
+        raise BlemishError(
+            f"{path}: cannot be read as plain weights; give the authors' state dict, unchanged"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise BlemishError(f"{path}: holds more than a state dict; save only `model.state_dict()`")
+    return content
+
+
+def _our_name(theirs: str) -> str | None:
+    """Our name of one of the authors' tensors: ``decoder.up2.1.weight`` is ``ups.1.0.weight``."""
+    part, _, name = theirs.partition(".")
+    if part.startswith("encoder"):
+        found = re.fullmatch(r"block(\d)\.(.*)", name)
+        return f"encoder.blocks.{int(found[1]) - 1}.{found[2]}" if found else None
+    found = re.fullmatch(r"(up|db)(_b|\d)\.(\d)\.(.*)|fin_out\.0\.(.*)", name)
+    if not found or not part.startswith("decoder"):
+        return None
+    if found[5]:
+        return f"head.{found[5]}"
+    # The U-Net counts its steps _b, 1, 2 ..., the other decoder 1, 2 ...; an `up` begins with the interpolation.
+    level = 0 if found[2] == "_b" else int(found[2]) - (part == "decoder")
+    return (
+        f"ups.{level}.{int(found[3]) - 1}.{found[4]}" if found[1] == "up" else f"blocks.{level}.{found[3]}.{found[4]}"
+    )
+
+
+def _renamed(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The authors' tensors under our names; refused unless there is exactly one of the right shape for each."""
+    renamed = {_our_name(name): tensor for name, tensor in theirs.items()}
+    missing = sorted(set(ours) - set(renamed))
+    if missing or len(renamed) != len(ours) or len(theirs) != len(ours):
+        raise BlemishError(
+            f"{path}: not this network of DRÆM ({len(theirs)} tensors, should be {len(ours)}); are the two swapped?"
+        )
+    for name, tensor in ours.items():
+        if renamed[name].shape != tensor.shape:
+            raise BlemishError(
+                f"{path}: {name} is {tuple(renamed[name].shape)}, should be {tuple(tensor.shape)}; wrong network?"
+            )
+    return {name: renamed[name] for name in ours}

@@ -1,0 +1,238 @@
+"""Bytes to pixels: every image becomes (H, W, 3) uint8 RGB, every mask (H, W) bool.
+
+Pillow decodes, because it notices a truncated file where OpenCV returns grey pixels without a word.
+
+16-bit values keep their high byte: 65535 -> 255 and 0 -> 0 in every image, so brightness stays comparable
+between images. Nothing is stretched to an image's own range, and a 12-bit camera that writes 0..4095 into
+16-bit files is read sixteen times too dark: shift its values left by 4 when saving.
+Alpha is dropped (what lies under transparent pixels is shown), colour profiles are ignored, the EXIF
+orientation is applied, and of several frames the first is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from blemish.errors import BlemishError
+
+MAX_PIXELS = 200_000_000
+"""Images of more pixels are refused from their header, before anything is decoded."""
+
+MIN_SIDE_PX = 8
+"""Images with a shorter side are refused."""
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+"""What `list_images` takes for an image, in lower case."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read one image file.
+
+    Parameters
+    ----------
+    path
+        PNG, JPEG, BMP, TIFF, WebP or GIF (told by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB,
+        palette or CMYK, with or without alpha. The module's docstring says what becomes of 16 bits and alpha.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB in [0, 255], upright by EXIF.
+
+    Raises
+    ------
+    BlemishError
+        The file is missing, unreadable, empty, truncated, no image, or of an unsupported kind or size.
+    """
+    return _rgb8(_decode(Path(path)))
+
+
+def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") -> NDArray[np.uint8]:
+    """Bring what a caller may hold to the form that `read_image` returns.
+
+    Parameters
+    ----------
+    image
+        A path, a PIL image, or a numpy array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8,
+        uint16 (full range 65535) or bool.
+    name
+        What errors call the image; those of a path name the file.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB in [0, 255], C-contiguous. It may share memory with a numpy `image`.
+
+    Raises
+    ------
+    BlemishError
+        As `read_image`; also for other types, shapes and dtypes (floats have no agreed range).
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        with _faults_named(name):
+            return _rgb8(_pixels(image, name))
+    if not isinstance(image, np.ndarray):
+        raise BlemishError(f"{name}: cannot use a {type(image).__name__}; give a path, PIL image or numpy array")
+    if image.dtype.kind == "f":
+        raise BlemishError(f"{name}: {image.dtype} pixels; scale to 0..255, round and convert with .astype('uint8')")
+    if image.dtype.kind != "b" and image.dtype.str[1:] not in ("u1", "u2"):
+        raise BlemishError(f"{name}: {image.dtype} pixels; convert to uint8, uint16 or bool")
+    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] not in (1, 3, 4)):
+        raise BlemishError(
+            f"{name}: shape {image.shape}; give one image as (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        )
+    _check_size(image.shape[0], image.shape[1], name)
+    return _rgb8(image)
+
+
+def read_mask(path: str | Path, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read the mask of an image.
+
+    Parameters
+    ----------
+    path
+        An image file as `read_image` takes it.
+    size_hw
+        Height and width of the image it belongs to, in pixels.
+
+    Returns
+    -------
+    (H, W) bool, true where any colour channel exceeds 127 of 255 (16 bits are scaled first).
+
+    Raises
+    ------
+    BlemishError
+        As `read_image`; if the size is another; if two values are used, but both below the binarization's
+        128 (a mask saved as 0/1 would silently come out empty).
+    """
+    raw = _decode(Path(path))
+    if raw.shape[:2] != tuple(size_hw):
+        found, wanted = (f"{width}x{height}" for height, width in (raw.shape[:2], size_hw))
+        raise BlemishError(f"{path}: the mask is {found} px, its image {wanted} px; save both at the same size")
+    mask: NDArray[np.bool_] = _rgb8(raw).max(axis=2) > 127
+    if raw.any() and not mask.any() and len(np.unique(raw)) <= 2:
+        full = np.iinfo(raw.dtype).max
+        raise BlemishError(f"{path}: a mask of 0 and {raw.max()} would be empty; save the mask as 0 and {full}")
+    return mask
+
+
+def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """List the image files in a folder, in natural order (`2.png` before `10.png`).
+
+    Parameters
+    ----------
+    folder
+        Where to look. The paths returned start with it.
+    recursive
+        Look into subfolders too (links to folders are not followed).
+
+    Returns
+    -------
+    Files with one of `IMAGE_SUFFIXES` in any case; hidden ones and `__MACOSX` are left out. May be empty.
+
+    Raises
+    ------
+    BlemishError
+        The folder, or one below it, does not exist or cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise BlemishError(
+            f"{error.filename}: cannot be listed ({error.strerror}); check the folder and its permissions"
+        ) from error
+
+    found: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if recursive and not name.startswith((".", "__MACOSX"))]
+        visible = (Path(parent, name) for name in files if not name.startswith("."))
+        found += [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=natural_key)
+
+
+def natural_key(path: Path) -> tuple[list[list[str | int]], Path]:
+    """Sort key by which numbers in names count as numbers and case does not matter; ties by plain order."""
+    parts = (re.split(r"(\d+)", part.casefold()) for part in path.parts)
+    return [[int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in parts], path
+
+
+def _decode(path: Path) -> NDArray[Any]:
+    """The file's pixels as `_pixels` gives them."""
+    try:
+        if path.is_dir():
+            raise BlemishError(f"{path}: is a folder, not an image; name a file in it")
+        if path.exists() and not path.is_file():
+            raise BlemishError(f"{path}: is not a regular file; name an image file")
+        file = path.open("rb")
+    except OSError as error:
+        raise BlemishError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    with file, _faults_named(path):
+        return _pixels(_open_header(file, path), path)
+
+
+@contextmanager
+def _faults_named(name: object) -> Iterator[None]:
+    """Turn whatever Pillow raises into one line about `name`."""
+    try:
+        yield
+    except BlemishError:
+        raise
+    except Exception as error:  # on damaged bytes Pillow's plugins raise errors of almost any type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BlemishError(f"{name}: damaged or incomplete ({reason}); copy or export it again") from error
+
+
+def _open_header(file: BinaryIO, path: Path) -> Image.Image:
+    """Open as `Image.open` would, but without its own pixel limit: global, and below `MAX_PIXELS`."""
+    Image.init()
+    prefix = file.read(16)
+    if not prefix:
+        raise BlemishError(f"{path}: is empty (0 bytes); copy or export it again")
+    for format_name in _FORMATS:
+        factory, accept = Image.OPEN[format_name]
+        if accept is not None and accept(prefix) is True:
+            file.seek(0)
+            # Without a file name Pillow does not memory-map, which garbles turned, uncompressed grey TIFFs.
+            return factory(file, "")
+    raise BlemishError(f"{path}: is not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image; convert it to PNG")
+
+
+def _pixels(image: Image.Image, name: object) -> NDArray[Any]:
+    """Decode: (H, W) uint16 of a 16-bit grey image, (H, W, 3) uint8 RGB of any other."""
+    _check_size(image.height, image.width, name)
+    if image.mode in ("I", "F"):
+        raise BlemishError(f"{name}: 32-bit pixels are not supported; save it with 8 or 16 bits per channel")
+    image = ImageOps.exif_transpose(image)  # a copy, also where nothing is turned
+    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of some kinds
+    # Pillow itself keeps the high byte of 16-bit colour, which is the scale used for grey too.
+    return np.array(image if image.mode.startswith("I;16") else image.convert("RGB"))
+
+
+def _check_size(height: int, width: int, name: object) -> None:
+    if min(height, width) < MIN_SIDE_PX:
+        raise BlemishError(f"{name}: {width}x{height} px is too small; both sides must be {MIN_SIDE_PX} px or more")
+    if height * width > MAX_PIXELS:
+        limit = f"{MAX_PIXELS / 1e6:g} megapixels"
+        raise BlemishError(f"{name}: {width}x{height} px is too large; cut or shrink it to at most {limit}")
+
+
+def _rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 1 | 3 | 4), bool, uint8 or uint16, to contiguous (H, W, 3) uint8."""
+    if pixels.dtype.kind == "b":
+        pixels = pixels * np.uint8(255)
+    if pixels.dtype.itemsize == 2:
+        pixels = pixels >> 8
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    pixels = pixels[..., :3] if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)
+    return np.ascontiguousarray(pixels, dtype=np.uint8)

@@ -1,0 +1,54 @@
+"""Writing files so that a kill, or a full disk, never leaves half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from blemish.errors import BlemishError
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Write to a temporary name beside ``path`` and rename when all is on disk; what was there stays until then.
+
+    Raises
+    ------
+    BlemishError
+        If the folder cannot be written to or the disk is full; the temporary file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise BlemishError(
+            f"{path}: cannot be written ({error.strerror or error}); free the disk or choose another folder"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replace_file(path) as file:
+        file.write(text.encode())
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` with its parents and check that a file can be written in it; its name is given back."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BlemishError(f"{path}: cannot write there ({error.strerror or error}); choose another --out") from error
+    return path

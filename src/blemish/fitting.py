@@ -1,0 +1,189 @@
+"""Good images -> Detector: data, training, calibration in one page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from blemish.data.layouts import open_dataset
+from blemish.data.loading import load_images
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.files import make_folder, write_text
+from blemish.methods import method_type
+from blemish.methods.base import Method
+from blemish.synthesis.textures import TextureBank
+from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
+
+HELD_OUT = 0.1
+MIN_HELD_OUT = 5
+MIN_IMAGES = 10
+
+
+def fit(
+    data: str | Path,
+    *,
+    method: str = "draem",
+    recipe: str = "small",
+    settings: Mapping[str, Any] | None = None,
+    textures: str | Path | None = None,
+    calibration: str | Path | None = None,
+    false_rejects: float = 0.01,
+    seed: int = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    layout: str = "auto",
+    out: str | Path | None = None,
+    resume: bool = False,
+    tensorboard: bool = False,
+    reporter: Reporter | None = None,
+) -> Detector:
+    """Learn from good images what good parts look like.
+
+    Parameters
+    ----------
+    data : a folder of good images, or a dataset of a known layout (its good training images are used, its test
+        images are never read).
+    method, recipe : which paper, and which of its recipes: ``paper``, ``fast``, ``small``.
+    settings : single settings in place of the recipe's.
+    textures : folder of photographs that simulated damage is made of; None makes textures on the spot.
+    calibration : good images to set the threshold from; None holds out 10 % of ``data`` (at least 5).
+    false_rejects : the share of good parts that may be rejected.
+    seed : of weights, order, damage and what is held out. Same seed, same machine: same weights.
+    device, precision : ``auto`` takes CUDA if there is one, and bf16 where the hardware is fast at it.
+    layout : ``auto`` or the name of one.
+    out : run folder for ``detector.blemish``, ``config.yaml``, ``metrics.jsonl``, ``summary.json`` and the
+        checkpoint; None keeps nothing on disk.
+    resume : go on from the checkpoint in ``out``.
+
+    Raises
+    ------
+    BlemishError
+        If something given is wrong: names it and the remedy.
+    """
+    config = {
+        "data": str(data), "method": method, "recipe": recipe, "settings": dict(settings or {}),
+        "textures": str(textures) if textures else None, "calibration": str(calibration) if calibration else None,
+        "false_rejects": false_rejects, "seed": seed, "device": device, "precision": precision, "layout": layout,
+    }  # fmt: skip
+    if not 0 < false_rejects < 1:
+        raise BlemishError(f"false_rejects must lie between 0 and 1, not {false_rejects}: 0.01 is 1 %")
+    network = build(method, recipe, seed, settings)
+    size_hw = (network.settings.image_size_px,) * 2
+    folder = make_folder(Path(out)) if out is not None else None
+    images = split_images(data, calibration, layout, size_hw, seed)
+    network.textures = TextureBank.from_folder(textures, size_hw) if textures else TextureBank.procedural(size_hw)
+    config["settings"] = asdict(network.settings)
+    fingerprint = _digest(images.train, network.textures.images, json.dumps(config["settings"], sort_keys=True), seed)
+    if folder is not None:
+        write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
+
+    trainer = Trainer(
+        network, images.train, seed=seed, device=device, precision=precision, folder=folder,
+        fingerprint=fingerprint, tensorboard=tensorboard, reporter=reporter,
+    )  # fmt: skip
+    record = trainer.run(resume=resume)
+    provenance = {
+        "recipe": recipe, "seed": seed, "data": Path(data).name, "n_train": len(images.train),
+        "n_calibration": len(images.calibration), "data_sha256": _digest(images.train, images.calibration),
+        "textures": network.textures.source, "iterations": record.iterations, "precision": record.precision,
+        "device": record.device, "versions": _versions(),
+    }  # fmt: skip
+    detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
+    if folder is not None and trainer.accelerator.is_main_process:
+        detector.save(folder / "detector.blemish")
+        write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
+    return detector
+
+
+def build(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Method:
+    """A method with the settings of a recipe, some of them replaced. Its weights are drawn from ``seed``."""
+    kind = method_type(method)
+    if recipe not in kind.recipes:
+        raise BlemishError(f"unknown recipe {recipe!r} of {method}; there are: {', '.join(kind.recipes)}")
+    return kind(kind.recipes[recipe].replaced({**(settings or {}), "seed": seed}))
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """Good images, (N, 3, H, W) uint8."""
+
+    train: Tensor
+    calibration: Tensor
+
+
+def split_images(
+    data: str | Path, calibration: str | Path | None, layout: str, size_hw: tuple[int, int], seed: int
+) -> SplitImages:
+    """Read the good training images and hold some out, or read those to calibrate on from their own folder."""
+    dataset = open_dataset(data, layout)
+    paths = [sample.path for sample in dataset.train]
+    if len(paths) < MIN_IMAGES:
+        raise BlemishError(
+            f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; at least {MIN_IMAGES} are needed, "
+            f"50 to 500 are better"
+        )
+    if calibration is not None:
+        held_out = [sample.path for sample in open_dataset(calibration).train]
+        if len(held_out) < MIN_HELD_OUT:
+            raise BlemishError(
+                f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
+            )
+        loaded = load_images([*paths, *held_out], size_hw)
+        return SplitImages(loaded[: len(paths)], loaded[len(paths) :])
+    loaded = load_images(paths, size_hw)
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+    n_held_out = max(MIN_HELD_OUT, round(HELD_OUT * len(paths)))
+    return SplitImages(loaded[order[n_held_out:]], loaded[order[:n_held_out]])
+
+
+def _digest(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else str(part).encode())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, all the way down: YAML that any reader understands."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
+    """What scripts read after a run."""
+    provenance = detector.provenance
+    return {
+        "method": detector.method.name,
+        "recipe": provenance["recipe"],
+        "seed": provenance["seed"],
+        "iterations": record.iterations,
+        "training_s": round(record.training_s, 3),
+        "images_per_s": round(record.images_per_s, 3),
+        "threshold": detector.threshold.value,
+        "pixel_threshold": detector.pixel_threshold,
+        "false_rejects": detector.threshold.false_reject_rate,
+        "false_rejects_promised": detector.threshold.is_promised,
+        "n_train": provenance["n_train"],
+        "n_calibration": provenance["n_calibration"],
+        "textures": provenance["textures"],
+        "parameters": sum(parameter.numel() for parameter in detector.method.parameters()),
+        "device": record.device,
+        "precision": record.precision,
+        "versions": provenance["versions"],
+    }

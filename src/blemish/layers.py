@@ -1,0 +1,44 @@
+"""Layers that more than one method uses. Pure: no state beyond their weights."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_bn_relu(n_in: int, n_out: int) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
+    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
+
+
+def double_conv(n_in: int, n_middle: int, n_out: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each with batch norm and ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
+    return nn.Sequential(*conv_bn_relu(n_in, n_middle), *conv_bn_relu(n_middle, n_out))
+
+
+def upsample_twice(x: Tensor) -> Tensor:
+    """Double height and width, bilinear with aligned corners. (B, C, H, W) to (B, C, 2H, 2W)."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+
+
+def pad_to_multiple(images: Tensor, multiple_px: int) -> Tensor:
+    """Repeat the border below and to the right until both sides are multiples of ``multiple_px``."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple_px, 0, -height % multiple_px), mode="replicate")
+
+
+@functools.lru_cache(maxsize=8)
+def blur_matrix(length: int, window_px: int, sigma_px: float) -> Tensor:
+    """Gaussian blur along an axis as a matrix, zero beyond the ends: ``blur_matrix(H, ...) @ x`` blurs columns.
+
+    Returns
+    -------
+    (length, length) float32, symmetric and banded; the window sums to 1. Do not write to it.
+    """
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    reach = torch.arange(window_px) - window_px // 2
+    total = torch.exp(-(reach**2) / (2 * sigma_px**2)).sum()
+    return torch.exp(-(distance**2) / (2 * sigma_px**2)) / total * (distance.abs() <= window_px // 2)

@@ -1,0 +1,108 @@
+"""The contract of a method: what the loop, the detector and the tests may rely on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from blemish.settings import CheckedSettings
+
+if TYPE_CHECKING:
+    from blemish.synthesis.textures import TextureBank
+
+
+@dataclass(frozen=True)
+class Settings(CheckedSettings):
+    """What every method's settings begin with; a method adds its own. Frozen, and plain enough for JSON."""
+
+    image_size_px: int = 256
+    """Images are resized to this square before the network sees them."""
+    batch_size: int = 8
+    seed: int = 0
+    """Of the initial weights; the loop takes it for the order of images and the damage, too."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run over some of a method's parameters."""
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    iterations: int
+    """Steps to take, if ``epochs`` is None."""
+    batch_size: int
+    learning_rate: float
+    epochs: int | None = None
+    """Passes over the training images, in place of ``iterations``."""
+    schedule: Callable[[float], float] = field(default=lambda progress: 1.0)
+    """Factor on the learning rate, given the share of the stage that is done, in [0, 1)."""
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+    ema_decay: float = 0.0
+    """Above 0, the stage ends with an exponential moving average of the weights in place of the last ones."""
+
+    def n_iterations(self, n_images: int) -> int:
+        """Steps of this stage for ``n_images`` training images."""
+        return self.iterations if self.epochs is None else self.epochs * -(-n_images // self.batch_size)
+
+
+class Method(nn.Module, ABC):
+    """A network that learns from good images only, with the damage and the losses it learns by.
+
+    Parameters
+    ----------
+    settings : the method's own frozen dataclass; None for its defaults.
+    textures : where simulated damage takes its textures from, for a method that pastes textures;
+        needed in training only.
+    """
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
+    recipes: ClassVar[Mapping[str, Settings]]
+    settings: Settings
+
+    def __init__(self, settings: Settings | None = None, textures: TextureBank | None = None) -> None:
+        super().__init__()
+        self.settings = settings if settings is not None else self.settings_type()
+        self.textures = textures
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Inspect: float (B, 3, H, W) in [0, 1] to anomaly maps (B, 1, H, W) and image scores (B,), both >= 0."""
+
+    @abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """What is trained, in this order."""
+
+    @abstractmethod
+    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        """Spoil good images, float (B, 3, H, W) in [0, 1], and return named losses to be summed.
+
+        ``generator`` is a CPU generator and the only source of randomness.
+        """
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """Images worth seeing beside the map, by name: (B, 3, H, W) in [0, 1]. Default: none."""
+        return {}
+
+
+def step_schedule(milestones: Iterable[float], factor: float) -> Callable[[float], float]:
+    """Multiply the rate by ``factor`` at each of ``milestones``, shares of the stage in [0, 1]."""
+    marks = tuple(milestones)
+    return lambda progress: factor ** sum(progress >= mark for mark in marks)
+
+
+def cosine_schedule(warm_up: float) -> Callable[[float], float]:
+    """Rise linearly over the first ``warm_up`` share of the stage, then fall to 0 along half a cosine."""
+
+    def rate(progress: float) -> float:
+        if progress < warm_up:
+            return (progress + 1e-3) / (warm_up + 1e-3)
+        return 0.5 * (1.0 + torch.cos(torch.tensor(torch.pi * (progress - warm_up) / (1.0 - warm_up))).item())
+
+    return rate

@@ -1,0 +1,136 @@
+"""What was found, drawn onto the photograph. Pure: arrays in, arrays out, all (H, W, 3) uint8 RGB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from blemish.detector import Finding
+
+Rgb = tuple[int, int, int]
+
+OUTLINE_RGB: Rgb = (255, 221, 0)
+BORDER_RGB: Rgb = (0, 0, 0)
+DEFECT_RGB: Rgb = (168, 30, 6)
+PASS_RGB: Rgb = (0, 92, 120)  # told from the defect's red also by a colour-blind eye
+PAPER_RGB: Rgb = (32, 32, 32)
+
+MIN_LONG_SIDE_PX = 448
+"""Smaller images are enlarged by a whole factor before they are drawn upon."""
+MIN_PICTURE_WIDTH_PX = 320
+"""Narrower pictures get margins, so that the caption fits."""
+
+
+def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Outline what a mask holds, just outside of it, so that even a hairline stays visible.
+
+    The line is yellow between two black ones, which stands out on any background; its width follows the
+    image's size (its area, so that a narrow strip is not drowned).
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    mask : (H, W) bool
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB, a copy.
+    """
+    picture = image.copy()
+    line_px = max(2, round(float(np.sqrt(mask.size)) / 300))
+    gap_px = (line_px + 1) // 2 + 3  # the inner black line ends where the mask begins
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * gap_px + 1, 2 * gap_px + 1))
+    widened = cv2.dilate(mask.astype(np.uint8), disc)
+    contours, _ = cv2.findContours(widened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for colour, width_px in ((BORDER_RGB, line_px + 2), (OUTLINE_RGB, line_px)):
+        cv2.drawContours(picture, contours, -1, colour, width_px, cv2.LINE_AA)
+    return picture
+
+
+def draw_map(image: NDArray[np.uint8], anomaly_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
+    """Lay the anomaly map as heat over the greyed photograph.
+
+    The scale hangs on the threshold alone and never on the image: the threshold lies in the middle, below half
+    of it nothing is coloured, so a good image looks calm.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    anomaly_map : (H, W) float, >= 0
+    threshold : of the map's values; one of 0 colours everything above 0.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    heat = heat_scale(anomaly_map, threshold)
+    opacity = np.clip((heat - 1 / 3) / (1 / 2 - 1 / 3), 0, 1)[..., None] * 0.85
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] * 0.6 + 40
+    picture = grey * (1 - opacity) + heat_colours(heat) * opacity
+    return np.asarray(np.round(picture), dtype=np.uint8)
+
+
+def heat_scale(values: NDArray[Any], threshold: float) -> NDArray[np.float32]:
+    """Values >= 0 of a map to [0, 1): 1/2 at the threshold, 1/3 at its half, 2/3 at its double."""
+    positive = np.maximum(values, 0).astype(np.float32)
+    tiny = float(np.finfo(np.float32).tiny)
+    return np.asarray(positive / (positive + max(threshold, tiny)), dtype=np.float32)
+
+
+def heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours (..., 3) uint8 RGB of values in [0, 1]: dark to bright, in an order that is seen without hues."""
+    index = np.round(np.clip(heat, 0, 1) * 255).astype(np.uint8)
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    return np.asarray(table[index], dtype=np.uint8)
+
+
+def score_texts(score: float, threshold: float) -> tuple[str, str]:
+    """Score and threshold with as many digits as tell them apart."""
+    for digits in (3, 4, 6, 9):
+        texts = f"{score:.{digits}g}", f"{threshold:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
+    """The picture of one inspected image: the photograph with outlines and a caption with the verdict beneath.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    finding : of this image.
+
+    Returns
+    -------
+    (H', W', 3) uint8 RGB. The photograph keeps its pixels at the top left unless it is small: then it is
+    enlarged by a whole factor, and a narrow one gets a margin at the right.
+    """
+    factor = -(-MIN_LONG_SIDE_PX // max(image.shape[:2]))
+    size_wh = image.shape[1] * factor, image.shape[0] * factor
+    mask = cv2.resize(finding.mask.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR) > 0.5
+    photograph = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    margin_px = max(0, MIN_PICTURE_WIDTH_PX - size_wh[0])
+    picture = cv2.copyMakeBorder(
+        draw_outlines(photograph, mask), 0, 0, 0, margin_px, cv2.BORDER_CONSTANT, value=PAPER_RGB
+    )
+    score, threshold = score_texts(finding.score, finding.threshold)
+    verdict, colour = ("DEFECT", DEFECT_RGB) if finding.is_defective else ("PASS", PASS_RGB)
+    return np.vstack([picture, _caption(f"{verdict}   score {score}, limit {threshold}", colour, picture.shape)])
+
+
+def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A strip as wide as the picture, its height after the picture's size, with text that fits into it."""
+    height_px = round(float(np.clip(np.sqrt(shape[0] * shape[1]) / 16, 24, 240)))
+    strip = np.full((height_px, shape[1], 3), background, np.uint8)
+    thickness = max(1, height_px // 18)
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, thickness)
+    left_px = height_px // 3
+    scale = min(0.5 * height_px / height, (shape[1] - 2 * left_px) / width)
+    origin = left_px, round((height_px + scale * height) / 2)
+    cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    return strip

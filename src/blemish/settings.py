@@ -1,0 +1,71 @@
+"""Frozen dataclasses of settings that come from YAML, JSON or a command line: checked when they are made."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from blemish.errors import BlemishError
+
+
+@dataclass(frozen=True)
+class CheckedSettings:
+    """A frozen dataclass whose values are of the types it declares; lists become tuples, mappings nested settings.
+
+    Raises
+    ------
+    BlemishError
+        On a value of another type: names the setting and what it may be.
+    """
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for one in fields(self):
+            value, hint = getattr(self, one.name), hints[one.name]
+            if isinstance(value, list):  # JSON and YAML know no tuples
+                value = tuple(value)
+            if isinstance(value, Mapping) and isinstance(hint, type) and issubclass(hint, CheckedSettings):
+                value = hint.from_dict(value)
+            object.__setattr__(self, one.name, value)
+            if not _fits(value, hint):
+                raise BlemishError(f"setting {one.name}: {value!r} should be {_spoken(hint)}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from names and values; an unknown name is told with the known ones."""
+        known = [one.name for one in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise BlemishError(f"unknown setting {', '.join(unknown)}; {cls.__name__} has: {', '.join(known)}")
+        return cls(**values)
+
+    def replaced(self, values: Mapping[str, Any]) -> Self:
+        """A copy with some values replaced; a mapping for nested settings replaces some of theirs."""
+        new = {one.name: getattr(self, one.name) for one in fields(self)}
+        for name, value in values.items():
+            inner = new.get(name)
+            new[name] = (
+                inner.replaced(value) if isinstance(inner, CheckedSettings) and isinstance(value, Mapping) else value
+            )
+        return self.from_dict(new)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _spoken(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    return str(getattr(hint, "__name__", hint)) if get_origin(hint) is None else str(hint)

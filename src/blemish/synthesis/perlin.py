@@ -1,0 +1,79 @@
+"""Perlin noise (Perlin, *An image synthesizer*, SIGGRAPH 1985): the shapes of simulated damage.
+
+Without rotation, gradient noise is separable: with the weights ``w`` of the fade curve and the offsets
+``d`` to the lattice points, noise = (w_y) G_x (w_x d_x)' + (w_y d_y) G_y (w_x)'. So a whole batch, each image
+with frequencies of its own, is a few small matrix products; one gather turns it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.geometry import rotate_nearest
+
+
+def _axis_weights(positions: Tensor, lattice_points: int) -> tuple[Tensor, Tensor]:
+    """Fade weights and weighted offsets of (B, L) positions to each lattice point: twice (B, L, K)."""
+    offset = positions[..., None] - torch.arange(lattice_points, device=positions.device)
+    t = offset.abs().clamp_(max=1.0)
+    weight = 1.0 - t * t * t * (t * (t * 6.0 - 15.0) + 10.0)
+    return weight, weight * offset
+
+
+def perlin_noise(cycles_xy: Tensor, size_hw: tuple[int, int], generator: Generator, device: torch.device) -> Tensor:
+    """Gradient noise for a batch, each image with frequencies of its own.
+
+    Parameters
+    ----------
+    cycles_xy : (B, 2) float on the host, lattice cells across the width and across the height.
+    size_hw : height and width of the noise, px; any size.
+    generator : CPU generator for the gradients and the lattice's phase (no place is favoured).
+
+    Returns
+    -------
+    (B, H, W) float32 on ``device``, within [-1, 1] (unit gradients, times the square root of 2).
+    """
+    height, width = size_hw
+    points_x, points_y = (int(most) + 3 for most in cycles_xy.amax(0).tolist())
+    directions = send(uniform(0.0, 2.0 * math.pi, (len(cycles_xy), points_y, points_x), generator), device)
+    phase = send(uniform(0.0, 1.0, (len(cycles_xy), 2), generator), device)
+    cells = send(cycles_xy, device)
+    x = phase[:, :1] + cells[:, :1] * ((torch.arange(width, device=device) + 0.5) / width)
+    y = phase[:, 1:] + cells[:, 1:] * ((torch.arange(height, device=device) + 0.5) / height)
+    weight_x, slope_x = _axis_weights(x, points_x)  # (B, W, points_x)
+    weight_y, slope_y = _axis_weights(y, points_y)  # (B, H, points_y)
+    left = torch.cat([weight_y @ directions.cos(), slope_y @ directions.sin()], 2)
+    right = torch.cat([slope_x, weight_x], 2)
+    return left @ right.transpose(1, 2) * math.sqrt(2.0)
+
+
+def perlin_masks(
+    n: int,
+    size_hw: tuple[int, int],
+    generator: Generator,
+    device: torch.device,
+    *,
+    octaves: tuple[int, int] = (0, 6),
+    max_rotation_deg: float = 90.0,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Binary shapes from thresholded Perlin noise (DRÆM section 3.3, figure 4).
+
+    Frequencies are 2^k with k drawn for each axis from ``octaves`` (upper bound excluded), the noise is
+    turned by U[-max_rotation_deg, max_rotation_deg] and cut at ``threshold``. A mask may come out empty.
+
+    Returns
+    -------
+    (n, H, W) bool on ``device``.
+    """
+    height, width = size_hw
+    cycles_xy = 2.0 ** torch.randint(*octaves, (n, 2), generator=generator)
+    angles_rad = torch.deg2rad(uniform(-max_rotation_deg, max_rotation_deg, (n,), generator))
+    side = math.ceil(math.hypot(height, width))  # a canvas from which any turned image can be cut
+    cycles_xy = cycles_xy * torch.tensor([side / width, side / height])
+    shapes = perlin_noise(cycles_xy, (side, side), generator, device) > threshold
+    return rotate_nearest(shapes[:, None], send(angles_rad, device), size_hw)[:, 0]

@@ -1,0 +1,338 @@
+"""The one training loop: every method, every stage.
+
+It adds the losses that a method names, steps, logs, and keeps a checkpoint to resume from. It knows nothing of
+thresholds, detectors or files of images. Devices, mixed precision and several GPUs (``accelerate launch``) are
+accelerate's business.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Generator, Tensor, nn
+
+from blemish.errors import BlemishError
+from blemish.files import replace_file
+from blemish.methods.base import Method, Stage
+from blemish.synthesis.draw import send
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bf16"]
+CHECKPOINT_EVERY_S = 60.0
+LOG_EVERY = 20
+
+
+class Reporter(Protocol):
+    """Who is told how training goes."""
+
+    def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
+        """``step`` of ``n_steps`` steps of ``stage`` are done; ``left_s`` more seconds are expected."""
+
+
+@dataclass
+class TrainingRecord:
+    """What a training run was."""
+
+    iterations: int
+    n_images_seen: int
+    training_s: float
+    device: str
+    precision: str
+
+    @property
+    def images_per_s(self) -> float:
+        """Training images per second."""
+        return self.n_images_seen / self.training_s if self.training_s else 0.0
+
+
+class TrainingInterrupted(Exception):
+    """Training was asked to stop (Ctrl-C) and has written its checkpoint."""
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
+    """What ``auto`` means: bf16 where the hardware multiplies in it, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if fast else "float32"
+
+
+def resolve_device(device: Device) -> torch.device:
+    """What ``auto`` means: CUDA if there is one."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BlemishError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+    return torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+class _Objective(nn.Module):
+    """``Method.loss`` as a ``forward``, which is what autocast and DDP wrap."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        return self.method.loss(stage, images, generator)
+
+
+class Trainer:
+    """Trains a method on images held in memory.
+
+    Parameters
+    ----------
+    method : trained in place.
+    images : (N, 3, H, W) uint8 good images, of the method's size.
+    seed : of the order of images and the damage. Same seed, same machine: same weights.
+    folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
+    fingerprint : whatever must be equal for a checkpoint to be resumed (settings, data).
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        images: Tensor,
+        *,
+        seed: int = 0,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        folder: Path | None = None,
+        fingerprint: str = "",
+        tensorboard: bool = False,
+        reporter: Reporter | None = None,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    ) -> None:
+        where = resolve_device(device)
+        self.precision = resolve_precision(precision, where)
+        AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in other precisions
+        self.accelerator = Accelerator(
+            cpu=where.type == "cpu",
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
+            log_with="tensorboard" if tensorboard else None,
+            project_dir=str(folder) if tensorboard else None,
+        )
+        if tensorboard:
+            self.accelerator.init_trackers("tensorboard")
+        self.device: torch.device = self.accelerator.device
+        self.method = method.to(self.device)
+        self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images = images.to(self.device)
+        self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
+        self.folder, self.fingerprint, self.reporter = folder, fingerprint, reporter
+        self.checkpoint_every_s = checkpoint_every_s
+        self.elapsed_s, self.n_steps_done, self.n_images_seen = 0.0, 0, 0
+        if self.device.type == "cuda":
+            for network in method.children():
+                network.compile()
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def run(self, *, resume: bool = False) -> TrainingRecord:
+        """Train all stages, from the checkpoint if ``resume``.
+
+        Raises
+        ------
+        BlemishError
+            If a loss is no longer finite (the last good checkpoint stays), or the checkpoint is of another run.
+        TrainingInterrupted
+            After Ctrl-C, when the checkpoint is written.
+        """
+        checkpoint = self._load_checkpoint() if resume else None
+        first = checkpoint["stage"] if checkpoint else 0
+        self._start_log(self.n_steps_done)
+        with _stop_on_interrupt() as interrupted:
+            for number, stage in enumerate(self.method.stages()):
+                if number >= first:
+                    self._run_stage(number, stage, checkpoint if number == first else None, interrupted)
+        self.accelerator.end_training()
+        self.method.eval()
+        return TrainingRecord(self.n_steps_done, self.n_images_seen, self.elapsed_s, str(self.device), self.precision)
+
+    def _run_stage(
+        self, number: int, stage: Stage, checkpoint: dict[str, Any] | None, interrupted: Callable[[], bool]
+    ) -> None:
+        learned = {id(parameter) for parameter in stage.parameters}
+        for parameter in self.method.parameters():
+            parameter.requires_grad_(id(parameter) in learned)
+        self.method.train()
+        fused = {"fused": True} if self.device.type == "cuda" else {}
+        plain_optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **fused)
+        objective, optimizer = self.accelerator.prepare(_Objective(self.method), plain_optimizer)
+        average = _Average(self.method, stage.ema_decay)
+        start, n_steps = 0, stage.n_iterations(len(self.images))
+        if checkpoint and checkpoint["step"]:
+            start = checkpoint["step"]
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            average.load(checkpoint["average"])
+        batch_size = max(1, stage.batch_size // self.accelerator.num_processes)
+        first_bad = torch.tensor(-1, device=self.device)
+        began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
+
+        for step in range(start, n_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = stage.learning_rate * stage.schedule(step / n_steps)
+            losses = objective(stage, self._draw(batch_size), self.generator)
+            total = torch.stack(list(losses.values())).sum()
+            self.accelerator.backward(total)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            average.update(step)
+            first_bad = torch.where((first_bad < 0) & ~total.detach().isfinite(), step, first_bad)
+            self.n_steps_done += 1
+            self.n_images_seen += batch_size * self.accelerator.num_processes
+
+            done = step + 1
+            stop = interrupted()
+            if done % LOG_EVERY and done < n_steps and not stop:
+                continue
+            self._stop_if_bad(stage, int(first_bad))
+            now_s = time.perf_counter()
+            self.elapsed_s = elapsed_before_s + now_s - began_s
+            left_s = (now_s - began_s) / (done - start) * (n_steps - done)
+            self._log(stage, done, n_steps, losses, optimizer.param_groups[0]["lr"], left_s)
+            if stop or done == n_steps or now_s - saved_s > self.checkpoint_every_s:
+                if done == n_steps:
+                    average.apply()
+                self._save_checkpoint(number, done, n_steps, optimizer, average)
+                saved_s = now_s
+            if stop and done < n_steps:
+                raise TrainingInterrupted(f"stopped after step {done} of {n_steps}")
+        self.accelerator.free_memory(objective, optimizer)
+
+    def _draw(self, batch_size: int) -> Tensor:
+        """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
+        index = torch.randint(len(self.images), (batch_size,), generator=self.generator)
+        batch = self.images[send(index, self.device)].float() / 255.0
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def _stop_if_bad(self, stage: Stage, first_bad: int) -> None:
+        if first_bad >= 0:
+            kept = self.folder is not None and (self.folder / "checkpoint.pt").exists()
+            raise BlemishError(
+                f"training: the loss of stage {stage.name} was not finite at step {first_bad + 1}; "
+                f"lower learning_rate or take --precision float32"
+                + (f" (the checkpoint before it is kept in {self.folder})" if kept else "")
+            )
+
+    # --- the record -------------------------------------------------------------------------------------------
+
+    def _start_log(self, n_steps_done: int) -> None:
+        """Keep only the rows up to the checkpoint that training goes on from."""
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        path = self.folder / "metrics.jsonl"
+        rows = path.read_text().splitlines() if n_steps_done and path.exists() else []
+        kept = [row for row in rows if json.loads(row)["total_step"] <= n_steps_done]
+        path.write_text("".join(f"{row}\n" for row in kept))
+
+    def _log(
+        self, stage: Stage, step: int, n_steps: int, losses: dict[str, Tensor], rate: float, left_s: float
+    ) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        self.accelerator.log(
+            {f"{stage.name}/{name}": value for name, value in values.items()}, step=self.n_steps_done
+        )
+        if self.reporter is not None:
+            self.reporter.step(stage.name, step, n_steps, values, left_s)
+        if self.folder is not None:
+            row = {"stage": stage.name, "step": step, "total_step": self.n_steps_done, **values}
+            row |= {"learning_rate": rate, "elapsed_s": round(self.elapsed_s, 2)}
+            row |= {"images_per_s": round(self.n_images_seen / self.elapsed_s, 2)}
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _save_checkpoint(self, number: int, step: int, n_steps: int, optimizer: Any, average: _Average) -> None:
+        if self.folder is None:
+            return
+        done = step == n_steps
+        generators = self.accelerator.gather(self.generator.get_state().to(self.device)[None]).cpu()
+        state = {
+            "fingerprint": self.fingerprint,
+            "stage": number + 1 if done else number,
+            "step": 0 if done else step,
+            "method": self.method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average.shadow,
+            "generators": generators,
+            "elapsed_s": self.elapsed_s,
+            "n_steps_done": self.n_steps_done,
+            "n_images_seen": self.n_images_seen,
+        }
+        if self.accelerator.is_main_process:
+            with replace_file(self.folder / "checkpoint.pt") as file:
+                torch.save(state, file)
+
+    def _load_checkpoint(self) -> dict[str, Any] | None:
+        path = None if self.folder is None else self.folder / "checkpoint.pt"
+        if path is None or not path.exists():
+            return None  # killed before the first one: start anew
+        try:
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start anew") from error
+        if checkpoint["fingerprint"] != self.fingerprint:
+            raise BlemishError(
+                f"{path}: is of a run with other settings or images; resume with those, or take another --out"
+            )
+        self.method.load_state_dict(checkpoint["method"])
+        self.generator.set_state(checkpoint["generators"][self.accelerator.process_index])
+        self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
+        self.n_images_seen = checkpoint["n_images_seen"]
+        return checkpoint
+
+
+class _Average:
+    """Exponential moving average of weights and batch-norm statistics; does nothing at a decay of 0."""
+
+    def __init__(self, method: Method, decay: float) -> None:
+        self.decay = decay
+        everything = [*method.parameters(), *method.buffers()]
+        self.live = [one.detach() for one in everything if one.is_floating_point()] if decay > 0 else []
+        self.shadow = [one.clone() for one in self.live]
+
+    def update(self, step: int) -> None:
+        if self.live:  # short memory at first, so that the start is forgotten
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.shadow, self.live, 1.0 - decay)
+
+    def apply(self) -> None:
+        if self.live:
+            torch._foreach_copy_(self.live, self.shadow)
+
+    def load(self, shadow: list[Tensor]) -> None:
+        for mine, theirs in zip(self.shadow, shadow, strict=True):
+            mine.copy_(theirs)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C is remembered until a step is complete; the second one is immediate."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped.is_set
+        return
+
+    def remember(signum: int, frame: Any) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield stopped.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

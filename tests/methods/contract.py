@@ -1,0 +1,149 @@
+"""What every method must do: inherit ``MethodContract`` and say how to make a tiny one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from blemish.detector import Detector
+from blemish.methods.base import Method, Settings
+from blemish.training import Trainer
+
+
+def good_images(n: int = 12, size_px: int = 32) -> Tensor:
+    """(n, 3, size, size) uint8: the same soft stripes in slightly different light."""
+    ramp = torch.linspace(0, 12, size_px).sin().view(1, 1, 1, -1) * 60 + 120
+    light = torch.rand(n, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * 40
+    return (ramp + light).expand(n, 3, size_px, size_px).round().to(torch.uint8)
+
+
+class MethodContract:
+    """Subclasses define ``make(settings)`` and ``tiny``."""
+
+    tiny: Settings
+
+    def make(self, settings: Settings) -> Method:
+        raise AssertionError("a subclass makes its method here")
+
+    @pytest.fixture
+    def method(self) -> Method:
+        return self.make(self.tiny)
+
+    @pytest.fixture
+    def images(self) -> Tensor:
+        return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+    def test_forward_gives_maps_and_scores(self, method: Method, images: Tensor) -> None:
+        anomaly_map, score = method.eval()(images)
+        assert anomaly_map.shape == (3, 1, 32, 32)
+        assert score.shape == (3,)
+        assert anomaly_map.dtype == score.dtype == torch.float32
+        assert bool((anomaly_map >= 0).all() and (score >= 0).all())
+
+    @pytest.mark.parametrize("size_hw", [(33, 47), (20, 64), (32, 9)])
+    def test_forward_takes_odd_sizes(self, method: Method, size_hw: tuple[int, int]) -> None:
+        anomaly_map, _ = method.eval()(torch.rand(1, 3, *size_hw))
+        assert anomaly_map.shape == (1, 1, *size_hw)
+        for picture in method.explain(torch.rand(1, 3, *size_hw)).values():
+            assert picture.shape == (1, 3, *size_hw)
+
+    def test_batch_of_one_equals_batch_of_many(self, method: Method, images: Tensor) -> None:
+        method.eval()
+        many, scores = method(images)
+        for number in range(3):
+            one, score = method(images[number : number + 1])
+            torch.testing.assert_close(one[0], many[number], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(score[0], scores[number], atol=1e-5, rtol=1e-4)
+
+    def test_channels_last_gives_the_same(self, method: Method, images: Tensor) -> None:
+        expected, _ = method.eval()(images)
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        got, _ = method(images.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+    def test_bf16_is_within_tolerance(self, method: Method, images: Tensor) -> None:
+        expected, _ = method.eval()(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got, _ = method(images)
+        assert (got.float() - expected).abs().mean() < 0.02
+
+    def test_gradients_reach_what_a_stage_trains_and_nothing_else(self, method: Method, images: Tensor) -> None:
+        for stage in method.stages():
+            method.train().zero_grad(set_to_none=True)
+            learned = {id(parameter) for parameter in stage.parameters}
+            assert learned
+            for parameter in method.parameters():
+                parameter.requires_grad_(id(parameter) in learned)
+            losses = method.loss(stage, images, torch.Generator().manual_seed(0))
+            assert all(loss.ndim == 0 and bool(loss.isfinite()) for loss in losses.values())
+            torch.stack(list(losses.values())).sum().backward()
+            for name, parameter in method.named_parameters():
+                assert (parameter.grad is not None) == (id(parameter) in learned), name
+
+    def test_loss_leaves_the_good_images_alone_and_repeats_by_seed(self, method: Method, images: Tensor) -> None:
+        before = images.clone()
+        stage = method.stages()[0]
+        one, two = (method.loss(stage, images, torch.Generator().manual_seed(5)) for _ in range(2))
+        assert torch.equal(images, before)
+        assert {name: loss.item() for name, loss in one.items()} == {name: loss.item() for name, loss in two.items()}
+
+    def test_saved_and_loaded_gives_bit_equal_maps(self, method: Method, tmp_path: Path) -> None:
+        images = good_images()
+        detector = Detector.calibrate(method, images, 0.1)
+        detector.save(tmp_path / "x.blemish")
+        again = Detector.load(tmp_path / "x.blemish")
+        for ours, theirs in zip(detector.maps_and_scores(images), again.maps_and_scores(images), strict=True):
+            assert torch.equal(ours, theirs)
+        assert again.threshold == detector.threshold
+        assert again.pixel_threshold == detector.pixel_threshold
+        assert again.method.settings == method.settings
+
+    def test_exports_as_one_graph(self, method: Method, images: Tensor) -> None:
+        program = torch.export.export(method.eval(), (images,))
+        expected, scores = method(images)
+        got, got_scores = program.module()(images)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(got_scores, scores, atol=1e-5, rtol=1e-4)
+
+    # --- with the loop ---------------------------------------------------------------------------------------
+
+    def trained(self, **options: object) -> dict[str, Tensor]:
+        method = self.make(self.tiny)
+        Trainer(method, good_images(), device="cpu", **options).run()  # type: ignore[arg-type]
+        return {name: tensor.clone() for name, tensor in method.state_dict().items()}
+
+    def test_training_changes_the_weights_and_the_same_seed_gives_the_same(self) -> None:
+        start = self.make(self.tiny).state_dict()
+        one, two, other = self.trained(seed=1), self.trained(seed=1), self.trained(seed=2)
+        assert any(not torch.equal(one[name], start[name]) for name in one)
+        assert all(torch.equal(one[name], two[name]) for name in one)
+        assert any(not torch.equal(one[name], other[name]) for name in one)
+
+    def test_resumed_equals_uninterrupted(self, tmp_path: Path) -> None:
+        whole = self.trained(seed=3)
+
+        class Enough(Exception):
+            pass
+
+        class StopsHalfway:
+            def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
+                if (tmp_path / "checkpoint.pt").exists():
+                    raise Enough
+
+        with pytest.raises(Enough):
+            self.trained(seed=3, folder=tmp_path, reporter=StopsHalfway(), checkpoint_every_s=0.0)
+        method = self.make(self.tiny)
+        trainer = Trainer(method, good_images(), device="cpu", seed=99, folder=tmp_path)
+        trainer.run(resume=True)
+        resumed = method.state_dict()
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+    def test_every_recipe_is_of_the_methods_own_settings(self, method: Method) -> None:
+        assert {"paper", "fast", "small"} <= set(method.recipes)
+        for settings in method.recipes.values():
+            assert type(settings) is method.settings_type
+            assert replace(settings) == settings

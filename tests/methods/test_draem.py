@@ -1,0 +1,118 @@
+"""DRÆM: the networks of the paper, its ablations, and the contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from contract import MethodContract
+
+from blemish.errors import BlemishError
+from blemish.methods.base import Settings
+from blemish.methods.draem import DRAEM, DiscriminativeNetwork, DRAEMSettings, ReconstructiveNetwork
+from blemish.synthesis.textures import TextureBank
+
+TINY = DRAEMSettings(
+    image_size_px=32,
+    batch_size=4,
+    reconstructive_widths=(8, 8, 16, 16),
+    discriminative_widths=(4, 8, 8, 8),
+    epochs=None,
+    iterations=45,
+    learning_rate=1e-3,
+    schedule="cosine",
+    ema_decay=0.9,
+)
+
+
+@pytest.fixture(scope="module")
+def bank() -> TextureBank:
+    return TextureBank.procedural((32, 32), n=6)
+
+
+class TestContract(MethodContract):
+    tiny = TINY
+
+    def make(self, settings: Settings) -> DRAEM:
+        assert isinstance(settings, DRAEMSettings)
+        return DRAEM(settings, TextureBank.procedural((32, 32), n=6))
+
+
+def n_parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_paper_networks_have_the_authors_number_of_parameters() -> None:
+    settings = DRAEM.recipes["paper"]
+    assert isinstance(settings, DRAEMSettings)
+    with torch.device("meta"):
+        assert n_parameters(ReconstructiveNetwork(settings.reconstructive_widths)) == 69_048_579  # 69.05 M
+        assert n_parameters(DiscriminativeNetwork(6, settings.discriminative_widths)) == 28_374_146  # 28.37 M
+
+
+def test_paper_recipe_is_the_authors_code() -> None:
+    settings = DRAEM.recipes["paper"]
+    assert isinstance(settings, DRAEMSettings)
+    method = DRAEM(replace(settings, reconstructive_widths=(4, 4), discriminative_widths=(4, 4)))
+    (stage,) = method.stages()
+    assert stage.n_iterations(209) == 700 * 27
+    rates = [round(stage.schedule(progress), 6) for progress in (0.0, 0.79, 0.8, 0.9, 0.999)]
+    assert rates == [1.0, 1.0, 0.2, 0.04, 0.04]
+    assert (stage.batch_size, stage.learning_rate) == (8, 1e-4)
+
+
+def test_initial_weights_are_the_authors() -> None:
+    method = DRAEM(replace(TINY, reconstructive_widths=(64, 64), discriminative_widths=(64, 64)))
+    convolutions = [module for module in method.modules() if isinstance(module, torch.nn.Conv2d)]
+    norms = [module for module in method.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert torch.cat([c.weight.flatten() for c in convolutions]).std().item() == pytest.approx(0.02, rel=0.05)
+    scale = torch.cat([n.weight for n in norms])
+    assert scale.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert scale.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_the_discriminative_network_sees_the_reconstruction_first() -> None:
+    method = DRAEM(TINY).eval()
+    seen: list[torch.Tensor] = []
+    method.discriminative.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    image = torch.rand(1, 3, 32, 32)
+    method(image)
+    torch.testing.assert_close(seen[0][:, 3:], image)
+    torch.testing.assert_close(seen[0][:, :3], method.reconstructive(image))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "losses", "n_parts"),
+    [
+        ("full", {"l2", "ssim", "focal"}, 2),
+        ("discriminative", {"focal"}, 1),
+        ("reconstruction-ssim", {"l2", "ssim"}, 1),
+        ("reconstruction-msgms", {"l2", "ssim"}, 1),
+    ],
+)
+def test_ablations_of_the_architecture(architecture, losses, n_parts, bank) -> None:  # type: ignore[no-untyped-def]
+    method = DRAEM(replace(TINY, architecture=architecture), bank)
+    assert len(list(method.children())) == n_parts
+    images = torch.rand(2, 3, 32, 32)
+    found = method.loss(method.stages()[0], images, torch.Generator().manual_seed(0))
+    assert set(found) == losses
+    anomaly_map, score = method.eval()(images)
+    assert anomaly_map.shape == (2, 1, 32, 32)
+    assert score.shape == (2,)
+    assert ("reconstruction" in method.explain(images)) == (architecture != "discriminative")
+
+
+def test_training_without_textures_tells_what_is_missing() -> None:
+    method = DRAEM(TINY)
+    with pytest.raises(BlemishError, match="needs textures"):
+        method.loss(method.stages()[0], torch.rand(2, 3, 32, 32), torch.Generator())
+
+
+def test_unknown_and_wrong_settings_are_told() -> None:
+    with pytest.raises(BlemishError, match="unknown setting widht"):
+        DRAEMSettings.from_dict({"widht": 3})
+    with pytest.raises(BlemishError, match="architecture"):
+        DRAEMSettings(architecture="fulll")  # type: ignore[arg-type]
+    with pytest.raises(BlemishError, match="iterations"):
+        DRAEMSettings.from_dict({"iterations": "many"})

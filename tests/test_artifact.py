@@ -1,0 +1,85 @@
+"""The .blemish file: exactly what was saved, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from blemish import artifact
+from blemish.artifact import read_artifact, write_artifact
+from blemish.errors import BlemishError
+
+TENSORS = {"weight": torch.arange(6.0).view(2, 3), "n": torch.tensor(7)}
+DESCRIPTION = {"method": "draem", "name": "Gehäuse", "threshold": 0.1 + 0.2}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "with space.blemish"
+    write_artifact(path, TENSORS, DESCRIPTION)
+    return path
+
+
+def test_what_was_written_is_read(file: Path) -> None:
+    tensors, description = read_artifact(file)
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"weight": [[0, 1, 2], [3, 4, 5]], "n": 7}
+    assert description == DESCRIPTION
+    assert [one.name for one in file.parent.iterdir()] == [file.name]  # no temporary file stays
+
+
+def test_any_changed_byte_is_refused(file: Path) -> None:
+    content = file.read_bytes()
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        file.write_bytes(changed)
+        with pytest.raises(BlemishError) as refused:
+            read_artifact(file)
+        assert str(file) in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 8, 60, -1, -20])
+def test_a_file_cut_short_is_refused(file: Path, kept: int) -> None:
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(BlemishError, match="cut short|not a .blemish file"):
+        read_artifact(file)
+
+
+def test_a_longer_file_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(BlemishError, match="damaged or altered"):
+        read_artifact(file)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "FORMAT_VERSION", 99)
+    write_artifact(tmp_path / "new.blemish", TENSORS, DESCRIPTION)
+    monkeypatch.undo()
+    with pytest.raises(BlemishError, match="newer blemish .file format 99"):
+        read_artifact(tmp_path / "new.blemish")
+
+
+def test_foreign_files_are_refused_and_never_unpickled(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "sprung",))  # type: ignore[return-value]
+
+    path = tmp_path / "x.blemish"
+    for content in (pickle.dumps(Trap()), b"", b"hello, this is text", json.dumps({}).encode()):
+        path.write_bytes(content)
+        with pytest.raises(BlemishError, match="not a .blemish file"):
+            read_artifact(path)
+    torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises(BlemishError, match="not a .blemish file"):
+        read_artifact(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BlemishError, match="cannot be read"):
+        read_artifact(tmp_path / "none.blemish")

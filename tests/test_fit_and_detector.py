@@ -1,0 +1,230 @@
+"""From good images to findings, in Python, with a tiny network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import blemish
+from blemish.data.loading import load_images, resize
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.evaluation import evaluate
+from blemish.fitting import build
+from blemish.scoring import Threshold
+
+TINY: dict[str, Any] = {
+    "image_size_px": 32,
+    "batch_size": 4,
+    "reconstructive_widths": [4, 8, 8],
+    "discriminative_widths": [4, 8, 8],
+    "epochs": None,
+    "iterations": 6,
+}
+
+
+def part(number: int, size_hw: tuple[int, int] = (40, 50)) -> np.ndarray:
+    """A grey part with soft stripes, a little different each time."""
+    stripes = 120 + 50 * np.sin(np.arange(size_hw[1]) / 4) + np.random.default_rng(number).normal(0, 3, size_hw)
+    return np.repeat(stripes.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def save_parts(folder: Path, n: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(n):
+        Image.fromarray(part(number)).save(folder / f"part {number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
+    folder = tmp_path_factory.mktemp("fit")
+    save_parts(folder / "gute Teile ü", 20)
+    detector = blemish.fit(folder / "gute Teile ü", settings=TINY, out=folder / "run", device="cpu", false_rejects=0.2)
+    return detector, folder / "run"
+
+
+def test_a_run_folder_holds_what_scripts_read(run: tuple[Detector, Path]) -> None:
+    detector, folder = run
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {"method", "recipe", "seed", "iterations", "training_s", "images_per_s", "threshold"} <= set(summary)
+    assert {"parameters", "device", "versions"} <= set(summary)
+    assert summary["iterations"] == 6
+    assert summary["threshold"] == detector.threshold.value
+    assert (summary["n_train"], summary["n_calibration"]) == (15, 5)  # never fewer than 5 held out
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["settings"]["iterations"] == 6
+    assert config["settings"]["anomalies"]["probability"] == 0.5
+    assert (folder / "detector.blemish").exists()
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_the_config_of_a_run_makes_the_same_detector(run: tuple[Detector, Path]) -> None:
+    detector, folder = run
+    again = blemish.fit(**yaml.safe_load((folder / "config.yaml").read_text()))
+    for name, tensor in detector.method.state_dict().items():
+        assert torch.equal(tensor, again.method.state_dict()[name])
+    assert again.threshold == detector.threshold
+
+
+@pytest.mark.parametrize("kind", ["path", "pil", "array", "grey", "16 bit"])
+def test_inspect_takes_every_kind_of_image(run: tuple[Detector, Path], tmp_path: Path, kind: str) -> None:
+    detector, _ = run
+    image = part(99, (45, 70))
+    path = tmp_path / "x y.png"
+    Image.fromarray(image).save(path)
+    given: Any = {
+        "path": path, "pil": Image.fromarray(image), "array": image, "grey": image[..., 0],
+        "16 bit": image.astype(np.uint16) * 257,
+    }[kind]  # fmt: skip
+    finding = detector.inspect(given)
+    assert finding.map.shape == finding.mask.shape == (45, 70)
+    assert (finding.map.dtype, finding.mask.dtype) == (np.float32, np.bool_)
+    assert finding.is_defective == (finding.score > finding.threshold)
+    assert finding.score == detector.inspect(image).score
+    assert finding.path == (str(path) if kind == "path" else None)
+
+
+def test_a_list_of_images_of_different_sizes_keeps_its_order(run: tuple[Detector, Path]) -> None:
+    detector, _ = run
+    images = [part(number, (30 + number, 60)) for number in range(11)]  # more than one batch
+    findings = detector.inspect(list(images), explain=True)
+    assert [finding.map.shape[0] for finding in findings] == [30 + number for number in range(11)]
+    for image, finding in zip(images, findings, strict=True):
+        assert finding.score == pytest.approx(detector.inspect(image).score, rel=1e-4)
+        assert finding.explanation["reconstruction"].shape == image.shape
+        assert finding.explanation["reconstruction"].dtype == np.uint8
+
+
+def test_a_passing_image_outlines_nothing_and_a_defective_one_something(run: tuple[Detector, Path]) -> None:
+    detector, _ = run
+    strict = Detector(detector.method, detector.threshold, detector.pixel_threshold)
+    finding = strict.inspect(part(1))
+    strict.threshold = Threshold(finding.score * 0.99, 0.01, 5, 99)
+    defective = strict.inspect(part(1))
+    assert defective.is_defective
+    assert defective.mask.any()
+    assert defective.regions[0].peak == pytest.approx(defective.map.max())
+    strict.threshold = Threshold(finding.score * 1.01, 0.01, 5, 99)
+    passing = strict.inspect(part(1))
+    assert not passing.is_defective
+    assert not passing.mask.any()
+    assert passing.regions == []
+
+
+def test_the_threshold_rejects_at_most_its_rate_of_the_calibration_images(run: tuple[Detector, Path]) -> None:
+    detector, _ = run
+    assert len(detector.calibration_scores) == 5
+    rejected = sum(score > detector.threshold.value for score in detector.calibration_scores)
+    assert rejected <= 1
+    assert detector.threshold.is_promised  # 20 % needs 4 images
+
+
+@pytest.mark.parametrize(("n", "spoken"), [(1, "1 good training image;"), (3, "3 good training images;")])
+def test_too_few_images_are_told(tmp_path: Path, n: int, spoken: str) -> None:
+    with pytest.raises(BlemishError, match=f"{spoken} at least 10 are needed"):
+        blemish.fit(save_parts(tmp_path / "few", n), settings=TINY)
+
+
+def test_every_unreadable_file_is_listed(tmp_path: Path) -> None:
+    folder = save_parts(tmp_path / "good", 12)
+    (folder / "text.png").write_text("not an image")
+    (folder / "empty.jpg").write_bytes(b"")
+    with pytest.raises(BlemishError) as told:
+        blemish.fit(folder, settings=TINY)
+    assert "2 of 14 images cannot be read" in str(told.value)
+    assert "text.png" in str(told.value)
+    assert "empty.jpg" in str(told.value)
+
+
+def test_black_images_and_grey_and_colour_mixed_are_trained_on(tmp_path: Path) -> None:
+    for number in range(12):
+        mode = ("L", "RGB")[number % 2]
+        Image.new(mode, (40, 40)).save(tmp_path / f"{number}.png")
+    detector = blemish.fit(tmp_path, settings=TINY, device="cpu")
+    assert np.isfinite(detector.inspect(np.zeros((10, 10), dtype=np.uint8)).score)
+
+
+def test_calibration_images_of_their_own(tmp_path: Path) -> None:
+    good, fresh = save_parts(tmp_path / "good", 12), save_parts(tmp_path / "fresh", 7)
+    detector = blemish.fit(good, calibration=fresh, settings=TINY, device="cpu")
+    assert len(detector.calibration_scores) == 7
+    assert detector.provenance["n_train"] == 12
+
+
+def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:
+    assert run[0].inspect(np.full((10, 20_000, 3), 90, dtype=np.uint8)).map.shape == (10, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"method": "dream"}, "unknown method 'dream'; there are: draem"),
+        ({"recipe": "quick"}, "unknown recipe 'quick'"),
+        ({"settings": {"itrations": 3}}, "unknown setting itrations"),
+        ({"settings": {"anomalies": {"shape": "round"}}}, "setting shape: 'round' should be one of perlin"),
+        ({"false_rejects": 0.0}, "false_rejects must lie between 0 and 1"),
+        ({"layout": "mvtek"}, "layout 'mvtek' is unknown"),
+        ({"textures": "nowhere"}, "nowhere"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    folder = save_parts(tmp_path / "good", 12)
+    with pytest.raises(BlemishError) as error:
+        blemish.fit(folder, **{"settings": TINY, **options})
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nested_settings_are_merged() -> None:
+    method = build("draem", "paper", 4, {**TINY, "anomalies": {"probability": 0.7}})
+    assert method.settings.anomalies.probability == 0.7  # type: ignore[attr-defined]
+    assert method.settings.anomalies.min_opacity == 0.2  # type: ignore[attr-defined]
+    assert method.settings.seed == 4
+
+
+def test_evaluate_reads_labels_and_changes_nothing(run: tuple[Detector, Path], tmp_path: Path) -> None:
+    detector, _ = run
+    before = detector.threshold
+    for name, n in (("train/good", 2), ("test/good", 4), ("test/scratch", 3), ("test/dent", 2)):
+        save_parts(tmp_path / name, n)
+    for defect, n in (("scratch", 3), ("dent", 2)):
+        (tmp_path / "ground_truth" / defect).mkdir(parents=True)
+        for number in range(n):
+            mask = np.zeros((40, 50), dtype=np.uint8)
+            mask[5:20, 10:30] = 255
+            Image.fromarray(mask).save(tmp_path / "ground_truth" / defect / f"part {number}_mask.png")
+    metrics = evaluate(detector, tmp_path).metrics
+    assert (metrics["n_good"], metrics["n_defective"]) == (4, 5)
+    assert set(metrics["by_defect"]) == {"scratch", "dent"}
+    assert metrics["by_defect"]["dent"]["n_defective"] == 2
+    assert 0 <= metrics["pixel_auroc"] <= 1
+    assert "256x256" in metrics["protocol"]
+    assert detector.threshold == before
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_evaluate_without_test_images_is_told(run: tuple[Detector, Path], tmp_path: Path) -> None:
+    with pytest.raises(BlemishError, match="no test images with labels"):
+        evaluate(run[0], save_parts(tmp_path / "good", 3))
+
+
+def test_resize_averages_when_it_shrinks() -> None:
+    checker = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 200
+    assert (resize(checker, (32, 32)) == 100).all()
+    assert resize(checker, (100, 80)).shape == (100, 80)
+    assert resize(checker, (100, 20)).shape == (100, 20)
+
+
+def test_load_images_keeps_the_order(tmp_path: Path) -> None:
+    folder = save_parts(tmp_path, 5)
+    loaded = load_images([folder / f"part {number}.png" for number in (3, 1)], (40, 50))
+    assert loaded.dtype == torch.uint8
+    assert torch.equal(loaded[1].permute(1, 2, 0), torch.from_numpy(part(1)))
