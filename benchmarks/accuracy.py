@@ -18,7 +18,16 @@ from typing import Any
 
 from machine import describe
 
-COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "false_rejects", "found", "training_s")
+COLUMNS = (
+    "image_auroc",
+    "image_ap",
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_aupro",
+    "false_rejects",
+    "found",
+    "training_s",
+)
 
 
 def blemish(*arguments: object) -> None:
@@ -40,8 +49,22 @@ def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> di
         blemish("evaluate", out / "detector.blemish", data, "--out", out / "evaluation", "--device", arguments.device)
     summary = json.loads((out / "summary.json").read_text())
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
-    row = {"data": data.stem, "seed": seed, "commit": describe()["commit"], **{name: metrics.get(name) for name in COLUMNS}}
-    wanted = ("training_s", "iterations", "images_per_s", "n_train", "n_calibration", "parameters", "precision", "textures")
+    row = {
+        "data": data.stem,
+        "seed": seed,
+        "commit": describe()["commit"],
+        **{name: metrics.get(name) for name in COLUMNS},
+    }
+    wanted = (
+        "training_s",
+        "iterations",
+        "images_per_s",
+        "n_train",
+        "n_calibration",
+        "parameters",
+        "precision",
+        "textures",
+    )
     return row | {name: summary[name] for name in wanted} | {"protocol": metrics["protocol"]}
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from machine import describe
 
 from blemish.methods.draem import DRAEM
 from blemish.synthesis.textures import TextureBank
 from blemish.training import Trainer, resolve_device
+from machine import describe
 
 
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -67,7 +67,9 @@ def main() -> None:
         result["inference_s"] = round(seconds(lambda: method(images), arguments.repeats, device), 4)
         result["inference_batch_1_s"] = round(seconds(lambda: method(images[:1]), arguments.repeats, device), 4)
     print(json.dumps(result, indent=2))
-    (Path(__file__).parent / "results" / f"draem-step-{device.type}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (Path(__file__).parent / "results" / f"draem-step-{device.type}.json").write_text(
+        json.dumps(result, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ import math
 from pathlib import Path
 
 import torch
-from machine import describe
 
 import blemish
 from blemish.data.layouts import open_dataset
 from blemish.progress import TrainingProgress
+from machine import describe
 
 
 def main() -> None:
@@ -49,7 +49,10 @@ def main() -> None:
     rejected = sum(detector.inspect(path).is_defective for path in rest)
     rate = rejected / len(rest)
     # The promise is over the draw of the calibration images, too: with n of them the rate of one detector scatters.
-    n, k = detector.threshold.n_calibration, math.ceil((detector.threshold.n_calibration + 1) * arguments.false_rejects)
+    n, k = (
+        detector.threshold.n_calibration,
+        math.ceil((detector.threshold.n_calibration + 1) * arguments.false_rejects),
+    )
     spread = math.sqrt(k * (n + 1 - k) / ((n + 1) ** 2 * (n + 2)))
     result = {
         "machine": describe(), "data": arguments.data.stem, "seed": arguments.seed, "recipe": arguments.recipe,

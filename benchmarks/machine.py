@@ -14,11 +14,17 @@ def describe() -> dict[str, str | int]:
     """Processor, cores, threads, torch, commit and date."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    processor = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
     ).stdout.strip()
     return {
         "processor": f"{processor} ({', '.join(wide)})",

@@ -1,6 +1,6 @@
 """Train on a folder of good parts, then name the defective ones of another folder.
 
-    python examples/inspect_folder.py parts/good parts/incoming
+python examples/inspect_folder.py parts/good parts/incoming
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,8 +20,8 @@ from blemish.demo_images import make_demo_images
 from blemish.methods.draem import DRAEM, DRAEMSettings
 
 QUICK = [
-    "--set", "image_size_px=32", "--set", "reconstructive_widths=[4, 8, 8]", "--set", "discriminative_widths=[4, 8, 8]",
-    "--set", "iterations=20", "--device", "cpu",
+    "--device", "cpu", "--set", "iterations=20", "--set", "image_size_px=32",
+    "--set", "reconstructive_widths=[4, 8, 8]", "--set", "discriminative_widths=[4, 8, 8]",
 ]  # fmt: skip
 
 
@@ -30,9 +29,11 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "blemish", *map(str, arguments)]
 
 
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, check=False)
 
 
 def only_line(result: subprocess.CompletedProcess[str]) -> str:
@@ -73,7 +74,9 @@ def test_inspect_writes_findings_overlays_and_goes_on_after_a_bad_file(trained: 
     bad = photographs.parent / "kaputt.png"
     bad.write_text("no image")
     out = photographs.parent / "findings"
-    result = run("inspect", trained / "detector.blemish", photographs / "test", bad, photographs / "gone.png", "--out", out)
+    result = run(
+        "inspect", trained / "detector.blemish", photographs / "test", bad, photographs / "gone.png", "--out", out
+    )
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
     assert all(set(row) == {"path", "score", "threshold", "is_defective", "regions", "error"} for row in rows)
@@ -126,7 +129,9 @@ def test_config_of_a_run_repeats_it(trained: Path, tmp_path: Path) -> None:
     assert one["threshold"] == two["threshold"]
     assert one["false_rejects"] == two["false_rejects"] == 0.2
     (tmp_path / "odd.yaml").write_text("recipes: small\n")
-    assert "odd.yaml" in only_line(run("fit", trained.parent, "--config", tmp_path / "odd.yaml", "--out", tmp_path / "x"))
+    assert "odd.yaml" in only_line(
+        run("fit", trained.parent, "--config", tmp_path / "odd.yaml", "--out", tmp_path / "x")
+    )
 
 
 def wait_for_steps(process: subprocess.Popen[str], metrics: Path) -> None:
@@ -139,13 +144,13 @@ def wait_for_steps(process: subprocess.Popen[str], metrics: Path) -> None:
 
 
 @pytest.fixture
-def long_fit(photographs: Path, tmp_path: Path) -> Iterator[list[str]]:
-    yield command("fit", photographs, *QUICK, "--set", "iterations=900", "--out", tmp_path / "run")
+def long_fit(photographs: Path, tmp_path: Path) -> list[str]:
+    return command("fit", photographs, *QUICK, "--set", "iterations=400", "--out", tmp_path / "run")
 
 
 def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str], tmp_path: Path) -> None:
     metrics = tmp_path / "run" / "metrics.jsonl"
-    process = subprocess.Popen(long_fit, text=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen(long_fit, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT)
     wait_for_steps(process, metrics)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
@@ -155,7 +160,7 @@ def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
     assert kept > 0
 
-    killed = subprocess.Popen([*long_fit, "--resume"], text=True, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen([*long_fit, "--resume"], stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     for _ in range(600):
         if metrics.exists() and json.loads(metrics.read_text().splitlines()[-1])["step"] > kept:
             break
@@ -165,10 +170,10 @@ def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str
     assert not (tmp_path / "run" / "detector.blemish").exists()
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == kept
 
-    assert subprocess.run([*long_fit, "--resume"], check=False, capture_output=True).returncode == 0
+    assert subprocess.run([*long_fit, "--resume"], check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
     resumed = blemish.load(tmp_path / "run" / "detector.blemish").method.state_dict()
     whole = [tmp_path / "whole" if word == str(tmp_path / "run") else word for word in long_fit]
-    assert subprocess.run(whole, check=False, capture_output=True).returncode == 0
+    assert subprocess.run(whole, check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
     uninterrupted = blemish.load(tmp_path / "whole" / "detector.blemish").method.state_dict()
     assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
 
@@ -220,7 +225,9 @@ def test_import_and_help_do_not_load_torch() -> None:
 # --- the authors' weights ------------------------------------------------------------------------------------
 
 
-def authors_state_dict(network: torch.nn.Module, encoder: str, decoder: str, first_step: str) -> dict[str, torch.Tensor]:
+def authors_state_dict(
+    network: torch.nn.Module, encoder: str, decoder: str, first_step: str
+) -> dict[str, torch.Tensor]:
     """Our tensors under the names that the authors' modules give theirs."""
     steps = [first_step, *map(str, range(1 if first_step == "_b" else 2, 9))]
     renamed = {}
@@ -262,5 +269,7 @@ def test_convert_takes_the_authors_two_state_dicts(tmp_path: Path, photographs: 
 
 def test_convert_never_runs_what_a_pickle_holds(tmp_path: Path) -> None:
     torch.save({"model": np.random.default_rng(0)}, tmp_path / "trap.pth")
-    told = only_line(run("convert", "draem", tmp_path / "trap.pth", tmp_path / "trap.pth", "--out", tmp_path / "x.blemish"))
+    told = only_line(
+        run("convert", "draem", tmp_path / "trap.pth", tmp_path / "trap.pth", "--out", tmp_path / "x.blemish")
+    )
     assert "cannot be read as plain weights" in told

@@ -47,7 +47,9 @@ def save_parts(folder: Path, n: int) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
     folder = tmp_path_factory.mktemp("fit")
     save_parts(folder / "gute Teile ü", 20)
-    detector = blemish.fit(folder / "gute Teile ü", settings=TINY, out=folder / "run", device="cpu", false_rejects=0.2)
+    detector = blemish.fit(
+        folder / "gute Teile ü", settings=TINY, out=folder / "run", device="cpu", false_rejects=0.2
+    )
     return detector, folder / "run"
 
 

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +25,7 @@ from blemish.evaluation import evaluate as evaluate_detector
 from blemish.files import make_folder, replace_file, write_text
 from blemish.fitting import fit
 from blemish.progress import TrainingProgress
-from blemish.report.overlay import overlay
+from blemish.report.overlay import as_jpeg, overlay
 from blemish.training import Device, TrainingInterrupted, resolve_device
 
 # --- fit -----------------------------------------------------------------------------------------------------
@@ -156,7 +154,8 @@ def _inspect_file(detector: Detector, file: Path, overlay_name: str, out: Path) 
         print(f"blemish: {error}", file=sys.stderr)
         return row | {"error": str(error)}
     finding = detector.inspect(image)
-    _write_picture(out / "overlays" / overlay_name, overlay(image, finding))
+    with replace_file(out / "overlays" / overlay_name) as picture:
+        picture.write(as_jpeg(overlay(image, finding)))
     return row | {
         "score": finding.score,
         "is_defective": finding.is_defective,
@@ -166,12 +165,6 @@ def _inspect_file(detector: Detector, file: Path, overlay_name: str, out: Path) 
 
 def _region_rows(finding: Finding) -> list[dict[str, Any]]:
     return [{"bbox_xyxy": list(one.bbox_xyxy), "area_px": one.area_px, "peak": one.peak} for one in finding.regions]
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    with replace_file(path) as file:
-        file.write(encoded.tobytes())
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.files import write_text
-from blemish.report.overlay import draw_map, draw_outlines, heat_colours, score_texts
+from blemish.report.overlay import as_jpeg, draw_map, draw_outlines, heat_colours, score_texts
 
 if TYPE_CHECKING:
     from blemish.detector import Finding
@@ -178,10 +178,7 @@ def _judgement(row: Row) -> str:
 
 
 def _data_uri(picture: NDArray[np.uint8]) -> str:
-    # Full colour resolution: halved, it would grey the thin yellow lines.
-    options = [cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(picture)).decode()}"
 
 
 _LEGEND = """<details open><summary>How to read a row</summary><ul>
