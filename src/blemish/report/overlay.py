@@ -137,7 +137,7 @@ def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.u
 
 
 def as_jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """A JPEG file of a picture, (H, W, 3) uint8 RGB, in full colour resolution: halved, it greys thin yellow lines."""
+    """A JPEG file of an (H, W, 3) uint8 RGB picture, with all its colours: halved, they grey thin lines."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     return encoded.tobytes()
