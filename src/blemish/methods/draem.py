@@ -148,10 +148,10 @@ class DRAEM(Method):
         "fast": DRAEMSettings(batch_size=16, epochs=100, learning_rate=3e-4, schedule="cosine", ema_decay=0.999),
         "small": DRAEMSettings(
             image_size_px=128,
-            reconstructive_widths=(16, 32, 64, 128, 128),
+            reconstructive_widths=(8, 16, 32, 64, 64),
             discriminative_widths=(8, 16, 32, 64, 64, 64),
             epochs=None,
-            iterations=900,
+            iterations=1150,
             learning_rate=2e-3,
             schedule="cosine",
             ema_decay=0.99,
