@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from blemish.settings import CheckedSettings
 from blemish.synthesis.draw import coin, send, uniform
 from blemish.synthesis.perlin import perlin_masks
-from blemish.synthesis.photometric import augment
+from blemish.synthesis.photometric import Places, augment, places_of
 from blemish.synthesis.rectangles import rectangle_masks
 from blemish.synthesis.textures import TextureBank
 
@@ -59,22 +59,41 @@ def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings:
         look like the image is not claimed.
     """
     device, size_hw = images.device, (images.shape[-2], images.shape[-1])
-    masks = torch.zeros_like(images[:, :1])
-    spoiled = coin(settings.probability, len(images), generator).nonzero().flatten()
+    damaged = images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)  # (B, H, W, 3): rows of pixels
+    masks = torch.zeros_like(damaged[..., 0])  # (B, H, W)
+    spoiled = coin(settings.probability, len(images), generator).nonzero()[:, 0]
     n = len(spoiled)
-    if n == 0:
-        return Spoiled(images, masks)
-    draw_masks = perlin_masks if settings.shape == "perlin" else rectangle_masks
-    mask = draw_masks(n, size_hw, generator, device)[:, None]
-    opacity = send(uniform(settings.min_opacity, 1.0, (n, 1, 1, 1), generator), device)
-    if settings.source == "colours":
-        anomalies = send(uniform(0.0, 1.0, (n, 3, 1, 1), generator), device)
-    else:
-        drawn = textures.sample(n, size_hw, generator, device)
-        anomalies = augment(drawn, generator) if settings.augment_textures else drawn.float() / 255.0
+    if n:
+        draw_masks = perlin_masks if settings.shape == "perlin" else rectangle_masks
+        mask = draw_masks(n, size_hw, generator, device)
+        places = places_of(mask)
+        opacity = send(uniform(settings.min_opacity, 1.0, (n,), generator), device)[places.image]
+        opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]
+        pixels = send(spoiled, device)[places.image] * mask[0].numel() + places.pixel
+        good = damaged.view(-1, 3)[pixels]
+        anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)
+        change = (anomaly - good).mul_(opacity[:, None])
+        changed = change.abs().amax(1) >= HALF_LEVEL
+        damaged.view(-1, 3).index_copy_(0, pixels, change.add_(good).clamp_(0.0, 1.0))
+        masks.view(-1).index_copy_(0, pixels, changed.to(masks.dtype))
+    return Spoiled(damaged.permute(0, 3, 1, 2), masks[:, None])
 
-    index = send(spoiled, device)
-    good = images[index]
-    damaged = torch.lerp(good, anomalies.to(good.dtype), opacity * mask)
-    changed = ((damaged - good).abs_().amax(1, keepdim=True) >= HALF_LEVEL) & mask
-    return Spoiled(images.index_copy(0, index, damaged), masks.index_copy_(0, index, changed.to(masks.dtype)))
+
+def _anomaly(
+    n: int,
+    places: Places,
+    size_hw: tuple[int, int],
+    textures: TextureBank,
+    generator: Generator,
+    settings: AnomalySettings,
+    device: torch.device,
+) -> Tensor:
+    """What ``n`` anomalies look like at some places: (K, 3) float in [0, 1]."""
+    if settings.source == "colours":
+        return send(uniform(0.0, 1.0, (n, 3), generator), device)[places.image]
+    drawn = torch.randint(len(textures), (n,), generator=generator)
+    bank = textures.at(size_hw, device)
+    if settings.augment_textures:
+        return augment(bank, drawn, places, generator)
+    pixels = send(drawn, device)[places.image] * (size_hw[0] * size_hw[1]) + places.pixel
+    return bank.view(-1, 3)[pixels].float() / 255.0

@@ -2,117 +2,159 @@
 
 Seven of the ten only map grey values: gamma, brightness, solarize, posterize, invert, autocontrast, equalize.
 They are composed, in the drawn order, into one 256-entry table per image and channel that is applied once.
-The three others (rotate, sharpness, hue and saturation) come before the table, whatever was drawn: the
-only point in which the order differs from the authors'.
+The three others follow: sharpness, rotation, hue and saturation. That they come last, whatever was drawn, is
+the only point in which the order differs from the authors'.
+
+A texture shows through a mask, so it is worked out only at the ``Places`` that the mask leaves.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from blemish.synthesis.draw import coin, send, uniform
-from blemish.synthesis.geometry import rotate_nearest
 
 AUGMENTATIONS = (
     "gamma", "brightness", "solarize", "posterize", "invert", "autocontrast", "equalize",
-    "sharpness", "hue_saturation", "rotate",
+    "sharpness", "rotate", "hue_saturation",
 )  # fmt: skip
 _TABLES = AUGMENTATIONS[:7]
 
 
-def augment(textures: Tensor, generator: Generator, *, n_chosen: int = 3) -> Tensor:
-    """Apply ``n_chosen`` different ones of the ten augmentations to each image.
+class Places(NamedTuple):
+    """Pixels of a batch."""
+
+    image: Tensor
+    """(K,) int64, which image of the batch."""
+    pixel: Tensor
+    """(K,) int64, row * width + column."""
+
+
+def places_of(masks: Tensor) -> Places:
+    """The pixels worth working on: those in (B, H, W) bool masks, or all where asking would make the host wait."""
+    flat = _worth(masks.flatten())
+    n_pixels = masks[0].numel()
+    return Places(flat.div(n_pixels, rounding_mode="floor"), flat % n_pixels)
+
+
+def _worth(flags: Tensor) -> Tensor:
+    """Indices of the True among (K,) flags; on other devices than the CPU all, since the count decides a shape."""
+    return flags.nonzero()[:, 0] if flags.device.type == "cpu" else torch.arange(len(flags), device=flags.device)
+
+
+def augment(textures: Tensor, drawn: Tensor, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
+    """Apply ``n_chosen`` different ones of the ten augmentations to each drawn texture, and read it at some places.
 
     Parameters
     ----------
-    textures : (B, 3, H, W) uint8.
+    textures : (N, H, W, 3) uint8.
+    drawn : (B,) int64 on the host, which texture each image of the batch shows.
+    places : where, in the batch.
     generator : CPU generator.
 
     Returns
     -------
-    (B, 3, H, W) float32 in [0, 1].
+    (K, 3) float32 in [0, 1], one colour for each place.
     """
-    chosen = torch.rand(len(textures), len(AUGMENTATIONS), generator=generator).argsort(1)[:, :n_chosen]
-    return apply_chosen(textures, chosen, generator)
+    chosen = torch.rand(len(drawn), len(AUGMENTATIONS), generator=generator).argsort(1)[:, :n_chosen]
+    return apply_chosen(textures, drawn, chosen, places, generator)
 
 
-def apply_chosen(textures: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
-    """Apply to image b the augmentations ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ...
+def apply_chosen(textures: Tensor, drawn: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
+    """``augment`` with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b; ``chosen`` is (B, n) on the host."""
+    device, n = textures.device, len(drawn)
+    tables = _compose_tables(textures, drawn, chosen, generator)
 
-    Parameters
-    ----------
-    textures : (B, 3, H, W) uint8.
-    chosen : (B, n) int64 on the host.
+    def drawn_for(name: str) -> Tensor:
+        return (chosen == AUGMENTATIONS.index(name)).any(1)
 
-    Returns
-    -------
-    (B, 3, H, W) float32 in [0, 1].
-    """
-    device = textures.device
-    for name, change in (("rotate", _rotate), ("sharpness", _sharpen), ("hue_saturation", _shift_hue)):
-        where = (chosen == AUGMENTATIONS.index(name)).any(1).nonzero().flatten()
-        if len(where):
-            index = send(where, device)
-            textures = textures.index_copy(0, index, change(textures[index], generator))
-    table = _compose_tables(textures, chosen, generator) / 255.0  # (B, 3, 256)
-    batch, channels, height, width = textures.shape
-    values = textures.reshape(batch * channels, -1).long()
-    return table.view(batch * channels, 256).gather(1, values).view(batch, channels, height, width)
+    # What an image was not drawn for does nothing to it: factor 1, angle 0, shift 0.
+    factor = uniform(0.1, 1.9, (n,), generator).where(drawn_for("sharpness"), torch.ones(n))
+    angle = torch.deg2rad(uniform(-45.0, 45.0, (n,), generator)) * drawn_for("rotate")
+    shift = uniform(-50.0, 50.0, (n, 2), generator) * drawn_for("hue_saturation")[:, None]
+
+    source = _Source(textures, send(drawn, device)[places.image], tables, places.image)
+    row, column, inside = _turned(places, send(angle, device), source)
+    colours = _sharpened(source, row, column, send(factor, device)[places.image])
+    colours *= inside[:, None]  # what a rotation brings in from outside is black
+    some = _worth(send(drawn_for("hue_saturation"), device)[places.image])
+    shifted = _shifted_hue(colours[some], *send(shift, device)[places.image[some]].unbind(1))
+    return colours.index_copy_(0, some, shifted).div_(255.0)
 
 
-# --- the three that are more than a table: (B, 3, H, W) uint8 to the same ------------------------------------
+class _Source(NamedTuple):
+    """The textures as the tables map them, read at a row and column for each place."""
+
+    textures: Tensor
+    texture: Tensor
+    tables: Tensor
+    image: Tensor
+
+    def at(self, row: Tensor, column: Tensor, some: Tensor | slice = slice(None)) -> Tensor:
+        """(K, 3) float32 in 0..255."""
+        _, height, width, _ = self.textures.shape
+        values = self.textures.view(-1, 3)[(self.texture[some] * height + row) * width + column]
+        entry = torch.arange(0, 768, 256, device=values.device) + self.image[some, None] * 768
+        return self.tables.view(-1)[entry + values]
 
 
-def _rotate(images: Tensor, generator: Generator) -> Tensor:
-    angles_rad = torch.deg2rad(uniform(-45.0, 45.0, (len(images),), generator))
-    return rotate_nearest(images, send(angles_rad, images.device), (images.shape[-2], images.shape[-1]))
+def _turned(places: Places, angles_rad: Tensor, source: _Source) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, column (K,) int64 that each place shows after rotation about the centre, and whether they are inside."""
+    _, height, width, _ = source.textures.shape
+    cos, sin = angles_rad.cos()[places.image], angles_rad.sin()[places.image]
+    y = places.pixel.div(width, rounding_mode="floor") - (height - 1) / 2
+    x = places.pixel % width - (width - 1) / 2
+    row = (x * sin + y * cos + height / 2).floor_()  # the middle of pixel 0 is at 0.5
+    column = (x * cos - y * sin + width / 2).floor_()
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return row.clamp_(0, height - 1).long(), column.clamp_(0, width - 1).long(), inside
 
 
-def _sharpen(images: Tensor, generator: Generator) -> Tensor:
+def _sharpened(source: _Source, row: Tensor, column: Tensor, factor: Tensor) -> Tensor:
     """Blend with a smoothed copy: a factor below 1 blurs, above 1 sharpens; the border stays (as in Pillow)."""
-    factor = send(uniform(0.1, 1.9, (len(images), 1, 1, 1), generator), images.device)
-    inner = images[..., 1:-1, 1:-1]
-    rows = images.short()
-    rows = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
-    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    smooth = box.add_(inner, alpha=4).float().div_(13.0)  # Pillow's SMOOTH: 5 in the middle, 1 around, over 13
-    images = images.clone()
-    images[..., 1:-1, 1:-1] = _to_uint8(smooth.lerp_(inner.float(), factor))
-    return images
+    colours = source.at(row, column)
+    _, height, width, _ = source.textures.shape
+    border = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
+    factor = factor.where(~border, torch.ones_like(factor))
+    some = _worth(factor != 1)
+    row, column = row[some].clamp(1, height - 2), column[some].clamp(1, width - 2)
+    middle = colours[some]
+    smooth = 4.0 * middle  # Pillow's SMOOTH: 5 in the middle, 1 around, over 13
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            smooth += source.at(row + down, column + right, some)
+    blended = torch.lerp(smooth.div_(13.0), middle, factor[some, None]).round_().clamp_(0, 255)
+    return colours.index_copy_(0, some, blended)
 
 
-def _shift_hue(images: Tensor, generator: Generator) -> Tensor:
-    """Add U[-50, 50] of 255 to the hue circle and, independently, to the saturation."""
-    shift, gain = send(uniform(-50.0, 50.0, (2, len(images), 1, 1), generator), images.device)
-    red, green, blue = images.float().unbind(1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+def _shifted_hue(colours: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
+    """Add ``shift`` of 255 to the hue circle and ``gain`` of 255 to the saturation of (K, 3) colours in 0..255."""
+    red, green, blue = colours.unbind(1)
+    value, low = colours.amax(1), colours.amin(1)
+    chroma = value - low
     is_red, is_green = value == red, value == green
-    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    hue = hue.div_(chroma.clamp_min(1e-6)).add_(torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)))
-    hue = hue.add_(shift * (6.0 / 255.0)).remainder_(6.0)
-    chroma = torch.minimum(chroma.add_(value * (gain / 255.0)).clamp_min_(0.0), value)
-    value.sub_(chroma)  # the grey part; what is above it is the hue's
-    lit = ((hue - 3).abs_().sub_(1), 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_())
-    return torch.stack([_to_uint8(value + channel.clamp_(0, 1).mul_(chroma)) for channel in lit], 1)
-
-
-def _to_uint8(values: Tensor) -> Tensor:
-    return values.round_().clamp_(0, 255).to(torch.uint8)
+    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green)) / chroma.clamp_min(1e-6)
+    hue = hue + torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)) + shift * (6.0 / 255.0)
+    hue = hue.remainder_(6.0)
+    chroma = torch.minimum((chroma + value * (gain / 255.0)).clamp_min_(0.0), value)
+    lit = torch.stack([(hue - 3).abs_() - 1, 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_()], 1).clamp_(0, 1)
+    return ((value - chroma)[:, None] + lit * chroma[:, None]).round_().clamp_(0, 255)
 
 
 # --- the seven tables: (B, 3, 256) float grey values in 0..255 -----------------------------------------------
 
 
-def _compose_tables(textures: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+def _compose_tables(textures: Tensor, drawn: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
     """One table (B, 3, 256) for each image: the chosen value mappings, one after the other."""
-    device, n = textures.device, len(textures)
+    device, n = textures.device, len(drawn)
     ramp = torch.arange(256.0, device=device)
     table = ramp.expand(n, 3, 256)
     statistical = [_TABLES.index("autocontrast"), _TABLES.index("equalize")]
     counted = torch.isin(chosen, torch.tensor(statistical)).any(1)
-    histogram = _histogram(textures, send(counted.nonzero().flatten(), device)) if bool(counted.any()) else None
+    histogram = _histogram(textures, drawn, counted) if bool(counted.any()) else None
     for step in chosen.unbind(1):
         gamma = send(uniform(0.5, 2.0, (n, 3, 1), generator), device)
         gain = send(uniform(0.8, 1.2, (n, 1, 1), generator), device)
@@ -136,18 +178,22 @@ def _compose_tables(textures: Tensor, chosen: Tensor, generator: Generator) -> T
         pick = send(step, device).view(n, 1, 1)
         for number, candidate in enumerate(candidates):
             table = torch.where(pick == number, candidate.round().clamp(0, 255), table)
-    return table
+    return table.contiguous()
 
 
-def _histogram(textures: Tensor, index: Tensor) -> Tensor:
-    """(B, 3, 256) float: how often each value occurs, counted on every second row and column, each pixel for four.
+def _histogram(textures: Tensor, drawn: Tensor, counted: Tensor) -> Tensor:
+    """(B, 3, 256) float: how often each value occurs, from every second row and column, each pixel for four.
 
-    Images that are not in ``index`` get ones.
+    Images that are not ``counted``, (B,) bool on the host, get ones.
     """
-    counts = torch.ones(len(textures), 3, 256, device=textures.device)
-    values = textures[index, :, ::2, ::2].flatten(2).long()
-    four = torch.full((), 4.0, device=textures.device).expand(values.shape)
-    return counts.index_copy_(0, index, torch.zeros_like(counts[index]).scatter_add_(2, values, four))
+    device = textures.device
+    index = send(counted.nonzero()[:, 0], device)
+    values = (
+        textures[send(drawn[counted], device)][:, ::2, ::2].flatten(1, 2).transpose(1, 2).long()
+    )  # (n, 3, pixels)
+    four = torch.full((), 4.0, device=device).expand(values.shape)
+    counts = torch.zeros(len(index), 3, 256, device=device).scatter_add_(2, values, four)
+    return torch.ones(len(drawn), 3, 256, device=device).index_copy_(0, index, counts)
 
 
 def _autocontrast(histogram: Tensor, cutoff: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from blemish.data.loading import load_images
 from blemish.data.reading import list_images
 from blemish.errors import BlemishError
-from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.draw import uniform
 from blemish.synthesis.perlin import perlin_noise
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class TextureBank:
 
     Parameters
     ----------
-    images : (N, 3, H, W) uint8.
+    images : (N, H, W, 3) uint8.
     source : what they are, for the record of a run.
     """
 
@@ -53,7 +53,10 @@ class TextureBank:
             )
         step = max(1.0, len(paths) / MAX_TEXTURES)
         kept = [paths[int(i * step)] for i in range(min(len(paths), MAX_TEXTURES))]
-        return cls(load_images(kept, size_hw), source=f"{len(kept)} images of {Path(folder).name}")
+        return cls(
+            load_images(kept, size_hw).permute(0, 2, 3, 1).contiguous(),
+            source=f"{len(kept)} images of {Path(folder).name}",
+        )
 
     @classmethod
     def procedural(cls, size_hw: tuple[int, int], n: int = N_PROCEDURAL, seed: int = 0) -> TextureBank:
@@ -66,14 +69,14 @@ class TextureBank:
     def __len__(self) -> int:
         return len(self.images)
 
-    def sample(self, n: int, size_hw: tuple[int, int], generator: Generator, device: torch.device) -> Tensor:
-        """Draw ``n`` textures with replacement: (n, 3, H, W) uint8 on ``device``."""
+    def at(self, size_hw: tuple[int, int], device: torch.device) -> Tensor:
+        """All textures in the size and on the device of a batch: (N, H, W, 3) uint8; kept for the next call."""
+        if self.images.shape[1:3] != size_hw:
+            resized = F.interpolate(self.images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
+            self.images = resized.permute(0, 2, 3, 1).contiguous()
         if self.images.device != device:
             self.images = self.images.to(device)
-        drawn = self.images[send(torch.randint(len(self), (n,), generator=generator), device)]
-        if drawn.shape[-2:] == size_hw:
-            return drawn
-        return F.interpolate(drawn, size_hw, mode="bilinear", antialias=True)
+        return self.images
 
 
 # --- procedural patterns: n grey fields (n, H, W), any range ------------------------------------------------
@@ -143,7 +146,7 @@ _PATTERNS: tuple[Callable[[int, tuple[int, int], Generator], Tensor], ...] = (
 
 
 def _colour(fields: Tensor, generator: Generator) -> Tensor:
-    """Paint grey fields with a ramp between three random colours, and some grain: (n, 3, H, W) uint8."""
+    """Paint grey fields with a ramp between three random colours, and some grain: (n, H, W, 3) uint8."""
     n = len(fields)
     low, high = fields.amin((1, 2), keepdim=True), fields.amax((1, 2), keepdim=True)
     t = ((fields - low) / (high - low).clamp_min(1e-6))[:, None]  # (n, 1, H, W) in [0, 1]
@@ -152,4 +155,4 @@ def _colour(fields: Tensor, generator: Generator) -> Tensor:
         t < 0.5, torch.lerp(colours[0], colours[1], 2 * t), torch.lerp(colours[1], colours[2], 2 * t - 1)
     )
     grain = torch.randn(n, 1, *fields.shape[1:], generator=generator) * uniform(0.0, 0.06, (n, 1, 1, 1), generator)
-    return ((painted + grain) * 255.0).round().clamp(0, 255).to(torch.uint8)
+    return ((painted + grain) * 255.0).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
