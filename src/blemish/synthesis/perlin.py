@@ -46,9 +46,10 @@ def perlin_noise(cycles_xy: Tensor, size_hw: tuple[int, int], generator: Generat
     y = phase[:, 1:] + cells[:, 1:] * ((torch.arange(height, device=device) + 0.5) / height)
     weight_x, slope_x = _axis_weights(x, points_x)  # (B, W, points_x)
     weight_y, slope_y = _axis_weights(y, points_y)  # (B, H, points_y)
-    left = torch.cat([weight_y @ directions.cos(), slope_y @ directions.sin()], 2)
+    gradient_x, gradient_y = directions.cos() * math.sqrt(2.0), directions.sin() * math.sqrt(2.0)
+    left = torch.cat([weight_y @ gradient_x, slope_y @ gradient_y], 2)
     right = torch.cat([slope_x, weight_x], 2)
-    return left @ right.transpose(1, 2) * math.sqrt(2.0)
+    return left @ right.transpose(1, 2)
 
 
 def perlin_masks(

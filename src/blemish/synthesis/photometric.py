@@ -64,7 +64,7 @@ def augment(textures: Tensor, drawn: Tensor, places: Places, generator: Generato
 
 
 def apply_chosen(textures: Tensor, drawn: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
-    """``augment`` with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b; ``chosen`` is (B, n) on the host."""
+    """``augment`` with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b; (B, n) on the host."""
     device, n = textures.device, len(drawn)
     tables = _compose_tables(textures, drawn, chosen, generator)
 
