@@ -187,6 +187,7 @@ def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str
         (["fit", "GOOD", "--method", "dream"], "unknown method 'dream'"),
         (["fit", "GOOD", "--set", "iterations"], "should be name=value"),
         (["fit", "GOOD", "--set", "iterations=many"], "setting iterations: 'many'"),
+        (["fit", "GOOD", "--set", "learning_rate=1e-4", "--set", "batch_size=0.5"], "setting batch_size: 0.5"),
         (["fit", "GOOD", "--out", "/proc/run"], "/proc/run: cannot write there"),
         (["inspect", "gone.blemish", "GOOD"], "gone.blemish: cannot be read"),
         (["inspect", "DETECTOR", "EMPTY"], "EMPTY: no images in it or below"),
@@ -205,9 +206,7 @@ def test_mistakes_are_told_in_one_line(  # type: ignore[no-untyped-def]
 
 def test_unknown_option_and_missing_argument_exit_with_2() -> None:
     for arguments in (["fit", "x", "--colour", "red"], ["inspect"], ["paint"]):
-        result = run(*arguments)
-        assert result.returncode == 2
-        assert "Traceback" not in result.stderr
+        assert "--help" in only_line(run(*arguments))
 
 
 @pytest.mark.parametrize("name", ["fit", "inspect", "evaluate", "demo", "convert"])

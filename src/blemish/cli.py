@@ -215,11 +215,12 @@ def convert(
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a defect was found (if asked for), 2 a user's mistake."""
     try:
-        app(arguments, exit_on_error=False, print_error=True)
+        app(arguments, exit_on_error=False, print_error=False)
     except BlemishError as error:
         print(f"blemish: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except CycloptsError:
+    except CycloptsError as error:
+        print(f"blemish: {' '.join(str(error).split())} See blemish --help.", file=sys.stderr)
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         print("blemish: stopped", file=sys.stderr)

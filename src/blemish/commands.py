@@ -109,9 +109,15 @@ def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: D
     detector = Detector.load(detector_path, resolve_device(device))
     files = list(_files(paths))
     make_folder(out / "overlays")
-    rows = [_inspect_file(detector, file, name, out) for file, name in zip(files, _overlay_names(files), strict=True)]
-    write_text(out / "findings.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    write_text(out / "findings.csv", _as_csv(rows))
+    rows = []
+    with (out / "findings.jsonl").open("w") as lines, (out / "findings.csv").open("w", newline="") as table:
+        writer = csv.DictWriter(table, _CSV_COLUMNS)
+        writer.writeheader()
+        for file, name in zip(files, _overlay_names(files), strict=True):  # row by row: a stop loses none of them
+            row = _inspect_file(detector, file, name, out)
+            print(json.dumps(row), file=lines, flush=True)
+            writer.writerow(_csv_row(row))
+            rows.append(row)
     n_defective = sum(row["is_defective"] is True for row in rows)
     n_errors = sum(row["error"] is not None for row in rows)
     print(f"{len(rows)} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
@@ -167,25 +173,13 @@ def _region_rows(finding: Finding) -> list[dict[str, Any]]:
     return [{"bbox_xyxy": list(one.bbox_xyxy), "area_px": one.area_px, "peak": one.peak} for one in finding.regions]
 
 
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error"])
-    for row in rows:
-        found = row["regions"] or []
-        areas = max((region["area_px"] for region in found), default=0)
-        writer.writerow(
-            [
-                row["path"],
-                row["score"],
-                row["threshold"],
-                row["is_defective"],
-                len(found),
-                areas,
-                row["error"],
-            ]
-        )
-    return text.getvalue()
+_CSV_COLUMNS = ("path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error")
+
+
+def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = row["regions"] or []
+    counts = {"n_regions": len(found), "largest_area_px": max((region["area_px"] for region in found), default=0)}
+    return {name: {**row, **counts}[name] for name in _CSV_COLUMNS}
 
 
 # --- evaluate ------------------------------------------------------------------------------------------------

@@ -30,10 +30,12 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise BlemishError(
-            f"{path}: cannot be written ({error.strerror or error}); free the disk or choose another folder"
-        ) from error
+    except (OSError, RuntimeError) as error:
+        fault = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk in another
+        if not isinstance(fault, OSError):
+            raise
+        reason = fault.strerror or fault
+        raise BlemishError(f"{path}: cannot be written ({reason}); free the disk or choose another folder") from error
 
 
 def write_text(path: Path, text: str) -> None:

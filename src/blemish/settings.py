@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,9 @@ class CheckedSettings:
                 value = tuple(value)
             if isinstance(value, Mapping) and isinstance(hint, type) and issubclass(hint, CheckedSettings):
                 value = hint.from_dict(value)
+            if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
+                with suppress(ValueError):
+                    value = float(value)
             object.__setattr__(self, one.name, value)
             if not _fits(value, hint):
                 raise BlemishError(f"setting {one.name}: {value!r} should be {_spoken(hint)}")

@@ -1,0 +1,52 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from blemish.errors import BlemishError
+from blemish.files import make_folder, replace_file, write_text
+
+
+def test_what_was_there_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "x.txt", "before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BlemishError, match=r"x\.txt: cannot be written \(No space left on device\)"):
+        write_text(tmp_path / "x.txt", "after")
+    assert (tmp_path / "x.txt").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_full_disk_is_told_through_torch_save(tmp_path: Path) -> None:
+    class Full:
+        def write(self, content: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def flush(self) -> None: ...
+
+    with pytest.raises(BlemishError, match="No space left"), replace_file(tmp_path / "x.pt"):
+        torch.save({"weight": torch.zeros(1000)}, Full())  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="my own"), replace_file(tmp_path / "x"):
+        raise RuntimeError("my own")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BlemishError, match="cannot write there"):
+        make_folder(tmp_path / "file" / "run")
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert not list((tmp_path / "a" / "b").iterdir())
