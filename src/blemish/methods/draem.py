@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
@@ -46,6 +47,8 @@ class DRAEMSettings(Settings):
     """The others are rows of table 3: Disc., Recon.-AE and Recon.-AE_MSGMS."""
     reconstructive_widths: tuple[int, ...] = (128, 256, 512, 1024, 1024)
     discriminative_widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
+    patch_px: int = 1
+    """Both networks take patches of this side as pixels (and give them back): 2 is a quarter of the work. Ours."""
     anomalies: AnomalySettings = field(default_factory=AnomalySettings)
     rotation_probability: float = 0.3
     max_rotation_deg: float = 90.0
@@ -86,43 +89,43 @@ class Encoder(nn.Module):
 class ReconstructiveNetwork(nn.Module):
     """Repairs an image: an encoder-decoder without skips (section 3.1). 69.05 M parameters by default."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], patch_px: int = 1) -> None:
         super().__init__()
-        self.encoder = Encoder(3, widths)
+        self.patch_px = patch_px
+        self.encoder = Encoder(3 * patch_px**2, widths)
         n_in, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
         for n_out in _decoder_widths(widths):
             self.ups.append(conv_bn_relu(n_in, n_in))
             self.blocks.append(double_conv(n_in, n_in, n_out))
             n_in = n_out
-        self.head = nn.Conv2d(n_in, 3, 3, padding=1)
+        self.head = nn.Conv2d(n_in, 3 * patch_px**2, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W), about [0, 1]
-        x = self.encoder(images)[-1]
+        x = self.encoder(F.pixel_unshuffle(images, self.patch_px))[-1]
         for up, block in zip(self.ups, self.blocks, strict=True):
             x = block(up(upsample_twice(x)))
-        out: Tensor = self.head(x)
-        return out
+        return F.pixel_shuffle(self.head(x), self.patch_px)
 
 
 class DiscriminativeNetwork(nn.Module):
     """Compares the repair with the image: a U-Net (section 3.2). 28.37 M parameters by default."""
 
-    def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, n_in: int, widths: tuple[int, ...], patch_px: int = 1) -> None:
         super().__init__()
-        self.encoder = Encoder(n_in, widths)
+        self.patch_px = patch_px
+        self.encoder = Encoder(n_in * patch_px**2, widths)
         n_now, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
         for n_skip, n_out in zip(reversed(widths[:-1]), _decoder_widths(widths), strict=True):
             self.ups.append(conv_bn_relu(n_now, n_out))
             self.blocks.append(double_conv(n_out + n_skip, n_out, n_out))
             n_now = n_out
-        self.head = nn.Conv2d(n_now, 2, 3, padding=1)
+        self.head = nn.Conv2d(n_now, 2 * patch_px**2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> logits (B, 2, H, W), the second the anomaly's
-        *skips, x = self.encoder(x)
+        *skips, x = self.encoder(F.pixel_unshuffle(x, self.patch_px))
         for up, block in zip(self.ups, self.blocks, strict=True):
             x = block(torch.cat([up(upsample_twice(x)), skips.pop()], 1))
-        out: Tensor = self.head(x)
-        return out
+        return F.pixel_shuffle(self.head(x), self.patch_px)
 
 
 def _initialize(module: nn.Module) -> None:
@@ -148,10 +151,11 @@ class DRAEM(Method):
         "fast": DRAEMSettings(batch_size=16, epochs=100, learning_rate=3e-4, schedule="cosine", ema_decay=0.999),
         "small": DRAEMSettings(
             image_size_px=128,
-            reconstructive_widths=(8, 16, 32, 64, 64),
-            discriminative_widths=(8, 16, 32, 64, 64, 64),
+            reconstructive_widths=(32, 64, 96, 128),
+            discriminative_widths=(24, 48, 64, 64),
+            patch_px=2,
             epochs=None,
-            iterations=1150,
+            iterations=700,
             learning_rate=2e-3,
             schedule="cosine",
             ema_decay=0.99,
@@ -161,14 +165,14 @@ class DRAEM(Method):
     def __init__(self, settings: DRAEMSettings | None = None, textures: Any = None) -> None:
         super().__init__(settings, textures)
         s = self.settings
-        self.multiple_px = 2 ** (max(len(s.reconstructive_widths), len(s.discriminative_widths)) - 1)
+        self.multiple_px = s.patch_px * 2 ** (max(len(s.reconstructive_widths), len(s.discriminative_widths)) - 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
             if s.architecture != "discriminative":
-                self.reconstructive = ReconstructiveNetwork(s.reconstructive_widths)
+                self.reconstructive = ReconstructiveNetwork(s.reconstructive_widths, s.patch_px)
             if s.architecture in ("full", "discriminative"):
                 n_in = 6 if s.architecture == "full" else 3
-                self.discriminative = DiscriminativeNetwork(n_in, s.discriminative_widths)
+                self.discriminative = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)
             self.apply(_initialize)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
