@@ -103,6 +103,21 @@ def test_ablations_of_the_architecture(architecture, losses, n_parts, bank) -> N
     assert ("reconstruction" in method.explain(images)) == (architecture != "discriminative")
 
 
+def test_patches_are_given_back_where_they_were_taken() -> None:
+    network = ReconstructiveNetwork((12, 16), patch_px=2).eval()
+    network.encoder = torch.nn.Module()  # in place of the network's inside, hand the patches through
+    network.encoder.forward = lambda patches: [patches]  # type: ignore[method-assign]
+    network.ups, network.blocks, network.head = torch.nn.ModuleList(), torch.nn.ModuleList(), torch.nn.Identity()
+    image = torch.rand(1, 3, 8, 12)
+    assert torch.equal(network(image), image)
+
+
+def test_patches_make_the_network_work_on_odd_sizes_too() -> None:
+    method = DRAEM(replace(TINY, patch_px=2)).eval()
+    anomaly_map, _ = method(torch.rand(2, 3, 35, 50))
+    assert anomaly_map.shape == (2, 1, 35, 50)
+
+
 def test_training_without_textures_tells_what_is_missing() -> None:
     method = DRAEM(TINY)
     with pytest.raises(BlemishError, match="needs textures"):
