@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     out = arguments.out or Path(__file__).parent / "results" / f"accuracy-{arguments.method}-{arguments.recipe}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in arguments.seeds:
         for data in arguments.data:
@@ -90,8 +91,9 @@ def main() -> None:
     print("|---|---|" + "---|" * len(COLUMNS))
     for data in arguments.data:
         chosen = [row for row in rows if row["data"] == data.stem]
-        means = (statistics.mean(row[name] for row in chosen) for name in COLUMNS)
-        print(f"| {data.stem} | {len(chosen)} |", " | ".join(f"{mean:.3f}" for mean in means), "|")
+        values = [[row[name] for row in chosen if row[name] is not None] for name in COLUMNS]
+        means = (f"{statistics.mean(one):.3f}" if one else "-" for one in values)
+        print(f"| {data.stem} | {len(chosen)} |", " | ".join(means), "|")
 
 
 if __name__ == "__main__":

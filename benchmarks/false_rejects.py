@@ -51,7 +51,7 @@ def main() -> None:
     # The promise is over the draw of the calibration images, too: with n of them the rate of one detector scatters.
     n, k = (
         detector.threshold.n_calibration,
-        math.ceil((detector.threshold.n_calibration + 1) * arguments.false_rejects),
+        max(1, math.floor((detector.threshold.n_calibration + 1) * arguments.false_rejects)),
     )
     spread = math.sqrt(k * (n + 1 - k) / ((n + 1) ** 2 * (n + 2)))
     result = {
@@ -62,6 +62,7 @@ def main() -> None:
     }  # fmt: skip
     print(json.dumps(result, indent=2))
     out = Path(__file__).parent / "results" / "false-rejects.json"
+    out.parent.mkdir(exist_ok=True)
     rows = json.loads(out.read_text()) if out.exists() else []
     out.write_text(json.dumps([*rows, result], indent=2) + "\n")
 

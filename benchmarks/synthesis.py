@@ -82,6 +82,7 @@ def main() -> None:
             rows.append(row)
             there = f"{row['anomalib_images_per_s']:10.1f} {row['ratio']:6.2f}" if arguments.peer else ""
             print(f"{batch:5d} {probability:7.1f} {row['blemish_images_per_s']:10.1f} {there}", flush=True)
+    arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps({"machine": describe(), "size_hw": SIZE_HW, "rows": rows}, indent=2) + "\n")
 
 

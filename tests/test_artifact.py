@@ -33,9 +33,9 @@ def test_what_was_written_is_read(file: Path) -> None:
 
 def test_any_changed_byte_is_refused(file: Path) -> None:
     content = file.read_bytes()
-    for position in range(len(content)):
+    for position, bit in ((position, bit) for position in range(len(content)) for bit in range(8)):
         changed = bytearray(content)
-        changed[position] ^= 1
+        changed[position] ^= 1 << bit
         file.write_bytes(changed)
         with pytest.raises(BlemishError) as refused:
             read_artifact(file)

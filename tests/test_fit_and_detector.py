@@ -172,7 +172,7 @@ def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:
         ({"recipe": "quick"}, "unknown recipe 'quick'"),
         ({"settings": {"itrations": 3}}, "unknown setting itrations"),
         ({"settings": {"anomalies": {"shape": "round"}}}, "setting shape: 'round' should be one of perlin"),
-        ({"false_rejects": 0.0}, "false_rejects must lie between 0 and 1"),
+        ({"false_rejects": 0.0}, "rate must lie between 0 and 1"),
         ({"layout": "mvtek"}, "layout 'mvtek' is unknown"),
         ({"textures": "nowhere"}, "nowhere"),
     ],
@@ -221,6 +221,9 @@ def test_evaluate_without_test_images_is_told(run: tuple[Detector, Path], tmp_pa
 def test_resize_averages_when_it_shrinks() -> None:
     checker = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 200
     assert (resize(checker, (32, 32)) == 100).all()
+    lines = np.zeros((2000, 100), dtype=np.uint8)
+    lines[::20] = 200  # thin lines in a strip that is narrower than the result
+    assert (abs(resize(lines, (100, 128)).astype(int) - 10) <= 1).all()
     assert resize(checker, (100, 80)).shape == (100, 80)
     assert resize(checker, (100, 20)).shape == (100, 20)
 

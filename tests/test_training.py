@@ -80,7 +80,7 @@ def test_a_finished_stage_is_not_trained_again_on_resume(tmp_path: Path) -> None
     with pytest.raises(BlemishError, match="stage second"):
         Trainer(Toy(bad_at=70), IMAGES, device="cpu", folder=tmp_path).run()
     toy = Toy()
-    record = Trainer(toy, IMAGES, device="cpu", folder=tmp_path).run(resume=True)
+    record = Trainer(toy, IMAGES, device="cpu", folder=tmp_path, resume=True).run()
     assert toy.calls == 60
     assert record.iterations == 120
 
@@ -98,11 +98,11 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path: Path) -> Non
             if step == 20:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(TrainingInterrupted, match="after step 21 of 60"):
+    with pytest.raises(TrainingInterrupted, match="after step 20 of 60"):
         Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, reporter=PressesCtrlC()).run()
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 21
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 20
     interrupted, whole = Toy(), Toy()
-    Trainer(interrupted, IMAGES, device="cpu", folder=tmp_path).run(resume=True)
+    Trainer(interrupted, IMAGES, device="cpu", folder=tmp_path, resume=True).run()
     Trainer(whole, IMAGES, device="cpu").run()
     assert torch.equal(interrupted.first.weight, whole.first.weight)
     assert torch.equal(interrupted.second.weight, whole.second.weight)
@@ -111,16 +111,16 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path: Path) -> Non
 def test_a_checkpoint_of_another_run_or_damaged_is_refused(tmp_path: Path) -> None:
     Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="one").run()
     with pytest.raises(BlemishError, match="of a run with other settings or images"):
-        Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="two").run(resume=True)
+        Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="two", resume=True).run()
     (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
     with pytest.raises(BlemishError, match="delete it to start anew"):
-        Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="one").run(resume=True)
+        Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="one", resume=True).run()
 
 
 def test_rows_after_the_checkpoint_are_not_logged_twice(tmp_path: Path) -> None:
     with pytest.raises(BlemishError):
         Trainer(Toy(bad_at=110), IMAGES, device="cpu", folder=tmp_path).run()  # logged to 100, kept at 60
-    Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path).run(resume=True)
+    Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, resume=True).run()
     steps = [json.loads(line)["total_step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [20, 40, 60, 80, 100, 120]
 

@@ -80,13 +80,12 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
     try:
         header = json.loads(content[8 : 8 + header_length])
         metadata: dict[str, str] = header.pop("__metadata__")
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        length = 8 + header_length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         int(metadata["format_version"])
-        metadata["sha256"], metadata["description"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(metadata["description"], str) or len(metadata["sha256"].encode()) != len(_UNSIGNED):
+            raise foreign
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise foreign from error
-    if len(content) < 8 + header_length + end:
-        raise BlemishError(
-            f"{path}: cut short ({len(content)} bytes, should be {8 + header_length + end}); copy it again"
-        )
+    if len(content) < length:
+        raise BlemishError(f"{path}: cut short ({len(content)} bytes, should be {length}); copy it again")
     return metadata

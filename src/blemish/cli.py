@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -15,9 +16,10 @@ app = App(
     help="Learn from photographs of good parts only; find and outline the defects.",
     help_epilogue="First result: `blemish demo`. On your own parts: `blemish fit parts/good`.",
     help_format="markdown",
+    suppress_keyboard_interrupt=False,  # told by main, with how to go on
 )
 DeviceName = Literal["auto", "cpu", "cuda"]
-USER_ERROR, INTERRUPTED, DEFECT_FOUND = 2, 130, 1
+DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
 
 @app.command
@@ -60,7 +62,7 @@ def fit(
     false_rejects
         Share of good parts that may be rejected. Default: 0.01.
     seed
-        Same seed, same machine: same weights. Default: 0.
+        Same seed, same machine: same weights (on a CPU). Default: 0.
     device
         Default: auto.
     precision
@@ -116,13 +118,13 @@ def inspect(
     device
         auto takes CUDA if there is one.
     fail_on_defect
-        Exit with 1 if an image is defective.
+        Exit with 1 if an image is defective, with 2 if none is but one cannot be read.
     """
     from blemish.commands import inspect_run
 
-    n_defective = inspect_run(detector, paths, out, device)
-    if fail_on_defect and n_defective:
-        sys.exit(DEFECT_FOUND)
+    n_defective, n_unreadable = inspect_run(detector, paths, out, device)
+    if fail_on_defect and (n_defective or n_unreadable):
+        sys.exit(DEFECT_FOUND if n_defective else USER_ERROR)
 
 
 @app.command
@@ -222,12 +224,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except CycloptsError as error:
         print(f"blemish: {' '.join(str(error).split())} See blemish --help.", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("blemish: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"blemish: {stop or 'stopped'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:  # a full disk, say, in the middle of something
         print(f"blemish: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+    except Exception:  # a fault of ours: not to be taken for a defect
+        traceback.print_exc()
+        sys.exit(INTERNAL_ERROR)
     sys.exit(0)

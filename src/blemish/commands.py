@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import sys
@@ -26,7 +27,7 @@ from blemish.files import make_folder, replace_file, write_text
 from blemish.fitting import fit
 from blemish.progress import TrainingProgress
 from blemish.report.overlay import as_jpeg, overlay
-from blemish.training import Device, TrainingInterrupted, resolve_device
+from blemish.training import Device, resolve_device
 
 # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -42,34 +43,22 @@ def fit_run(
     tensorboard: bool,
 ) -> None:
     """Train a detector into a run folder. What is ``given`` wins over the ``config`` file."""
-    options: dict[str, Any] = {**_read_config(config), **{k: v for k, v in given.items() if v is not None}}
+    options = _read_config(config)
+    if any(given[name] not in (None, options.get(name)) for name in ("method", "recipe")):
+        options.pop("settings", None)  # they were another recipe's
+    options |= {name: value for name, value in given.items() if value is not None}
     options["settings"] = _assign(options.get("settings") or {}, assignments)
     if options.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
     data = options.pop("data")
-    words = (
-        Path(data).stem,
-        options.get("method", "draem"),
-        options.get("recipe", "small"),
-        options.get("seed", 0),
-    )
+    words = (Path(data).stem, options.get("method", "draem"), options.get("recipe", "small"), options.get("seed", 0))
     folder = out if out is not None else Path("runs") / "-".join(map(str, words))
     if not (resume or overwrite) and any((folder / name).exists() for name in ("detector.blemish", "checkpoint.pt")):
         raise BlemishError(
             f"{folder}: already holds a run; give --resume to go on, --overwrite to start anew, or another --out"
         )
-    if overwrite:
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-    try:
-        with TrainingProgress() as progress:
-            detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
-    except TypeError as error:
-        if config is not None and "unexpected keyword" in str(error):
-            raise BlemishError(f"{config}: unknown option ({error}); see `blemish fit --help`") from error
-        raise
-    except TrainingInterrupted as stop:
-        print(f"blemish: {stop}; the same command with --resume goes on", file=sys.stderr)
-        raise KeyboardInterrupt from stop
+    with TrainingProgress() as progress:
+        detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
 
@@ -81,9 +70,22 @@ def _read_config(path: Path | None) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BlemishError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
+    known = set(inspect.signature(fit).parameters) - {"out", "resume", "tensorboard", "reporter"}
+    if not isinstance(content, dict) or not isinstance(content.get("settings") or {}, dict):
         raise BlemishError(f"{path}: should hold options like `recipe: small`, one a line")
+    if unknown := sorted(map(str, set(content) - known)):
+        raise BlemishError(f"{path}: unknown option {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    if isinstance(content.get("false_rejects"), str):  # YAML reads 1e-2 as text
+        content["false_rejects"] = _number(content["false_rejects"])
     return content
+
+
+def _number(text: str) -> Any:
+    """A value as JSON reads it, else as YAML does: JSON knows that 1e-4 is a number."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def _assign(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -91,21 +93,23 @@ def _assign(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str
     result = {name: dict(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
+        if name == "seed":
+            raise BlemishError("--set seed: give --seed instead, which also draws what is held out")
         if not equals:
             raise BlemishError(f"--set {assignment}: should be name=value, as in --set iterations=500")
         *groups, last = name.split(".")
         place = result
         for group in groups:
             place = place.setdefault(group, {})
-        place[last] = yaml.safe_load(value)
+        place[last] = _number(value)
     return result
 
 
 # --- inspect -------------------------------------------------------------------------------------------------
 
 
-def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: Device) -> int:
-    """Inspect files and folders; returns how many images are defective."""
+def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: Device) -> tuple[int, int]:
+    """Inspect files and folders; returns how many images are defective, and how many unreadable."""
     detector = Detector.load(detector_path, resolve_device(device))
     files = list(_files(paths))
     make_folder(out / "overlays")
@@ -117,11 +121,12 @@ def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: D
             row = _inspect_file(detector, file, name, out)
             print(json.dumps(row), file=lines, flush=True)
             writer.writerow(_csv_row(row))
+            table.flush()
             rows.append(row)
     n_defective = sum(row["is_defective"] is True for row in rows)
     n_errors = sum(row["error"] is not None for row in rows)
     print(f"{len(rows)} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
-    return n_defective
+    return n_defective, n_errors
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -156,17 +161,14 @@ def _inspect_file(detector: Detector, file: Path, overlay_name: str, out: Path) 
     row |= {"path": str(file), "threshold": detector.threshold.value}
     try:
         image = read_image(file)
+        finding = detector.inspect(image)
+        picture = as_jpeg(overlay(image, finding))
     except BlemishError as error:
         print(f"blemish: {error}", file=sys.stderr)
         return row | {"error": str(error)}
-    finding = detector.inspect(image)
-    with replace_file(out / "overlays" / overlay_name) as picture:
-        picture.write(as_jpeg(overlay(image, finding)))
-    return row | {
-        "score": finding.score,
-        "is_defective": finding.is_defective,
-        "regions": _region_rows(finding),
-    }
+    with replace_file(out / "overlays" / overlay_name) as opened:
+        opened.write(picture)
+    return row | {"score": finding.score, "is_defective": finding.is_defective, "regions": _region_rows(finding)}
 
 
 def _region_rows(finding: Finding) -> list[dict[str, Any]]:

@@ -25,7 +25,19 @@ def convert_draem(reconstructive: Path, discriminative: Path) -> DRAEM:
     for network, path in ((method.reconstructive, reconstructive), (method.discriminative, discriminative)):
         theirs = _read_state_dict(path)
         network.load_state_dict(_renamed(theirs, network.state_dict(), path))
+    _from_bgr(method)
     return method
+
+
+def _from_bgr(method: DRAEM) -> None:
+    """The authors' networks see BGR, as OpenCV reads it: turn round the weights that meet a channel, for RGB."""
+    with torch.no_grad():
+        weight = method.reconstructive.get_parameter("encoder.blocks.0.0.weight")
+        weight.copy_(weight[:, [2, 1, 0]])
+        for parameter in method.reconstructive.head.parameters():
+            parameter.copy_(parameter[[2, 1, 0]])
+        weight = method.discriminative.get_parameter("encoder.blocks.0.0.weight")
+        weight.copy_(weight[:, [2, 1, 0, 5, 4, 3]])
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

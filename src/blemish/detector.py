@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.artifact import read_artifact, write_artifact
-from blemish.data.loading import to_tensor
+from blemish.data.loading import resize, to_tensor
 from blemish.data.reading import as_rgb
 from blemish.errors import BlemishError
 from blemish.methods import method_type
 from blemish.methods.base import Method
-from blemish.scoring import Region, Threshold, conformal_threshold, regions
+from blemish.scoring import Region, Threshold, conformal_threshold, n_needed, regions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,9 +128,9 @@ class Detector:
         findings = []
         for number, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
             size_hw = photograph.shape[:2]
-            explanation = {name: _enlarge(_to_uint8(picture[number]), size_hw) for name, picture in pictures.items()}
+            explanation = {name: resize(_to_uint8(picture[number]), size_hw) for name, picture in pictures.items()}
             path = str(image) if isinstance(image, str | Path) else None
-            anomaly_map = _enlarge(maps[number, 0].float().cpu().numpy(), size_hw)
+            anomaly_map = resize(maps[number, 0].float().cpu().numpy(), size_hw)
             findings.append(self._finding(path, float(scores[number]), anomaly_map, explanation))
         return findings
 
@@ -199,7 +197,7 @@ class Detector:
         provenance: dict[str, Any] | None = None,
     ) -> Detector:
         """A detector whose thresholds are simply ``threshold``, and promise nothing."""
-        value = Threshold(threshold, false_reject_rate, n_calibration=0, n_needed=math.ceil(1 / false_reject_rate))
+        value = Threshold(threshold, false_reject_rate, n_calibration=0, n_needed=n_needed(false_reject_rate))
         return cls(method, value, threshold, (), provenance)
 
     # --- on disk ----------------------------------------------------------------------------------------------
@@ -250,10 +248,6 @@ def pixel_threshold(maps: Tensor) -> float:
     values = maps.flatten()
     rank = int(0.995 * (len(values) - 1))
     return float(values.kthvalue(rank + 1).values)
-
-
-def _enlarge(picture: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[Any]:
-    return cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _to_uint8(picture: Tensor) -> NDArray[Any]:

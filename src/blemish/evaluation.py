@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,9 +71,7 @@ def _inspect(detector: Detector, sample: Sample) -> tuple[NDArray[Any], NDArray[
     """Anomaly map and mask of one sample, both of the protocol's size, and its score."""
     image = read_image(sample.path)
     maps, scores = detector.maps_and_scores_of([image])
-    anomaly_map = maps[0, 0].numpy()
-    if anomaly_map.shape != SIZE_HW:
-        anomaly_map = cv2.resize(anomaly_map, SIZE_HW[::-1], interpolation=cv2.INTER_LINEAR)
+    anomaly_map = resize(maps[0, 0].numpy(), SIZE_HW)
     if sample.mask_path is None:
         return anomaly_map, np.zeros(SIZE_HW, dtype=np.bool_), float(scores[0])
     mask = read_mask(sample.mask_path, image.shape[:2])

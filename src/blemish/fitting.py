@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -22,6 +22,7 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.methods import method_type
 from blemish.methods.base import Method
+from blemish.scoring import n_needed
 from blemish.synthesis.textures import TextureBank
 from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
 
@@ -59,7 +60,7 @@ def fit(
     textures : folder of photographs that simulated damage is made of; None makes textures on the spot.
     calibration : good images to set the threshold from; None holds out 10 % of ``data`` (at least 5).
     false_rejects : the share of good parts that may be rejected.
-    seed : of weights, order, damage and what is held out. Same seed, same machine: same weights.
+    seed : of weights, order, damage and what is held out. Same seed, same machine, on a CPU: same weights.
     device, precision : ``auto`` takes CUDA if there is one, and bf16 where the hardware is fast at it.
     layout : ``auto`` or the name of one.
     out : run folder for ``detector.blemish``, ``config.yaml``, ``metrics.jsonl``, ``summary.json`` and the
@@ -76,8 +77,10 @@ def fit(
         "textures": str(textures) if textures else None, "calibration": str(calibration) if calibration else None,
         "false_rejects": false_rejects, "seed": seed, "device": device, "precision": precision, "layout": layout,
     }  # fmt: skip
-    if not 0 < false_rejects < 1:
-        raise BlemishError(f"false_rejects must lie between 0 and 1, not {false_rejects}: 0.01 is 1 %")
+    n_needed(false_rejects)  # refuses what is no rate
+    for name, value, choices in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
+        if value not in choices:
+            raise BlemishError(f"{name} {value!r} is unknown; use {', '.join(choices)}")
     network = build(method, recipe, seed, settings)
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
@@ -85,20 +88,22 @@ def fit(
     network.textures = TextureBank.from_folder(textures, size_hw) if textures else TextureBank.procedural(size_hw)
     config["settings"] = asdict(network.settings)
     fingerprint = _digest(images.train, network.textures.images, json.dumps(config["settings"], sort_keys=True), seed)
-    if folder is not None:
-        write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
 
     trainer = Trainer(
         network, images.train, seed=seed, device=device, precision=precision, folder=folder,
-        fingerprint=fingerprint, tensorboard=tensorboard, reporter=reporter,
+        fingerprint=fingerprint, tensorboard=tensorboard, reporter=reporter, resume=resume,
     )  # fmt: skip
-    record = trainer.run(resume=resume)
+    if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
+        _clear(folder, keep_checkpoint=resume)
+        write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
+    record = trainer.run()
     provenance = {
         "recipe": recipe, "seed": seed, "data": Path(data).name, "n_train": len(images.train),
         "n_calibration": len(images.calibration), "data_sha256": _digest(images.train, images.calibration),
         "textures": network.textures.source, "iterations": record.iterations, "precision": record.precision,
         "device": record.device, "versions": _versions(),
     }  # fmt: skip
+    network.textures = None  # a detector needs none
     detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
     if folder is not None and trainer.accelerator.is_main_process:
         detector.save(folder / "detector.blemish")
@@ -106,12 +111,22 @@ def fit(
     return detector
 
 
+def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
+    """Remove what an earlier run left, so that nothing old stands beside what is new."""
+    old = ["detector.blemish", "summary.json", *(path.name for path in folder.glob(".*.part"))]
+    for name in old if keep_checkpoint else [*old, "checkpoint.pt"]:
+        (folder / name).unlink(missing_ok=True)
+
+
 def build(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Method:
     """A method with the settings of a recipe, some of them replaced. Its weights are drawn from ``seed``."""
     kind = method_type(method)
     if recipe not in kind.recipes:
         raise BlemishError(f"unknown recipe {recipe!r} of {method}; there are: {', '.join(kind.recipes)}")
-    return kind(kind.recipes[recipe].replaced({**(settings or {}), "seed": seed}))
+    given = dict(settings or {})
+    if given.get("iterations") and "epochs" not in given:  # the two exclude each other
+        given["epochs"] = None
+    return kind(kind.recipes[recipe].replaced({**given, "seed": seed}))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def pad_to_multiple(images: Tensor, multiple_px: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def blur_matrix(length: int, window_px: int, sigma_px: float) -> Tensor:
+def blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
     """Gaussian blur along an axis as a matrix, zero beyond the ends: ``blur_matrix(H, ...) @ x`` blurs columns.
 
     Returns
@@ -41,4 +41,5 @@ def blur_matrix(length: int, window_px: int, sigma_px: float) -> Tensor:
     distance = torch.arange(length)[:, None] - torch.arange(length)
     reach = torch.arange(window_px) - window_px // 2
     total = torch.exp(-(reach**2) / (2 * sigma_px**2)).sum()
-    return torch.exp(-(distance**2) / (2 * sigma_px**2)) / total * (distance.abs() <= window_px // 2)
+    blur = torch.exp(-(distance**2) / (2 * sigma_px**2)) / total * (distance.abs() <= window_px // 2)
+    return blur.to(device)

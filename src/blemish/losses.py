@@ -30,8 +30,8 @@ def ssim_map(a: Tensor, b: Tensor, *, window_px: int = 11, sigma_px: float = 1.5
     with torch.autocast(a.device.type, enabled=False):
         a, b = a.float(), b.float()
         height, width = a.shape[-2:]
-        down = blur_matrix(height, window_px, sigma_px).to(a.device)
-        across = blur_matrix(width, window_px, sigma_px).to(a.device)
+        down = blur_matrix(height, window_px, sigma_px, a.device)
+        across = blur_matrix(width, window_px, sigma_px, a.device)
 
         def blur(*planes: Tensor) -> tuple[Tensor, ...]:  # two matrix products: a depthwise convolution is slower
             return (down @ torch.stack(planes) @ across).unbind(0)

@@ -83,6 +83,13 @@ class Threshold:
         return f"{given} {rate} cannot be promised (the lowest that can is {lowest:f} %); {self.n_needed} would do."
 
 
+def n_needed(false_reject_rate: float) -> int:
+    """How many good images have to be held out to promise a false-reject rate in (0, 1): 99 for 1 %."""
+    if not 0 < false_reject_rate < 1:
+        raise BlemishError(f"the false-reject rate must lie between 0 and 1, not {false_reject_rate}: 0.01 is 1 %")
+    return math.ceil(1 / Fraction(str(float(false_reject_rate)))) - 1  # (n + 1)(1 - rate) <= n, solved for n
+
+
 def conformal_threshold(scores: Sequence[float] | npt.ArrayLike | Tensor, false_reject_rate: float) -> Threshold:
     """Threshold from the scores of good images that training has not seen: the split-conformal quantile.
 
@@ -103,8 +110,7 @@ def conformal_threshold(scores: Sequence[float] | npt.ArrayLike | Tensor, false_
     BlemishError
         If there is no score, one is NaN or infinite, or the rate is out of range.
     """
-    if not 0 < false_reject_rate < 1:
-        raise BlemishError(f"the false-reject rate must lie between 0 and 1, not {false_reject_rate}: 0.01 is 1 %")
+    needed = n_needed(false_reject_rate)
     given = scores.detach().double().cpu() if isinstance(scores, Tensor) else scores
     values = np.asarray(given, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
@@ -119,7 +125,7 @@ def conformal_threshold(scores: Sequence[float] | npt.ArrayLike | Tensor, false_
         value=float(np.partition(values, kth - 1)[kth - 1]),
         false_reject_rate=float(false_reject_rate),
         n_calibration=n,
-        n_needed=math.ceil(1 / rate) - 1,  # (n + 1)(1 - rate) <= n, solved for n
+        n_needed=needed,
     )
 
 

@@ -7,12 +7,13 @@ accelerate's business.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,10 +21,11 @@ from typing import Any, Literal, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.files import replace_file
+from blemish.files import replace_file, write_text
 from blemish.methods.base import Method, Stage
 from blemish.synthesis.draw import send
 
@@ -56,7 +58,7 @@ class TrainingRecord:
         return self.n_images_seen / self.training_s if self.training_s else 0.0
 
 
-class TrainingInterrupted(Exception):
+class TrainingInterrupted(KeyboardInterrupt):
     """Training was asked to stop (Ctrl-C) and has written its checkpoint."""
 
 
@@ -98,6 +100,12 @@ class Trainer:
     seed : of the order of images and the damage. Same seed, same machine: same weights.
     folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
     fingerprint : whatever must be equal for a checkpoint to be resumed (settings, data).
+    resume : go on from the checkpoint in ``folder``, if there is one yet.
+
+    Raises
+    ------
+    BlemishError
+        If the device is not there, or the checkpoint is damaged or of another run.
     """
 
     def __init__(
@@ -113,6 +121,7 @@ class Trainer:
         tensorboard: bool = False,
         reporter: Reporter | None = None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+        resume: bool = False,
     ) -> None:
         where = resolve_device(device)
         self.precision = resolve_precision(precision, where)
@@ -124,32 +133,36 @@ class Trainer:
             project_dir=str(folder) if tensorboard else None,
         )
         if tensorboard:
+            if importlib.util.find_spec("tensorboard") is None:
+                raise BlemishError('--tensorboard: tensorboard is not installed; pip install "blemish[tracking]"')
             self.accelerator.init_trackers("tensorboard")
         self.device: torch.device = self.accelerator.device
         self.method = method.to(self.device)
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = images.to(self.device)
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
-        self.folder, self.fingerprint, self.reporter = folder, fingerprint, reporter
+        n_processes = self.accelerator.num_processes
+        self.folder, self.fingerprint, self.reporter = folder, f"{fingerprint}/{n_processes}", reporter
         self.checkpoint_every_s = checkpoint_every_s
         self.elapsed_s, self.n_steps_done, self.n_images_seen = 0.0, 0, 0
+        self.checkpoint = self._load_checkpoint() if resume else None
         if self.device.type == "cuda":
             for network in method.children():
                 network.compile()
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
-    def run(self, *, resume: bool = False) -> TrainingRecord:
-        """Train all stages, from the checkpoint if ``resume``.
+    def run(self) -> TrainingRecord:
+        """Train all stages, or what the checkpoint leaves of them.
 
         Raises
         ------
         BlemishError
-            If a loss is no longer finite (the last good checkpoint stays), or the checkpoint is of another run.
+            If a loss or a weight is no longer finite; the last good checkpoint stays.
         TrainingInterrupted
             After Ctrl-C, when the checkpoint is written.
         """
-        checkpoint = self._load_checkpoint() if resume else None
+        checkpoint = self.checkpoint
         first = checkpoint["stage"] if checkpoint else 0
         self._start_log(self.n_steps_done)
         with _stop_on_interrupt() as interrupted:
@@ -176,7 +189,11 @@ class Trainer:
             start = checkpoint["step"]
             optimizer.load_state_dict(checkpoint["optimizer"])
             average.load(checkpoint["average"])
-        batch_size = max(1, stage.batch_size // self.accelerator.num_processes)
+        batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
+        if left_over:
+            raise BlemishError(
+                f"batch_size {stage.batch_size} cannot be shared by {self.accelerator.num_processes} processes"
+            )
         first_bad = torch.tensor(-1, device=self.device)
         began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
 
@@ -194,21 +211,23 @@ class Trainer:
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
             done = step + 1
-            stop = interrupted()
-            if done % LOG_EVERY and done < n_steps and not stop:
+            alone = self.accelerator.num_processes == 1
+            if done % LOG_EVERY and done < n_steps and not (alone and interrupted()):
                 continue
             self._stop_if_bad(stage, int(first_bad))
             now_s = time.perf_counter()
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
             self._log(stage, done, n_steps, losses, optimizer.param_groups[0]["lr"], left_s)
-            if stop or done == n_steps or now_s - saved_s > self.checkpoint_every_s:
+            stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
+            if stop or is_due or done == n_steps:
                 if done == n_steps:
                     average.apply()
+                self._stop_if_bad(stage, -1 if self._weights_are_finite() else step)
                 self._save_checkpoint(number, done, n_steps, optimizer, average)
                 saved_s = now_s
             if stop and done < n_steps:
-                raise TrainingInterrupted(f"stopped after step {done} of {n_steps}")
+                raise TrainingInterrupted(f"stopped after step {done} of {n_steps}; the same with --resume goes on")
         self.accelerator.free_memory(objective, optimizer)
 
     def _draw(self, batch_size: int) -> Tensor:
@@ -217,11 +236,20 @@ class Trainer:
         batch = self.images[send(index, self.device)].float() / 255.0
         return batch.contiguous(memory_format=torch.channels_last)
 
+    def _agree(self, *mine: bool) -> list[bool]:
+        """What the first process says: all must save, or stop, after the same step."""
+        said = torch.tensor(mine, dtype=torch.uint8, device=self.device)
+        return [bool(one) for one in broadcast(said).tolist()]
+
+    def _weights_are_finite(self) -> bool:
+        tensors = [one for one in self.method.state_dict().values() if one.is_floating_point()]
+        return bool(torch.stack([one.isfinite().all() for one in tensors]).all())
+
     def _stop_if_bad(self, stage: Stage, first_bad: int) -> None:
         if first_bad >= 0:
             kept = self.folder is not None and (self.folder / "checkpoint.pt").exists()
             raise BlemishError(
-                f"training: the loss of stage {stage.name} was not finite at step {first_bad + 1}; "
+                f"training: a loss or weight of stage {stage.name} was not finite at step {first_bad + 1}; "
                 f"lower learning_rate or take --precision float32"
                 + (f" (the checkpoint before it is kept in {self.folder})" if kept else "")
             )
@@ -233,9 +261,11 @@ class Trainer:
         if self.folder is None or not self.accelerator.is_main_process:
             return
         path = self.folder / "metrics.jsonl"
-        rows = path.read_text().splitlines() if n_steps_done and path.exists() else []
-        kept = [row for row in rows if json.loads(row)["total_step"] <= n_steps_done]
-        path.write_text("".join(f"{row}\n" for row in kept))
+        kept = []
+        for row in path.read_text().splitlines() if n_steps_done and path.exists() else []:
+            with suppress(ValueError):  # a row that a full disk cut short
+                kept += [row] if json.loads(row)["total_step"] <= n_steps_done else []
+        write_text(path, "".join(f"{row}\n" for row in kept))
 
     def _log(
         self, stage: Stage, step: int, n_steps: int, losses: dict[str, Tensor], rate: float, left_s: float

@@ -16,12 +16,12 @@ from blemish.errors import BlemishError
 
 
 def resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize (H, W) or (H, W, 3): by area averaging where it shrinks (nothing thin is skipped), else bilinear."""
-    height, width = size_hw
-    if image.shape[:2] == size_hw:
-        return image
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """Resize (H, W) or (H, W, 3): an axis that shrinks is averaged, so nothing thin is skipped; else bilinear."""
+    shrunk_hw = min(image.shape[0], size_hw[0]), min(image.shape[1], size_hw[1])
+    for (height, width), how in ((shrunk_hw, cv2.INTER_AREA), (size_hw, cv2.INTER_LINEAR)):
+        if image.shape[:2] != (height, width):
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=how))
+    return image
 
 
 def to_tensor(images: Sequence[np.ndarray], size_hw: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 
 if TYPE_CHECKING:
@@ -25,6 +27,12 @@ class Settings(CheckedSettings):
     batch_size: int = 8
     seed: int = 0
     """Of the initial weights; the loop takes it for the order of images and the damage, too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("image_size_px", "batch_size"):
+            if getattr(self, name) < 1:
+                raise BlemishError(f"setting {name}: {getattr(self, name)} should be at least 1")
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,6 @@ def cosine_schedule(warm_up: float) -> Callable[[float], float]:
     def rate(progress: float) -> float:
         if progress < warm_up:
             return (progress + 1e-3) / (warm_up + 1e-3)
-        return 0.5 * (1.0 + torch.cos(torch.tensor(torch.pi * (progress - warm_up) / (1.0 - warm_up))).item())
+        return 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up)))
 
     return rate

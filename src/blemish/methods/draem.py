@@ -166,7 +166,11 @@ class DRAEM(Method):
     def __init__(self, settings: DRAEMSettings | None = None, textures: Any = None) -> None:
         super().__init__(settings, textures)
         s = self.settings
+        if s.epochs is None and s.iterations < 1:
+            raise BlemishError(f"setting iterations: {s.iterations} should be at least 1, as epochs is not set")
         self.multiple_px = s.patch_px * 2 ** (max(len(s.reconstructive_widths), len(s.discriminative_widths)) - 1)
+        if s.image_size_px % self.multiple_px:
+            raise BlemishError(f"setting image_size_px: {s.image_size_px} should be a multiple of {self.multiple_px}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
             if s.architecture != "discriminative":
@@ -218,8 +222,9 @@ class DRAEM(Method):
         s = self.settings
         if self.textures is None:
             raise BlemishError("DRAEM needs textures to train; give DRAEM(settings, textures=TextureBank...)")
-        images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
-        spoiled, mask = spoil(images, self.textures, generator, s.anomalies)
+        with torch.autocast(images.device.type, enabled=False):  # coordinates do not fit into bf16
+            images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
+            spoiled, mask = spoil(images, self.textures, generator, s.anomalies)
         reconstruction, anomaly_map = self._repair_and_judge(spoiled)
         losses = {}
         if reconstruction is not None:  # eq. 2

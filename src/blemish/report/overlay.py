@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.errors import BlemishError
+
 if TYPE_CHECKING:
     from blemish.detector import Finding
 
@@ -139,5 +141,10 @@ def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.u
 def as_jpeg(picture: NDArray[np.uint8]) -> bytes:
     """A JPEG file of an (H, W, 3) uint8 RGB picture, with all its colours: halved, they grey thin lines."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    if max(picture.shape) > 65_500:
+        shape = picture.shape
+        raise BlemishError(
+            f"a picture of {shape[1]}x{shape[0]} px is too long for JPEG; cut the photograph into pieces"
+        )
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     return encoded.tobytes()

@@ -72,7 +72,7 @@ def apply_chosen(textures: Tensor, drawn: Tensor, chosen: Tensor, places: Places
         return (chosen == AUGMENTATIONS.index(name)).any(1)
 
     # What an image was not drawn for does nothing to it: factor 1, angle 0, shift 0.
-    factor = uniform(0.1, 1.9, (n,), generator).where(drawn_for("sharpness"), torch.ones(n))
+    factor = uniform(0.0, 2.0, (n,), generator).where(drawn_for("sharpness"), torch.ones(n))
     angle = torch.deg2rad(uniform(-45.0, 45.0, (n,), generator)) * drawn_for("rotate")
     shift = uniform(-50.0, 50.0, (n, 2), generator) * drawn_for("hue_saturation")[:, None]
 
