@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from blemish.detector import Finding
     from blemish.scoring import Threshold
 
-DEMO_SETTINGS: dict[str, Any] = {"iterations": 250}
+DEMO_SETTINGS: dict[str, Any] = {
+    "iterations": 350,
+    "reconstructive_widths": [32, 64, 96],  # gravel has no layout to learn, so the repair may look closely
+    "discriminative_widths": [24, 48, 64],
+    "rotation_probability": 0.0,
+}
+"""In place of those of recipe `small`: two to three minutes on two cores."""
 FALSE_REJECTS = 0.05
 
 TITLE = "blemish demo: trained on good surfaces only, finds defects it has never seen"
