@@ -16,18 +16,19 @@ import blemish
 from blemish import demo, demo_images
 from blemish.data.layouts import open_dataset
 from blemish.data.reading import read_image, read_mask
-from blemish.demo_images import CALIBRATION, PATCH_PX, SURFACES, TEST, TRAIN, DemoPatch, cut, make_demo_images
+from blemish.demo_images import CALIBRATION, PATCH_PX, TEST, TRAIN, DemoPatch, cut, make_demo_images
 from blemish.detector import Finding
 from blemish.errors import BlemishError
 from blemish.scoring import Threshold
 
 DEFECTIVE = [patch for patch in TEST if patch.defect]
+N_GOOD = 13
 
 
 @pytest.fixture(scope="module")
-def photographs() -> dict[str, NDArray[np.uint8]]:
+def photograph() -> NDArray[np.uint8]:
     pytest.importorskip("skimage")
-    return demo_images.photographs()
+    return demo_images.photograph()
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +56,16 @@ def test_there_are_enough_of_each() -> None:
     assert len(CALIBRATION) >= 19  # what a false-reject rate of 5 % needs
     assert 12 <= len(DEFECTIVE) <= 15
     good = [patch for patch in TEST if not patch.defect]
-    assert len(good) == 12
-    assert len({(patch.surface, patch.top_px) for patch in good}) == 12
+    assert len({patch.top_px for patch in good}) == len(good) == N_GOOD
     assert len({patch.kind for patch in DEFECTIVE}) == 8
-    for surface in SURFACES:
-        assert sum(patch.surface == surface for patch in DEFECTIVE) >= 4
     for patches in (TRAIN, CALIBRATION):
-        assert len({patch.surface + patch.stem for patch in patches}) == len(patches)
+        assert len({patch.stem for patch in patches}) == len(patches)
 
 
 @pytest.mark.parametrize("patch", DEFECTIVE, ids=lambda patch: f"{patch.kind}-{patch.stem}")
-def test_defects_are_exactly_where_their_mask_is(patch: DemoPatch, photographs: dict[str, NDArray[np.uint8]]) -> None:
-    photograph = photographs[patch.surface]
+def test_defects_are_exactly_where_their_mask_is(patch: DemoPatch, photograph: NDArray[np.uint8]) -> None:
     spoiled, mask = cut(photograph, patch)
-    good, nothing = cut(photograph, DemoPatch(patch.surface, patch.left_px, patch.top_px))
+    good, nothing = cut(photograph, DemoPatch(patch.left_px, patch.top_px))
     assert not nothing.any()
     assert spoiled.shape == mask.shape == (PATCH_PX, PATCH_PX)
     assert 0.01 < mask.mean() < 0.08
@@ -85,7 +82,7 @@ def test_the_files_are_a_dataset_of_known_layout(images: Path) -> None:
     assert dataset.layout == "mvtec"
     assert len(dataset.train) == len(TRAIN)
     assert len(open_dataset(images / "calibration").train) == len(CALIBRATION)
-    assert sum(not sample.is_defective for sample in dataset.test) == 12
+    assert sum(not sample.is_defective for sample in dataset.test) == N_GOOD
     defective = [sample for sample in dataset.test if sample.is_defective]
     assert len(defective) == len(DEFECTIVE)
     for sample in defective:
@@ -93,15 +90,18 @@ def test_the_files_are_a_dataset_of_known_layout(images: Path) -> None:
         assert read_mask(sample.mask_path, read_image(sample.path).shape[:2]).any()
 
 
-def test_files_hold_what_was_cut(images: Path, photographs: dict[str, NDArray[np.uint8]]) -> None:
+def test_files_hold_what_was_cut(images: Path, photograph: NDArray[np.uint8]) -> None:
     patch = DEFECTIVE[-1]
-    spoiled, mask = cut(photographs[patch.surface], patch)
+    spoiled, mask = cut(photograph, patch)
     written = read_image(images / "test" / patch.kind / f"{patch.stem}.png")
     np.testing.assert_array_equal(written, spoiled[..., None].repeat(3, axis=2))
     true = read_mask(images / "ground_truth" / patch.kind / f"{patch.stem}_mask.png", mask.shape)
     np.testing.assert_array_equal(true, mask)
-    mirrored = read_image(images / "train" / "good" / "brick_x032_y064_mirrored.png")
-    np.testing.assert_array_equal(mirrored[..., 0], photographs["brick"][64:192, 32:160][:, ::-1])
+    mirrored = read_image(images / "train" / "good" / "x288_y064_mirrored.png")[..., 0]
+    patch = next(patch for patch in TRAIN if patch.stem == "x288_y064_mirrored")
+    assert patch.light != 1
+    same = patch.light * photograph[64:192, 288:416][:, ::-1]
+    np.testing.assert_allclose(mirrored, same.clip(0, 255), atol=0.5001)
 
 
 def test_the_images_are_always_the_same(images: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_demo_counts_and_shows(
     said, html = capsys.readouterr().out, page.read_text(encoding="utf-8")
     n_found = len(DEFECTIVE) - n_cracks
     assert f"Defects found: {n_found} of {len(DEFECTIVE)}. In {n_found - n_dents} of them" in said
-    assert "Good images rejected: 0 of 12." in said
+    assert f"Good images rejected: 0 of {N_GOOD}." in said
     assert str(page) in said
     assert html.count("<b>Missed.</b>") == n_cracks
     assert html.count("But the outlines lie beside it.") == n_dents

@@ -161,7 +161,7 @@ def evaluate(
 
 @app.command
 def demo(*, out: Path = Path("demo"), seed: int = 0, open_page: bool = True) -> None:
-    """Train on good patches of brick, gravel and grass, inspect spoiled ones, and show the result as a page.
+    """Train on good cut-outs of a photograph of bricks, inspect spoiled ones, and show the result as a page.
 
     Example: `blemish demo`
 

@@ -1,15 +1,15 @@
-"""The demo's images: photographs that come with scikit-image, and defects drawn by hand.
+"""The demo's images: a photograph that comes with scikit-image, and defects drawn by hand.
 
-Three surfaces (brick, gravel, grass; 512 x 512 px, grey, CC0) are cut by columns, so that nothing that is
-inspected was seen before: columns 0 to 256 train, 256 to 384 set the threshold, 384 to 512 are inspected.
-The defects are fixed drawings. They share nothing with the damage that the methods train on.
+A brick pavement (512 x 512 px, grey, CC0) is cut by columns, so that nothing that is inspected was seen before:
+columns 256 to 512 train, 128 to 256 set the threshold, 0 to 128 are inspected. The defects are fixed drawings.
+They share nothing with the damage that the methods train on.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from blemish.data.reading import read_image
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file
 
-SURFACES = ("brick", "gravel", "grass")
 PATCH_PX = 128
-TRAIN_COLUMNS, CALIBRATION_COLUMNS, TEST_COLUMNS = (0, 256), (256, 384), (384, 512)
+LIGHTS = (0.95, 1.0, 1.05)
+TRAIN_COLUMNS, CALIBRATION_COLUMNS, TEST_COLUMNS = (256, 512), (128, 256), (0, 128)
 
 Grey = NDArray[np.float32]
 """(128, 128) float32, grey values in [0, 255] or, of a layer, opacity in [0, 1]."""
@@ -173,15 +173,15 @@ class DemoPatch:
     """One image of the demo: where it is cut from and what is drawn on it.
 
     `left_px` and `top_px` are the corner of the (128, 128) cut; `defect` is None for a good one, and is drawn
-    turned by `quarter_turns`; `is_mirrored` swaps left and right.
+    turned by `quarter_turns`; `is_mirrored` swaps left and right; `light` is a factor on the grey values.
     """
 
-    surface: str
     left_px: int
     top_px: int
     defect: Defect | None = None
     quarter_turns: int = 0
     is_mirrored: bool = False
+    light: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -191,40 +191,39 @@ class DemoPatch:
     @property
     def stem(self) -> str:
         """Name of the file, without suffix."""
-        return f"{self.surface}_x{self.left_px:03d}_y{self.top_px:03d}{'_mirrored' * self.is_mirrored}"
+        return f"x{self.left_px:03d}_y{self.top_px:03d}{'_mirrored' * self.is_mirrored}"
 
 
 def _cuts(columns: tuple[int, int], stride_xy: tuple[int, int], is_mirrored: bool = False) -> list[DemoPatch]:
-    """All cuts within columns, of every surface."""
+    """All cuts within columns."""
     lefts = range(columns[0], columns[1] - PATCH_PX + 1, stride_xy[0])
     tops = range(0, 512 - PATCH_PX + 1, stride_xy[1])
-    return [
-        DemoPatch(surface, left, top, is_mirrored=is_mirrored)
-        for surface in SURFACES
-        for left in lefts
-        for top in tops
-    ]
+    return [DemoPatch(left, top, is_mirrored=is_mirrored) for left in lefts for top in tops]
 
 
-def _drawn(surface: str, *defects: tuple[int, Defect, int]) -> list[DemoPatch]:
-    return [DemoPatch(surface, TEST_COLUMNS[0], top, defect, turns) for top, defect, turns in defects]
+def _drawn(*defects: tuple[int, Defect, int]) -> list[DemoPatch]:
+    return [DemoPatch(TEST_COLUMNS[0], top, defect, turns) for top, defect, turns in defects]
 
 
-# Mirrored, too: the joints of the brick photograph lean one way on the left and the other way on the right.
-TRAIN = (*_cuts(TRAIN_COLUMNS, (32, 32)), *_cuts(TRAIN_COLUMNS, (32, 32), is_mirrored=True))
-CALIBRATION = tuple(_cuts(CALIBRATION_COLUMNS, (32, 32)))
+def _in_changing_light(patches: Sequence[DemoPatch]) -> tuple[DemoPatch, ...]:
+    return tuple(replace(patch, light=LIGHTS[number % len(LIGHTS)]) for number, patch in enumerate(patches))
+
+
+# The photograph is lighter on the right, and its joints lean one way on the left and the other way on the right:
+# training patches are mirrored, too, and their light changes.
+TRAIN = _in_changing_light([*_cuts(TRAIN_COLUMNS, (32, 32)), *_cuts(TRAIN_COLUMNS, (32, 32), is_mirrored=True)])
+CALIBRATION = tuple(_cuts(CALIBRATION_COLUMNS, (32, 16)))
 TEST = (
-    *_drawn("brick", (32, _scratch, 0), (96, _crack, 0), (160, _stain, 0), (192, _misplaced, 0)),
-    *_drawn("brick", (224, _dent, 0), (320, _hole, 0), (352, _scratch, 1)),
-    *_drawn("gravel", (32, _fibre, 0), (96, _paint, 0), (224, _stain, 1), (352, _hole, 1)),
-    *_drawn("grass", (32, _paint, 2), (96, _hole, 0), (224, _fibre, 1), (352, _stain, 2)),
-    *_cuts(TEST_COLUMNS, (32, 128)),
+    *_drawn((32, _scratch, 0), (96, _crack, 0), (160, _stain, 0), (192, _misplaced, 0)),
+    *_drawn((224, _dent, 0), (320, _hole, 0), (352, _scratch, 1)),
+    *_drawn((64, _fibre, 0), (128, _paint, 0), (256, _crack, 2), (288, _stain, 1), (384, _fibre, 1)),
+    *_cuts(TEST_COLUMNS, (32, 32)),
 )
 """What is inspected: defective patches first."""
 
 
 def cut(photograph: NDArray[np.uint8], patch: DemoPatch) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Cut a patch out of its photograph and spoil it, if it has a defect.
+    """Cut a patch out of the photograph and spoil it, if it has a defect.
 
     Parameters
     ----------
@@ -238,6 +237,8 @@ def cut(photograph: NDArray[np.uint8], patch: DemoPatch) -> tuple[NDArray[np.uin
     good = photograph[y : y + PATCH_PX, x : x + PATCH_PX]
     if patch.is_mirrored:
         good = good[:, ::-1]
+    if patch.light != 1.0:
+        good = np.clip(np.round(patch.light * good.astype(np.float32)), 0, 255).astype(np.uint8)
     if patch.defect is None:
         return good, np.zeros(good.shape, np.bool_)
     turned = np.ascontiguousarray(np.rot90(good, patch.quarter_turns), dtype=np.float32)
@@ -246,8 +247,8 @@ def cut(photograph: NDArray[np.uint8], patch: DemoPatch) -> tuple[NDArray[np.uin
     return np.where(mask, np.clip(np.round(spoiled), 0, 255), good).astype(np.uint8), mask
 
 
-def photographs() -> dict[str, NDArray[np.uint8]]:
-    """The photographs of `SURFACES`, (512, 512) uint8, from the installed scikit-image; nothing is downloaded.
+def photograph() -> NDArray[np.uint8]:
+    """The photograph of bricks, (512, 512) uint8, from the installed scikit-image; nothing is downloaded.
 
     Raises
     ------
@@ -256,9 +257,8 @@ def photographs() -> dict[str, NDArray[np.uint8]]:
     """
     package = importlib.util.find_spec("skimage")
     if package is None or package.origin is None:
-        raise BlemishError('the demo needs the photographs of scikit-image; pip install "blemish[demo]"')
-    folder = Path(package.origin).parent / "data"
-    return {surface: read_image(folder / f"{surface}.png")[..., 0] for surface in SURFACES}
+        raise BlemishError('the demo needs a photograph of scikit-image; pip install "blemish[demo]"')
+    return read_image(Path(package.origin).parent / "data" / "brick.png")[..., 0]
 
 
 def make_demo_images(folder: Path) -> None:
@@ -269,12 +269,12 @@ def make_demo_images(folder: Path) -> None:
     Raises
     ------
     BlemishError
-        See `photographs`; or if the folder cannot be written to.
+        See `photograph`; or if the folder cannot be written to.
     """
-    surfaces = photographs()
+    bricks = photograph()
     for patches, split in ((TRAIN, "train/good"), (CALIBRATION, "calibration"), (TEST, "test")):
         for patch in patches:
-            image, mask = cut(surfaces[patch.surface], patch)
+            image, mask = cut(bricks, patch)
             place = Path(split, patch.kind) if split == "test" else Path(split)
             _write_grey(folder / place / f"{patch.stem}.png", image)
             if patch.defect:

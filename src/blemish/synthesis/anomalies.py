@@ -32,6 +32,8 @@ class AnomalySettings(CheckedSettings):
     """Three of ten photometric augmentations; off in DRÆM_no_aug (table 3)."""
     min_opacity: float = 0.2
     """Opacity is drawn from U[min_opacity, 1]. The paper says 0.1, the code 0.2; 1 switches it off."""
+    grey_on_grey: bool = False
+    """Damage grey images in grey, so that colour alone does not tell damage from image. Ours."""
 
 
 class Spoiled(NamedTuple):
@@ -72,6 +74,9 @@ def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings:
         pixels = send(spoiled, device)[places.image] * mask[0].numel() + places.pixel
         good = damaged.view(-1, 3)[pixels]
         anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)
+        if settings.grey_on_grey:
+            is_grey = (images == images[:, :1]).flatten(1).all(1)[send(spoiled, device)][places.image]
+            anomaly = torch.where(is_grey[:, None], anomaly[:, :1], anomaly)
         change = (anomaly - good).mul_(opacity[:, None])
         changed = change.abs().amax(1) >= HALF_LEVEL
         damaged.view(-1, 3).index_copy_(0, pixels, change.add_(good).clamp_(0.0, 1.0))
@@ -92,8 +97,8 @@ def _anomaly(
     if settings.source == "colours":
         return send(uniform(0.0, 1.0, (n, 3), generator), device)[places.image]
     drawn = torch.randint(len(textures), (n,), generator=generator)
-    bank = textures.at(size_hw, device)
+    textures = textures.at(size_hw, device)
     if settings.augment_textures:
-        return augment(bank, drawn, places, generator)
+        return augment(textures, drawn, places, generator)
     pixels = send(drawn, device)[places.image] * (size_hw[0] * size_hw[1]) + places.pixel
-    return bank.view(-1, 3)[pixels].float() / 255.0
+    return textures.images.view(-1, 3)[pixels].float() / 255.0

@@ -1,7 +1,6 @@
 """The ten augmentations of texture images in DRÆM (paper section 3.3; the list of the authors' code).
 
-Seven of the ten only map grey values: gamma, brightness, solarize, posterize, invert, autocontrast, equalize.
-They are composed, in the drawn order, into one 256-entry table per image and channel that is applied once.
+Seven of the ten only map grey values: they are composed, in the drawn order, into one table (``tables.py``).
 The three others follow: sharpness, rotation, hue and saturation. That they come last, whatever was drawn, is
 the only point in which the order differs from the authors'.
 
@@ -12,16 +11,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import coin, send, uniform
+from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.tables import MAPPINGS, N_DRAWS, compose_table
+from blemish.synthesis.textures import TextureBank
 
-AUGMENTATIONS = (
-    "gamma", "brightness", "solarize", "posterize", "invert", "autocontrast", "equalize",
-    "sharpness", "rotate", "hue_saturation",
-)  # fmt: skip
-_TABLES = AUGMENTATIONS[:7]
+AUGMENTATIONS = (*MAPPINGS, "sharpness", "rotate", "hue_saturation")
 
 
 class Places(NamedTuple):
@@ -45,12 +43,12 @@ def _worth(flags: Tensor) -> Tensor:
     return flags.nonzero()[:, 0] if flags.device.type == "cpu" else torch.arange(len(flags), device=flags.device)
 
 
-def augment(textures: Tensor, drawn: Tensor, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
+def augment(bank: TextureBank, drawn: Tensor, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
     """Apply ``n_chosen`` different ones of the ten augmentations to each drawn texture, and read it at some places.
 
     Parameters
     ----------
-    textures : (N, H, W, 3) uint8.
+    bank : the textures, of the size and on the device of the batch.
     drawn : (B,) int64 on the host, which texture each image of the batch shows.
     places : where, in the batch.
     generator : CPU generator.
@@ -60,13 +58,13 @@ def augment(textures: Tensor, drawn: Tensor, places: Places, generator: Generato
     (K, 3) float32 in [0, 1], one colour for each place.
     """
     chosen = torch.rand(len(drawn), len(AUGMENTATIONS), generator=generator).argsort(1)[:, :n_chosen]
-    return apply_chosen(textures, drawn, chosen, places, generator)
+    return apply_chosen(bank, drawn, chosen, places, generator)
 
 
-def apply_chosen(textures: Tensor, drawn: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
+def apply_chosen(bank: TextureBank, drawn: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
     """``augment`` with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b; (B, n) on the host."""
-    device, n = textures.device, len(drawn)
-    tables = _compose_tables(textures, drawn, chosen, generator)
+    device, n = bank.images.device, len(drawn)
+    tables = send(_composed(bank, drawn, chosen, generator), device)
 
     def drawn_for(name: str) -> Tensor:
         return (chosen == AUGMENTATIONS.index(name)).any(1)
@@ -76,13 +74,24 @@ def apply_chosen(textures: Tensor, drawn: Tensor, chosen: Tensor, places: Places
     angle = torch.deg2rad(uniform(-45.0, 45.0, (n,), generator)) * drawn_for("rotate")
     shift = uniform(-50.0, 50.0, (n, 2), generator) * drawn_for("hue_saturation")[:, None]
 
-    source = _Source(textures, send(drawn, device)[places.image], tables, places.image)
+    source = _Source(bank.images, send(drawn, device)[places.image], tables, places.image)
     row, column, inside = _turned(places, send(angle, device), source)
     colours = _sharpened(source, row, column, send(factor, device)[places.image])
     colours *= inside[:, None]  # what a rotation brings in from outside is black
     some = _worth(send(drawn_for("hue_saturation"), device)[places.image])
     shifted = _shifted_hue(colours[some], *send(shift, device)[places.image[some]].unbind(1))
     return colours.index_copy_(0, some, shifted).div_(255.0)
+
+
+def _composed(bank: TextureBank, drawn: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+    """The table of each image: (B, 3, 256) float32 in 0..255, on the host."""
+    draws = torch.rand((*chosen.shape, N_DRAWS), generator=generator).numpy()
+    tables = []
+    for texture, numbers, numbers_drawn in zip(drawn.tolist(), chosen.tolist(), draws, strict=True):
+        names = [AUGMENTATIONS[number] for number in numbers]
+        mappings = [pair for pair in zip(names, numbers_drawn, strict=True) if pair[0] in MAPPINGS]
+        tables.append(compose_table(mappings, bank.histograms[texture]))
+    return torch.from_numpy(np.stack(tables)).float()
 
 
 class _Source(NamedTuple):
@@ -142,74 +151,3 @@ def _shifted_hue(colours: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
     chroma = torch.minimum((chroma + value * (gain / 255.0)).clamp_min_(0.0), value)
     lit = torch.stack([(hue - 3).abs_() - 1, 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_()], 1).clamp_(0, 1)
     return ((value - chroma)[:, None] + lit * chroma[:, None]).round_().clamp_(0, 255)
-
-
-# --- the seven tables: (B, 3, 256) float grey values in 0..255 -----------------------------------------------
-
-
-def _compose_tables(textures: Tensor, drawn: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
-    """One table (B, 3, 256) for each image: the chosen value mappings, one after the other."""
-    device, n = textures.device, len(drawn)
-    ramp = torch.arange(256.0, device=device)
-    table = ramp.expand(n, 3, 256)
-    statistical = [_TABLES.index("autocontrast"), _TABLES.index("equalize")]
-    counted = torch.isin(chosen, torch.tensor(statistical)).any(1)
-    histogram = _histogram(textures, drawn, counted) if bool(counted.any()) else None
-    for step in chosen.unbind(1):
-        gamma = send(uniform(0.5, 2.0, (n, 3, 1), generator), device)
-        gain = send(uniform(0.8, 1.2, (n, 1, 1), generator), device)
-        bias = send(uniform(-30.0, 30.0, (n, 1, 1), generator), device)
-        edge = uniform(32.0, 128.0, (n, 1, 1), generator)
-        edge[~coin(0.5, n, generator)] = 256.0  # solarizes only half of the images it is drawn for
-        bits = send(torch.randint(1, 9, (n, 1, 1), generator=generator).float(), device)
-        cutoff = send(torch.randint(0, 21, (n, 1, 1), generator=generator) / 100.0, device)
-        level = 2.0 ** (8.0 - bits)
-        candidates = [
-            255.0 * (table / 255.0) ** gamma,
-            table * gain + bias,
-            torch.where(table > send(edge, device), 255.0 - table, table),
-            (table / level).floor() * level,
-            255.0 - table,
-        ]
-        if histogram is not None:
-            now = torch.zeros_like(histogram).scatter_add_(2, table.long(), histogram)  # of the mapped image
-            stretched, equalized = _autocontrast(now, cutoff), _equalize(now)
-            candidates += [stretched.gather(2, table.long()), equalized.gather(2, table.long())]
-        pick = send(step, device).view(n, 1, 1)
-        for number, candidate in enumerate(candidates):
-            table = torch.where(pick == number, candidate.round().clamp(0, 255), table)
-    return table.contiguous()
-
-
-def _histogram(textures: Tensor, drawn: Tensor, counted: Tensor) -> Tensor:
-    """(B, 3, 256) float: how often each value occurs, from every second row and column, each pixel for four.
-
-    Images that are not ``counted``, (B,) bool on the host, get ones.
-    """
-    device = textures.device
-    index = send(counted.nonzero()[:, 0], device)
-    values = (
-        textures[send(drawn[counted], device)][:, ::2, ::2].flatten(1, 2).transpose(1, 2).long()
-    )  # (n, 3, pixels)
-    four = torch.full((), 4.0, device=device).expand(values.shape)
-    counts = torch.zeros(len(index), 3, 256, device=device).scatter_add_(2, values, four)
-    return torch.ones(len(drawn), 3, 256, device=device).index_copy_(0, index, counts)
-
-
-def _autocontrast(histogram: Tensor, cutoff: Tensor) -> Tensor:
-    """Stretch to 0..255 what is left when the fraction ``cutoff`` is ignored at either end."""
-    below = histogram.cumsum(2)
-    ignored = cutoff * below[..., -1:]
-    low = (below <= ignored).sum(2, keepdim=True).float()
-    high = 255.0 - (histogram.flip(2).cumsum(2) <= ignored).sum(2, keepdim=True).float()
-    ramp = torch.arange(256.0, device=histogram.device)
-    return torch.where(high > low, (ramp - low) * 255.0 / (high - low).clamp_min(1.0), ramp)
-
-
-def _equalize(histogram: Tensor) -> Tensor:
-    """Spread the values so that each is about as frequent: the scaled cumulative histogram (as in Pillow)."""
-    below = histogram.cumsum(2)
-    last = histogram.gather(2, (histogram > 0).float().cumsum(2).argmax(2, keepdim=True))  # highest value present
-    step = ((below[..., -1:] - last) / 255.0).floor()
-    ramp = torch.arange(256.0, device=histogram.device)
-    return torch.where(step > 0, ((below - histogram + (step / 2).floor()) / step.clamp_min(1.0)).floor(), ramp)

@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from blemish.data.loading import load_images
@@ -36,6 +38,7 @@ class TextureBank:
     def __init__(self, images: Tensor, source: str) -> None:
         self.images = images
         self.source = source
+        self._histograms: NDArray[np.float64] | None = None
 
     @classmethod
     def from_folder(cls, folder: str | Path, size_hw: tuple[int, int]) -> TextureBank:
@@ -69,14 +72,24 @@ class TextureBank:
     def __len__(self) -> int:
         return len(self.images)
 
-    def at(self, size_hw: tuple[int, int], device: torch.device) -> Tensor:
-        """All textures in the size and on the device of a batch: (N, H, W, 3) uint8; kept for the next call."""
+    def at(self, size_hw: tuple[int, int], device: torch.device) -> TextureBank:
+        """This bank, with its textures in the size and on the device of a batch from now on."""
         if self.images.shape[1:3] != size_hw:
             resized = F.interpolate(self.images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
             self.images = resized.permute(0, 2, 3, 1).contiguous()
+            self._histograms = None
         if self.images.device != device:
             self.images = self.images.to(device)
-        return self.images
+        return self
+
+    @property
+    def histograms(self) -> NDArray[np.float64]:
+        """How many pixels of each texture have each value: (N, 3, 256) on the host; counted once."""
+        if self._histograms is None:
+            channels = 256 * torch.arange(3, device=self.images.device)
+            counts = [torch.bincount((image + channels).flatten(), minlength=768).cpu() for image in self.images]
+            self._histograms = torch.stack(counts).view(-1, 3, 256).double().numpy()
+        return self._histograms
 
 
 # --- procedural patterns: n grey fields (n, H, W), any range ------------------------------------------------

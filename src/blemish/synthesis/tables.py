@@ -1,0 +1,104 @@
+"""The seven of DRÆM's ten augmentations that only map grey values: gamma, brightness, solarize, posterize,
+invert, autocontrast, equalize.
+
+Whatever is drawn of them ends in one table of 256 entries for each channel of an image. It is made on the host
+from the histogram of the texture, which is known beforehand, and applied once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.uint8]
+"""(3, 256), the grey value that each grey value of each channel becomes."""
+Counts = NDArray[np.float64]
+"""(3, 256), how many pixels have each grey value."""
+Draws = NDArray[np.float32]
+"""(3,) random numbers from U[0, 1)."""
+
+Values = NDArray[np.floating[Any]]
+"""(3, 256), a table before it is rounded."""
+
+_VALUES = np.arange(256, dtype=np.float32)
+_CHANNELS = 256 * np.arange(3)[:, None]
+N_DRAWS = 3
+
+
+def _gamma(table: Table, counts: Counts, draws: Draws) -> Values:
+    exponents = 0.5 + 1.5 * draws[:, None]
+    return np.take_along_axis(255.0 * (_VALUES / 255.0) ** exponents, table, 1)
+
+
+def _brightness(table: Table, counts: Counts, draws: Draws) -> Values:
+    gain, bias = 0.8 + 0.4 * float(draws[0]), 60.0 * float(draws[1]) - 30.0
+    return table * gain + bias
+
+
+def _solarize(table: Table, counts: Counts, draws: Draws) -> Table:
+    """Of half of the images it is drawn for, values above a random one are inverted."""
+    is_above = (table > 32.0 + 96.0 * draws[0]) & (draws[1] < 0.5)
+    return np.where(is_above, 255 - table, table)
+
+
+def _posterize(table: Table, counts: Counts, draws: Draws) -> Table:
+    """Keep the upper 1 to 8 bits."""
+    n_bits = 1 + int(8 * draws[0])
+    return table & np.uint8(256 - 2 ** (8 - n_bits))
+
+
+def _invert(table: Table, counts: Counts, draws: Draws) -> Table:
+    return 255 - table
+
+
+def _autocontrast(table: Table, counts: Counts, draws: Draws) -> Values:
+    """Stretch to 0..255 what is left when 0 to 20 % of the pixels are ignored at either end."""
+    below = _mapped(table, counts).cumsum(1)
+    ignored = int(21 * draws[0]) / 100.0 * below[:, -1:]
+    low = (below <= ignored).sum(1, keepdims=True)
+    high = 256 - (below >= below[:, -1:] - ignored).sum(1, keepdims=True)
+    stretched = (table - low) * (255.0 / np.maximum(high - low, 1))
+    return np.where(high > low, stretched, table)
+
+
+def _equalize(table: Table, counts: Counts, draws: Draws) -> Values:
+    """Spread the values so that each is about as frequent: the scaled cumulative histogram (as in Pillow)."""
+    now = _mapped(table, counts)
+    below = now.cumsum(1)
+    highest = 255 - (now[:, ::-1] > 0).argmax(1)  # value present
+    step = (below[:, -1:] - np.take_along_axis(now, highest[:, None], 1)) // 255
+    spread = (below - now + step // 2) // np.maximum(step, 1)
+    return np.take_along_axis(np.where(step > 0, spread, _VALUES), table, 1)
+
+
+def _mapped(table: Table, counts: Counts) -> Counts:
+    """The counts after a table."""
+    mapped = np.bincount((table + _CHANNELS).ravel(), counts.ravel(), minlength=768)
+    return np.asarray(mapped.reshape(3, 256), np.float64)
+
+
+MAPPINGS: dict[str, Callable[[Table, Counts, Draws], Table | Values]] = {
+    "gamma": _gamma, "brightness": _brightness, "solarize": _solarize, "posterize": _posterize,
+    "invert": _invert, "autocontrast": _autocontrast, "equalize": _equalize,
+}  # fmt: skip
+
+
+def compose_table(mappings: Sequence[tuple[str, Draws]], counts: Counts) -> Table:
+    """One table for several mappings, one after the other.
+
+    Parameters
+    ----------
+    mappings : for each its name in `MAPPINGS`, and (3,) float32 from U[0, 1) that it is drawn by.
+    counts : (3, 256) float64, of the texture before any mapping.
+
+    Returns
+    -------
+    (3, 256) uint8
+    """
+    table = np.tile(_VALUES.astype(np.uint8), (3, 1))
+    for name, draws in mappings:
+        table = np.round(MAPPINGS[name](table, counts, draws)).clip(0, 255).astype(np.uint8)
+    return table
