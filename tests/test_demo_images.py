@@ -22,7 +22,7 @@ from blemish.errors import BlemishError
 from blemish.scoring import Threshold
 
 DEFECTIVE = [patch for patch in TEST if patch.defect]
-N_GOOD = 13
+N_GOOD = 11
 
 
 @pytest.fixture(scope="module")

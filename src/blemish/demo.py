@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEMO_SETTINGS: dict[str, Any] = {
     "iterations": 500,
-    "reconstructive_widths": [32, 64, 96],
+    "reconstructive_widths": [32, 64, 128],
     "discriminative_widths": [24, 48, 64],
     "rotation_probability": 0.0,
     "anomalies": {"grey_on_grey": True},

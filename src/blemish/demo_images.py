@@ -23,6 +23,7 @@ from blemish.files import make_folder, replace_file
 
 PATCH_PX = 128
 LIGHTS = (0.95, 1.0, 1.05)
+HEIGHT_PX = 448  # further down, on the left only, are joints thicker than any that is trained on
 TRAIN_COLUMNS, CALIBRATION_COLUMNS, TEST_COLUMNS = (256, 512), (128, 256), (0, 128)
 
 Grey = NDArray[np.float32]
@@ -197,7 +198,7 @@ class DemoPatch:
 def _cuts(columns: tuple[int, int], stride_xy: tuple[int, int], is_mirrored: bool = False) -> list[DemoPatch]:
     """All cuts within columns."""
     lefts = range(columns[0], columns[1] - PATCH_PX + 1, stride_xy[0])
-    tops = range(0, 512 - PATCH_PX + 1, stride_xy[1])
+    tops = range(0, HEIGHT_PX - PATCH_PX + 1, stride_xy[1])
     return [DemoPatch(left, top, is_mirrored=is_mirrored) for left in lefts for top in tops]
 
 
@@ -211,12 +212,12 @@ def _in_changing_light(patches: Sequence[DemoPatch]) -> tuple[DemoPatch, ...]:
 
 # The photograph is lighter on the right, and its joints lean one way on the left and the other way on the right:
 # training patches are mirrored, too, and their light changes.
-TRAIN = _in_changing_light([*_cuts(TRAIN_COLUMNS, (32, 32)), *_cuts(TRAIN_COLUMNS, (32, 32), is_mirrored=True)])
+TRAIN = _in_changing_light([*_cuts(TRAIN_COLUMNS, (16, 32)), *_cuts(TRAIN_COLUMNS, (16, 32), is_mirrored=True)])
 CALIBRATION = tuple(_cuts(CALIBRATION_COLUMNS, (32, 16)))
 TEST = (
     *_drawn((32, _scratch, 0), (96, _crack, 0), (160, _stain, 0), (192, _misplaced, 0)),
-    *_drawn((224, _dent, 0), (320, _hole, 0), (352, _scratch, 1)),
-    *_drawn((64, _fibre, 0), (128, _paint, 0), (256, _crack, 2), (288, _stain, 1), (384, _fibre, 1)),
+    *_drawn((224, _dent, 0), (320, _hole, 0), (304, _scratch, 1), (64, _fibre, 0)),
+    *_drawn((128, _paint, 0), (256, _crack, 2), (288, _stain, 1), (16, _fibre, 1)),
     *_cuts(TEST_COLUMNS, (32, 32)),
 )
 """What is inspected: defective patches first."""
