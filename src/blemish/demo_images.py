@@ -23,7 +23,7 @@ from blemish.files import make_folder, replace_file
 
 PATCH_PX = 128
 LIGHTS = (0.95, 1.0, 1.05)
-HEIGHT_PX = 448  # further down, on the left only, are joints thicker than any that is trained on
+HEIGHT_PX = 416  # further down, on the left only, are joints thicker than any that is trained on
 TRAIN_COLUMNS, CALIBRATION_COLUMNS, TEST_COLUMNS = (256, 512), (128, 256), (0, 128)
 
 Grey = NDArray[np.float32]
@@ -138,7 +138,7 @@ def _fibre(image: Grey) -> tuple[Grey, Grey]:
     t = np.linspace(0, 1, 200)
     x = 20 + 86 * t + 12 * np.sin(6.4 * t)
     y = 66 + 21 * np.sin(5.6 * t + 0.4) - 14 * t
-    thread = _strokes([(np.stack([x, y], axis=1).tolist(), 1.9)], 0.35)
+    thread = _strokes([(np.stack([x, y], axis=1).tolist(), 2.4)], 0.35)
     shadow = _shifted(_blurred(thread, 0.7), 1.5, 1.9)
     return _mixed(_mixed(image, 0.7 * shadow, 0.3 * image), 0.95 * thread, 228), np.maximum(thread, shadow)
 
@@ -213,10 +213,10 @@ def _in_changing_light(patches: Sequence[DemoPatch]) -> tuple[DemoPatch, ...]:
 # The photograph is lighter on the right, and its joints lean one way on the left and the other way on the right:
 # training patches are mirrored, too, and their light changes.
 TRAIN = _in_changing_light([*_cuts(TRAIN_COLUMNS, (16, 32)), *_cuts(TRAIN_COLUMNS, (16, 32), is_mirrored=True)])
-CALIBRATION = tuple(_cuts(CALIBRATION_COLUMNS, (32, 16)))
+CALIBRATION = (*_cuts(CALIBRATION_COLUMNS, (32, 8)), *_cuts(CALIBRATION_COLUMNS, (32, 8), is_mirrored=True))
 TEST = (
     *_drawn((32, _scratch, 0), (96, _crack, 0), (160, _stain, 0), (192, _misplaced, 0)),
-    *_drawn((224, _dent, 0), (320, _hole, 0), (304, _scratch, 1), (64, _fibre, 0)),
+    *_drawn((224, _dent, 0), (48, _hole, 0), (272, _scratch, 1), (64, _fibre, 0)),
     *_drawn((128, _paint, 0), (256, _crack, 2), (288, _stain, 1), (16, _fibre, 1)),
     *_cuts(TEST_COLUMNS, (32, 32)),
 )

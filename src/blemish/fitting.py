@@ -21,7 +21,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.methods import method_type
-from blemish.methods.base import Method
+from blemish.methods.base import Method, Settings
 from blemish.scoring import n_needed
 from blemish.synthesis.textures import TextureBank
 from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
@@ -77,38 +77,37 @@ def fit(
         "textures": str(textures) if textures else None, "calibration": str(calibration) if calibration else None,
         "false_rejects": false_rejects, "seed": seed, "device": device, "precision": precision, "layout": layout,
     }  # fmt: skip
-    n_needed(false_rejects)  # refuses what is no rate
-    for name, value, choices in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
-        if value not in choices:
-            raise BlemishError(f"{name} {value!r} is unknown; use {', '.join(choices)}")
+    _check(false_rejects, device, precision)
     network = build(method, recipe, seed, settings)
+    config["settings"] = asdict(network.settings)
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
     images = split_images(data, calibration, layout, size_hw, seed)
-    network.textures = TextureBank.from_folder(textures, size_hw) if textures else TextureBank.procedural(size_hw)
-    config["settings"] = asdict(network.settings)
-    fingerprint = _digest(images.train, network.textures.images, json.dumps(config["settings"], sort_keys=True), seed)
-
+    bank = TextureBank.from_folder(textures, size_hw) if textures else TextureBank.procedural(size_hw)
+    network.textures = bank
     trainer = Trainer(
         network, images.train, seed=seed, device=device, precision=precision, folder=folder,
-        fingerprint=fingerprint, tensorboard=tensorboard, reporter=reporter, resume=resume,
+        fingerprint=_fingerprint(images.train, bank, network.settings), tensorboard=tensorboard,
+        reporter=reporter, resume=resume,
     )  # fmt: skip
     if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
         write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
     record = trainer.run()
-    provenance = {
-        "recipe": recipe, "seed": seed, "data": Path(data).name, "n_train": len(images.train),
-        "n_calibration": len(images.calibration), "data_sha256": _digest(images.train, images.calibration),
-        "textures": network.textures.source, "iterations": record.iterations, "precision": record.precision,
-        "device": record.device, "versions": _versions(),
-    }  # fmt: skip
+    provenance = _provenance(config, images, bank, record)
     network.textures = None  # a detector needs none
     detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
     if folder is not None and trainer.accelerator.is_main_process:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
     return detector
+
+
+def _check(false_rejects: float, device: str, precision: str) -> None:
+    n_needed(false_rejects)  # refuses what is no rate
+    for name, value, choices in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
+        if value not in choices:
+            raise BlemishError(f"{name} {value!r} is unknown; use {', '.join(choices)}")
 
 
 def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
@@ -162,15 +161,29 @@ def split_images(
     return SplitImages(loaded[order[n_held_out:]], loaded[order[:n_held_out]])
 
 
+def _fingerprint(images: Tensor, bank: TextureBank, settings: Settings) -> str:
+    """What must be equal for a checkpoint to be resumed."""
+    return _digest(images, bank.images, json.dumps(asdict(settings), sort_keys=True))
+
+
+def _provenance(
+    config: Mapping[str, Any], images: SplitImages, textures: TextureBank, record: TrainingRecord
+) -> dict[str, Any]:
+    """What a detector tells of where it comes from."""
+    return {
+        "recipe": config["recipe"], "seed": config["seed"], "data": Path(config["data"]).name,
+        "n_train": len(images.train), "n_calibration": len(images.calibration),
+        "data_sha256": _digest(images.train, images.calibration), "textures": textures.source,
+        "iterations": record.iterations, "precision": record.precision, "device": record.device,
+        "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
+    }  # fmt: skip
+
+
 def _digest(*parts: Any) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else str(part).encode())
     return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    return {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _plain(value: Any) -> Any:
