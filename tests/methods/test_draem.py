@@ -103,6 +103,17 @@ def test_ablations_of_the_architecture(architecture, losses, n_parts, bank) -> N
     assert ("reconstruction" in method.explain(images)) == (architecture != "discriminative")
 
 
+def test_the_image_score_is_the_largest_mean_in_the_window() -> None:
+    maps, scores = DRAEM(replace(TINY, score_window_px=5)).eval()(torch.rand(2, 3, 32, 32))
+    means = torch.nn.functional.avg_pool2d(maps.detach(), 5, stride=1, padding=2)
+    torch.testing.assert_close(scores.detach(), means.amax((1, 2, 3)))
+    paper, small = DRAEM.recipes["paper"], DRAEM.recipes["small"]
+    assert isinstance(paper, DRAEMSettings)
+    assert isinstance(small, DRAEMSettings)
+    assert paper.score_window_px == 21  # at 256 px
+    assert small.score_window_px / small.image_size_px == pytest.approx(21 / 256, rel=0.05)
+
+
 def test_patches_are_given_back_where_they_were_taken() -> None:
     network = ReconstructiveNetwork((12, 16), patch_px=2).eval()
     network.encoder = torch.nn.Module()  # in place of the network's inside, hand the patches through
@@ -131,3 +142,5 @@ def test_unknown_and_wrong_settings_are_told() -> None:
         DRAEMSettings(architecture="fulll")  # type: ignore[arg-type]
     with pytest.raises(BlemishError, match="iterations"):
         DRAEMSettings.from_dict({"iterations": "many"})
+    with pytest.raises(BlemishError, match="score_window_px: 4 should be odd"):
+        DRAEM(replace(TINY, score_window_px=4))

@@ -60,6 +60,8 @@ class DRAEMSettings(Settings):
     schedule: Literal["step", "cosine"] = "step"
     """``step``: x0.2 at 80 % and 90 %. ``cosine``: 5 % warm-up, then to zero."""
     ema_decay: float = 0.0
+    score_window_px: int = 21
+    """Side of the square whose largest mean is the image score (eq. 5): odd, 21 at 256 px."""
 
 
 # --- the networks (section 3.1 and 3.2) ----------------------------------------------------------------------
@@ -160,6 +162,7 @@ class DRAEM(Method):
             learning_rate=2e-3,
             schedule="cosine",
             ema_decay=0.99,
+            score_window_px=11,
         ),
     }
 
@@ -168,6 +171,8 @@ class DRAEM(Method):
         s = self.settings
         if s.epochs is None and s.iterations < 1:
             raise BlemishError(f"setting iterations: {s.iterations} should be at least 1, as epochs is not set")
+        if s.score_window_px < 1 or s.score_window_px % 2 == 0:
+            raise BlemishError(f"setting score_window_px: {s.score_window_px} should be odd, so that it has a centre")
         self.multiple_px = s.patch_px * 2 ** (max(len(s.reconstructive_widths), len(s.discriminative_widths)) - 1)
         if s.image_size_px % self.multiple_px:
             raise BlemishError(f"setting image_size_px: {s.image_size_px} should be a multiple of {self.multiple_px}")
@@ -185,7 +190,7 @@ class DRAEM(Method):
         padded = pad_to_multiple(images, self.multiple_px)
         _, anomaly_map = self._repair_and_judge(padded)
         anomaly_map = anomaly_map[..., :height, :width]
-        return anomaly_map, smoothed_maximum(anomaly_map)  # section 3.4, eq. 5
+        return anomaly_map, smoothed_maximum(anomaly_map, self.settings.score_window_px)  # section 3.4, eq. 5
 
     def _repair_and_judge(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Reconstruction (B, 3, H, W), if there is one, and anomaly map (B, 1, H, W) in float32."""
