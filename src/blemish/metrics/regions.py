@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
-from blemish.metrics.curves import BoolArray, FloatArray, as_labels, as_scores, rank
+from blemish.metrics.arrays import BoolArray, FloatArray, as_maps_and_masks
+from blemish.metrics.ranking import Ranking, rank
 
 if TYPE_CHECKING:
-    from blemish.metrics.curves import Values
+    from blemish.metrics.arrays import Values
 
 
 def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
@@ -31,6 +32,7 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
         Higher means more anomalous.
     masks : same shape, bool
     max_fpr : float in (0, 1]
+        The literature uses 0.3, and 0.05 where that no longer tells detectors apart.
 
     Returns
     -------
@@ -42,10 +44,46 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
     BlemishError
         If shapes differ, a map holds NaN or infinity, or `max_fpr` is out of range.
     """
-    if not 0 < max_fpr <= 1:
-        raise BlemishError(f"max_fpr must be in (0, 1], not {max_fpr}")
+    check_max_fpr(max_fpr)
     scores, labels = as_maps_and_masks(maps, masks)
-    return rank(scores, labels, "anomaly maps").overlap_area(region_weights(labels), max_fpr)
+    pixels = rank(scores, labels, "anomaly maps")
+    return overlap_area(pixels, pixels.lift(region_weights(labels)), max_fpr)
+
+
+def overlap_area(pixels: Ranking, lift: FloatArray, max_fpr: float) -> float:
+    """Area under (false-positive rate, overlap) up to `max_fpr`, divided by `max_fpr`; NaN if a class is missing.
+
+    `lift` (K,) is what the overlap gains at each threshold, and sums to 1. The positives at a threshold lift
+    the curve by a ramp as wide as the negatives tied with them, and keep it lifted: the area is the sum of
+    what each threshold adds left of the limit.
+    """
+    if pixels.why_undefined():
+        return float("nan")
+    limit = max_fpr * pixels.n_negative
+    start, end = pixels.false_positives_above, pixels.false_positives
+    ramp = np.clip(limit, start, end) - start
+    area = ramp * ramp / (2 * np.maximum(end - start, 1)) + np.maximum(limit - end, 0)
+    return min(float(np.dot(lift, area)) / limit, 1.0)  # the lifts may sum to 1 + 1e-16
+
+
+def region_shares(mask: BoolArray) -> tuple[npt.NDArray[np.float64], int]:
+    """1 / area_px of the 8-connected region of each True pixel of a mask, and how many regions there are.
+
+    Parameters
+    ----------
+    mask : (H, W) bool
+
+    Returns
+    -------
+    (mask.sum(),) float64
+        In the order of `anomaly_map[mask]`; sums to the number of regions.
+    int
+    """
+    if not mask.any():
+        return np.empty(0), 0
+    n_labels, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    region = labels[mask]
+    return 1.0 / np.bincount(region)[region], n_labels - 1  # label 0 is the background
 
 
 def region_weights(masks: BoolArray) -> npt.NDArray[np.float64]:
@@ -60,26 +98,11 @@ def region_weights(masks: BoolArray) -> npt.NDArray[np.float64]:
     (masks.sum(),) float64
         In the order of `maps[masks]`; sums to 1.
     """
-    regions = [np.empty(0, np.intp)]
-    n_regions = 0
-    for mask in masks:
-        if mask.any():
-            n_labels, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-            regions.append(labels[mask] - 1 + n_regions)  # label 0 is the background
-            n_regions += n_labels - 1
-    region = np.concatenate(regions)
-    area_px = np.bincount(region)
-    return 1.0 / (area_px[region] * n_regions)
+    shares, counts = zip(*map(region_shares, masks), strict=True) if len(masks) else ((np.empty(0),), (0,))
+    return np.asarray(np.concatenate(shares) / max(sum(counts), 1))
 
 
-def as_maps_and_masks(maps: Values, masks: Values) -> tuple[FloatArray, BoolArray]:
-    """Maps as (N, H, W) floats and masks as (N, H, W) bool, from arrays or tensors, (N, 1, H, W) squeezed."""
-    scores, labels = as_scores(maps), as_labels(masks)
-    given = f"anomaly maps have shape {scores.shape} and masks {labels.shape}"
-    if scores.ndim == 4 and scores.shape[1] == 1:
-        scores = scores[:, 0]
-    if labels.ndim == 4 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if scores.ndim != 3 or scores.shape != labels.shape:
-        raise BlemishError(f"{given}: give both as (N, H, W) or (N, 1, H, W) of the same size")
-    return scores, labels
+def check_max_fpr(max_fpr: float) -> None:
+    """Refuse a limit that is no rate."""
+    if not 0 < max_fpr <= 1:
+        raise BlemishError(f"max_fpr must be in (0, 1], not {max_fpr}: the literature uses 0.3 and 0.05")

@@ -1,0 +1,218 @@
+"""Everything a test set says about its anomaly maps, from one ranking of its images and one of its pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from blemish.errors import BlemishError
+from blemish.metrics import pimo
+from blemish.metrics.arrays import (
+    BoolArray,
+    FloatArray,
+    as_finite_scores,
+    as_image_labels,
+    as_labels,
+    as_maps_and_masks,
+)
+from blemish.metrics.curves import MAX_POINTS, Curve, overlap_curve, pr_curve, roc_curve
+from blemish.metrics.ranking import Ranking, in_order, rank
+from blemish.metrics.regions import overlap_area, region_weights
+
+if TYPE_CHECKING:
+    from blemish.metrics.arrays import Values
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """A test set, ranked: what every metric and curve is read from.
+
+    Attributes
+    ----------
+    image_scores : (N,) float
+    is_defective : (N,) bool
+    pixels : Ranking
+        Defective pixels against all others, those around defects included.
+    good_pixels : Ranking
+        Defective pixels against those of good images only; the thresholds of `pixels`.
+    region_lift, image_lift : (K,) float
+        What the mean overlap of regions (PRO) and of images (PIMO) gains at each threshold; each sums to 1.
+    """
+
+    image_scores: FloatArray
+    is_defective: BoolArray
+    pixels: Ranking
+    good_pixels: Ranking
+    region_lift: npt.NDArray[np.float64]
+    image_lift: npt.NDArray[np.float64]
+
+    def metrics(self, threshold: float | None = None) -> dict[str, Any]:
+        """All metrics by name, as `evaluate_maps` returns them."""
+        images = rank(self.image_scores, self.is_defective, "image scores")
+        image_f1, image_f1_threshold = images.f1_max()
+        values = {
+            "image_auroc": images.auroc(),
+            "image_ap": images.average_precision(),
+            "image_f1_max": image_f1,
+            "image_f1_max_threshold": image_f1_threshold,
+            **pixel_metrics(self.pixels, self.good_pixels, self.region_lift, self.image_lift),
+        }
+        reasons = {"image": images.why_undefined("image"), "pixel": self.pixels.why_undefined("pixel")}
+        why = {name: reasons[name[:5]] for name in values}
+        why["pixel_aupimo"] = pimo.why_undefined(self.good_pixels)
+        if threshold is not None:
+            rates = rates_at(self.image_scores, self.is_defective, threshold)
+            values |= rates._asdict()
+            why |= {"tpr": "no defective image", "tnr": "no good image", "ca": "no image"}
+        return {
+            **values,
+            "n_good": images.n_negative,
+            "n_defective": images.n_positive,
+            "reasons": {name: why[name] for name, value in values.items() if math.isnan(value)},
+        }
+
+    def curves(self, max_points: int = MAX_POINTS) -> dict[str, Curve]:
+        """Points to draw: `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr`, `pixel_pro` (up to a rate of 0.3).
+
+        Each at most `max_points` long (at least 8), without visible change, and empty where its area is NaN.
+        """
+        images = rank(self.image_scores, self.is_defective, "image scores")
+        return {
+            "image_roc": roc_curve(images, max_points),
+            "image_pr": pr_curve(images, max_points),
+            "pixel_roc": roc_curve(self.pixels, max_points),
+            "pixel_pr": pr_curve(self.pixels, max_points),
+            "pixel_pro": overlap_curve(self.pixels, self.region_lift, 0.3, max_points),
+        }
+
+
+def evaluate_maps(
+    maps: Values,
+    masks: Values,
+    image_scores: Values | None = None,
+    is_defective: Values | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Compare anomaly maps with ground-truth masks.
+
+    Parameters
+    ----------
+    maps : (N, H, W) or (N, 1, H, W) float array or tensor, finite
+        Higher means more anomalous.
+    masks : same shape, bool
+        True where defective. Pixel metrics are over the pixels of all N images together.
+    image_scores : (N,) float, optional
+        Default: the maximum of the 21x21 mean of each map, zero padding counted (DRÆM eq. 5).
+    is_defective : (N,) bool, optional
+        Default: images whose mask has a True pixel. Give it when a defect is known but not drawn, or too
+        small to survive resizing; the pixels of such an image still count as good, except for AUPIMO.
+    threshold : float, optional
+        The detector's, in units of the image score: an image is called defective above it.
+
+    Returns
+    -------
+    dict
+        Fractions of 1, all exact: `image_auroc`, `image_ap`, `image_f1_max`, `pixel_auroc`, `pixel_ap`,
+        `pixel_f1_max`, `pixel_aupro` (up to a false-positive rate of 0.3), `pixel_aupro_05` (up to 0.05),
+        `pixel_aupimo` (rates of 1e-5 to 1e-4 on good images) and, if `threshold` is given, `tpr`, `tnr` and
+        `ca`. In units of the scores: `image_f1_max_threshold`, `pixel_f1_max_threshold`, the lowest that reach
+        the best F1. As int: `n_good`, `n_defective`. What is not defined, since a class is missing, is NaN, and
+        `reasons` (dict of str) says why by the name of the metric.
+
+    Raises
+    ------
+    BlemishError
+        If shapes differ, a map or score is NaN or infinite, or an image called good has a mask.
+
+    Notes
+    -----
+    Beside its arguments it holds one sorted copy of the good images' pixels or of the others', whichever is
+    more, and about 100 bytes for each defective pixel. `blemish.metrics.StreamingMetrics` is for maps that do
+    not fit in memory.
+    """
+    return rank_maps(maps, masks, image_scores, is_defective).metrics(threshold)
+
+
+def rank_maps(
+    maps: Values, masks: Values, image_scores: Values | None = None, is_defective: Values | None = None
+) -> Rankings:
+    """Rank a test set once for all its metrics and curves. Arguments and errors as for `evaluate_maps`."""
+    scores, labels = as_maps_and_masks(maps, masks)
+    defective = as_image_labels(labels, is_defective)
+    scores_of_images = smoothed_maxima(scores) if image_scores is None else image_scores
+    scores_of_images = as_finite_scores(scores_of_images, defective, "image scores")
+    # Every pixel is sorted once: those of good images, then those around defects, each against all defects.
+    good_pixels = Ranking.of(scores[labels]).with_negatives(in_order(scores[~defective].ravel()))
+    pixels = good_pixels.with_negatives(in_order(scores[~labels & defective[:, None, None]]))
+    return Rankings(
+        image_scores=scores_of_images,
+        is_defective=defective,
+        pixels=pixels,
+        good_pixels=good_pixels,
+        region_lift=pixels.lift(region_weights(labels)),
+        image_lift=pixels.lift(pimo.image_weights(labels)),
+    )
+
+
+def pixel_metrics(
+    pixels: Ranking, good_pixels: Ranking, region_lift: FloatArray, image_lift: FloatArray
+) -> dict[str, float]:
+    """The metrics of `evaluate_maps` whose name begins with `pixel`. Arguments as the attributes of `Rankings`."""
+    f1, f1_threshold = pixels.f1_max()
+    return {
+        "pixel_auroc": pixels.auroc(),
+        "pixel_ap": pixels.average_precision(),
+        "pixel_f1_max": f1,
+        "pixel_f1_max_threshold": f1_threshold,
+        "pixel_aupro": overlap_area(pixels, region_lift, max_fpr=0.3),
+        "pixel_aupro_05": overlap_area(pixels, region_lift, max_fpr=0.05),
+        "pixel_aupimo": pimo.mean_overlap(good_pixels, image_lift),
+    }
+
+
+class Rates(NamedTuple):
+    """Shares of images judged correctly, in [0, 1]; NaN where there is no such image."""
+
+    tpr: float
+    """Of the defective ones."""
+    tnr: float
+    """Of the good ones."""
+    ca: float
+    """Of all: the classification accuracy of the DAGM protocol."""
+
+
+def rates_at(image_scores: Values, is_defective: Values, threshold: float) -> Rates:
+    """Verdicts of `score > threshold` beside the labels, as `blemish.scoring.Threshold` decides.
+
+    Parameters
+    ----------
+    image_scores : (N,) float, finite
+    is_defective : (N,) bool
+    threshold : float
+        In units of the image score, chosen without these labels.
+
+    Raises
+    ------
+    BlemishError
+        If shapes differ, a score is NaN or infinite, or the threshold is NaN.
+    """
+    labels = as_labels(is_defective)
+    scores = as_finite_scores(image_scores, labels, "image scores")
+    if math.isnan(threshold):
+        raise BlemishError("threshold is NaN: give the detector's, or none")
+    right = (scores.astype(np.float64) > threshold) == labels  # numpy would round the threshold to float32
+    return Rates(
+        *(float(group.mean()) if group.size else math.nan for group in (right[labels], right[~labels], right))
+    )
+
+
+def smoothed_maxima(maps: FloatArray, window_px: int = 21) -> FloatArray:
+    """`blemish.scoring.smoothed_maximum` without torch: (N, H, W) float to (N,), same dtype."""
+    window = (window_px, window_px)
+    maxima = [cv2.blur(anomaly_map, window, borderType=cv2.BORDER_CONSTANT).max() for anomaly_map in maps]
+    return np.array(maxima, dtype=maps.dtype)
