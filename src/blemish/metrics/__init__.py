@@ -1,13 +1,15 @@
 """Image and pixel metrics of many anomaly maps. Does not import torch.
 
-`evaluate_maps` gives all of them, exact, from one sort of the scores; it reads them from `Rankings`, which also gives
-the curves to draw.
+`evaluate_maps` gives all of them, exact, from one sort of the scores; `StreamingMetrics` gives the same from
+batch after batch in constant memory, and says how far off each can be. Both read them from `Rankings`, which also
+gives the curves to draw.
 """
 
 from blemish.metrics.curves import Curve, overlap_curve, pr_curve, roc_curve
 from blemish.metrics.pimo import aupimo, aupimo_per_image
 from blemish.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
 from blemish.metrics.regions import aupro
+from blemish.metrics.streaming import StreamingMetrics
 from blemish.metrics.summary import Rankings, Rates, evaluate_maps, rank_maps, rates_at, smoothed_maxima
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "Ranking",
     "Rankings",
     "Rates",
+    "StreamingMetrics",
     "aupimo",
     "aupimo_per_image",
     "aupro",
