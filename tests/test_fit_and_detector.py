@@ -208,6 +208,8 @@ def test_evaluate_reads_labels_and_changes_nothing(run: tuple[Detector, Path], t
     assert set(metrics["by_defect"]) == {"scratch", "dent"}
     assert metrics["by_defect"]["dent"]["n_defective"] == 2
     assert 0 <= metrics["pixel_auroc"] <= 1
+    assert (metrics["tpr"], metrics["tnr"]) == (metrics["found"], 1 - metrics["false_rejects"])
+    assert metrics["ca"] == pytest.approx((4 * metrics["tnr"] + 5 * metrics["tpr"]) / 9)
     assert "256x256" in metrics["protocol"]
     assert detector.threshold == before
     json.dumps(metrics, allow_nan=False)
