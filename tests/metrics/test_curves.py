@@ -48,23 +48,33 @@ def test_the_points_of_scikit_learn_lie_on_the_curves() -> None:
     assert distance_to(pr_curve(ranking), recall[gains], precision[gains]) < 1e-12
 
 
+@pytest.mark.parametrize("lead", [0.0, 0.4])  # a steep curve has its corner within the first columns
 @pytest.mark.parametrize("max_points", [8, 50, 400])
-def test_points_left_out_are_not_missed(max_points: int) -> None:
-    rankings = rank_maps(*large_example(n=2))
+def test_points_left_out_are_not_missed(max_points: int, lead: float) -> None:
+    maps, masks = large_example(n=2)
+    rankings = rank_maps(maps + lead * masks, masks)
     thin, full = rankings.curves(max_points), rankings.curves(10**9)
     for name in ("pixel_roc", "pixel_pr", "pixel_pro"):
-        assert max_points / 8 < len(thin[name].x) <= max_points < len(full[name].x)
-        points = set(zip(*full[name], strict=True))
-        assert set(zip(*thin[name], strict=True)) <= points
+        assert len(thin[name].x) <= max_points < len(full[name].x)
+        corners = set(zip(*full[name], strict=True))
+        assert set(zip(*thin[name], strict=True)) <= corners
         assert (thin[name].x[[0, -1]] == full[name].x[[0, -1]]).all()
         assert (thin[name].y[[0, -1]] == full[name].y[[0, -1]]).all()
     for name, width in (("pixel_roc", 1.0), ("pixel_pro", 0.3)):
         drawn, all_of_it = (Curve(curve.x / width, curve.y) for curve in (thin[name], full[name]))
         assert distance_to(drawn, all_of_it.x[::97], all_of_it.y[::97]) < 3 / max_points
-    assert (thin["pixel_pr"].y.min(), thin["pixel_pr"].y.max()) == (
-        full["pixel_pr"].y.min(),
-        full["pixel_pr"].y.max(),
-    )
+
+
+@pytest.mark.parametrize("max_points", [8, 50, 400])
+def test_every_column_of_precision_keeps_its_range(max_points: int) -> None:
+    ranking = rank(np.random.default_rng(0).random(5000), np.arange(5000) % 3 == 0)
+    n_columns = max_points // 4
+
+    def ranges(curve: Curve) -> list[tuple[float, float]]:
+        column = np.minimum(curve.x * n_columns, n_columns - 1).astype(int)
+        return [(curve.y[column == one].min(), curve.y[column == one].max()) for one in range(n_columns)]
+
+    assert ranges(pr_curve(ranking, max_points)) == ranges(pr_curve(ranking, 10**9))
 
 
 def test_without_both_classes_there_is_nothing_to_draw() -> None:

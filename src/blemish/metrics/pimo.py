@@ -4,6 +4,10 @@ J. P. C. Bertoldo et al., "AUPIMO: Redefining Visual Anomaly Detection Benchmark
 Tolerance", BMVC 2024. The per-image overlap (PIMO) at a threshold is the share of one image's mask at or above it.
 Its rate axis is shared by all images: the mean, over the *good images only*, of the share of their pixels at or
 above the threshold; it is logarithmic, and only a sliver near zero counts.
+
+The authors' code takes the area between the thresholds, of 300,000 at equal distances, whose rates are nearest to the
+bounds, and divides by the range of the bounds themselves. Here both are the bounds; with few good pixels the two
+differ (2e-3 at 26 pixels for the lower bound), and agree to 1e-6 when given the same bounds.
 """
 
 from __future__ import annotations

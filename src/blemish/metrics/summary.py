@@ -63,7 +63,7 @@ class Rankings:
             **pixel_metrics(self.pixels, self.good_pixels, self.region_lift, self.image_lift),
         }
         reasons = {"image": images.why_undefined("image"), "pixel": self.pixels.why_undefined("pixel")}
-        why = {name: reasons[name[:5]] for name in values}
+        why = {name: reasons[name.split("_")[0]] for name in values}
         why["pixel_aupimo"] = pimo.why_undefined(self.good_pixels)
         if threshold is not None:
             rates = rates_at(self.image_scores, self.is_defective, threshold)
