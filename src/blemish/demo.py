@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import blemish
 from blemish.data.layouts import Sample, open_dataset
-from blemish.data.reading import read_image, read_mask
+from blemish.data.reading import read_image
 from blemish.demo_images import TEST, TRAIN, make_demo_images
 from blemish.progress import TrainingProgress
 from blemish.report.page import Figure, Row, make_row, write_page
@@ -98,7 +98,7 @@ class _Result:
     @classmethod
     def of(cls, sample: Sample, finding: Finding) -> _Result:
         size_hw = finding.mask.shape[0], finding.mask.shape[1]
-        true = read_mask(sample.mask_path, size_hw) if sample.mask_path else np.zeros(size_hw, np.bool_)
+        true = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)
         return cls(sample, finding, true)
 
     @property

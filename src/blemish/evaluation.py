@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.data.layouts import Sample, open_dataset
 from blemish.data.loading import resize
-from blemish.data.reading import read_image, read_mask
+from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.metrics import evaluate_maps
@@ -73,9 +73,9 @@ def _inspect(detector: Detector, sample: Sample) -> tuple[NDArray[Any], NDArray[
     image = read_image(sample.path)
     maps, scores = detector.maps_and_scores_of([image])
     anomaly_map = resize(maps[0, 0].numpy(), SIZE_HW)
-    if sample.mask_path is None:
+    if sample.mask is None:
         return anomaly_map, np.zeros(SIZE_HW, dtype=np.bool_), float(scores[0])
-    mask = read_mask(sample.mask_path, image.shape[:2])
+    mask = sample.mask.read(image.shape[:2])
     return anomaly_map, resize(mask.astype(np.uint8) * 255, SIZE_HW) > 127, float(scores[0])
 
 

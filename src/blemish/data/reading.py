@@ -96,7 +96,7 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") 
     return _rgb8(image)
 
 
-def read_mask(path: str | Path, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> NDArray[np.bool_]:
     """Read the mask of an image.
 
     Parameters
@@ -105,22 +105,24 @@ def read_mask(path: str | Path, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
         An image file as `read_image` takes it.
     size_hw
         Height and width of the image it belongs to, in pixels.
+    above
+        127 of masks in black and white; 0 of those whose values are class numbers.
 
     Returns
     -------
-    (H, W) bool, true where any colour channel exceeds 127 of 255 (16 bits are scaled first).
+    (H, W) bool, true where any colour channel exceeds `above` of 255 (16 bits are scaled first).
 
     Raises
     ------
     BlemishError
-        As `read_image`; if the size is another; if two values are used, but both below the binarization's
-        128 (a mask saved as 0/1 would silently come out empty).
+        As `read_image`; if the size is another; if two values are used, but neither exceeds `above` (a mask
+        saved as 0/1 would silently come out empty).
     """
     raw = _decode(Path(path))
     if raw.shape[:2] != tuple(size_hw):
         found, wanted = (f"{width}x{height}" for height, width in (raw.shape[:2], size_hw))
         raise BlemishError(f"{path}: the mask is {found} px, its image {wanted} px; save both at the same size")
-    mask: NDArray[np.bool_] = _rgb8(raw).max(axis=2) > 127
+    mask: NDArray[np.bool_] = _rgb8(raw).max(axis=2) > above
     if raw.any() and not mask.any() and len(np.unique(raw)) <= 2:
         full = np.iinfo(raw.dtype).max
         raise BlemishError(f"{path}: a mask of 0 and {raw.max()} would be empty; save the mask as 0 and {full}")

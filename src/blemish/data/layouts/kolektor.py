@@ -1,0 +1,85 @@
+"""The Kolektor surface-defect datasets. Every image has a mask; one that is black throughout means good.
+
+So the masks are read to tell which images are defective: the only layouts that decode anything.
+
+Sources: D. Tabernik et al., "Segmentation-based deep-learning approach for surface-defect detection", JIM 2020
+(KSDD); J. Božič et al., "Mixed supervision for surface-defect detection", Computers in Industry 2021 (KSDD2).
+As in the authors' code, any value above 0 is a defect.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from blemish.data.layouts.samples import Layout, Mask, Sample, Split, defective, good, mask_file, split_of, subfolders
+from blemish.data.reading import list_images, read_image
+from blemish.errors import BlemishError
+
+_ANY_VALUE = 0
+
+
+def _ksdd2_lacks(root: Path) -> str | None:
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            return f"{split} is missing"
+    return None if any((root / "train").glob("*_GT.png")) else "train/<number>_GT.png is missing"
+
+
+def _ksdd2(root: Path, faults: list[str]) -> list[Sample]:
+    """The 246 defective images of the training split are listed too, for supervised learning."""
+    listed: list[tuple[Path, Mask, Split]] = []
+    for split in ("train", "test"):
+        # Numbers only: the published archive holds a stray "10301 (copy).png" and "10301_GT (copy).png".
+        for image in (image for image in list_images(root / split) if image.stem.isdecimal()):
+            if mask := mask_file(image, faults, image.with_name(f"{image.stem}_GT.png"), above=_ANY_VALUE):
+                listed.append((image, mask, "train" if split == "train" else "test"))
+    flags = _are_defective([mask for _, mask, _ in listed], faults)
+    return [_sample(*one, flag) for one, flag in zip(listed, flags, strict=True) if flag is not None]
+
+
+def _ksdd_lacks(root: Path) -> str | None:
+    return None if any(root.glob("kos[0-9]*/Part*_label.bmp")) else "kos<number>/Part<number>_label.bmp is missing"
+
+
+def _ksdd(root: Path, faults: list[str]) -> list[Sample]:
+    """No split for learning from good images is published: all defective ones are for the test.
+
+    So are the good ones of every eighth item, as a whole: the photographs of an item show one commutator.
+    """
+    listed: list[tuple[Path, Mask, Split]] = []
+    items = [folder for folder in subfolders(root) if re.fullmatch(r"kos\d+", folder.name)]
+    for index, item in enumerate(items):
+        for image in (image for image in list_images(item) if re.fullmatch(r"Part\d+", image.stem)):
+            if mask := mask_file(image, faults, image.with_name(f"{image.stem}_label.bmp"), above=_ANY_VALUE):
+                listed.append((image, mask, split_of(index)))
+    flags = _are_defective([mask for _, mask, _ in listed], faults)
+    return [
+        _sample(image, mask, "test" if flag else split, flag)
+        for (image, mask, split), flag in zip(listed, flags, strict=True)
+        if flag is not None
+    ]
+
+
+def _sample(image: Path, mask: Mask, split: Split, is_defective: bool) -> Sample:
+    return defective(image, "defect", mask, split) if is_defective else good(image, split)
+
+
+def _are_defective(masks: list[Mask], faults: list[str]) -> list[bool | None]:
+    """Whether each mask shows a defect; None, and a fault, where it cannot be read."""
+
+    def is_defective(mask: Mask) -> bool | BlemishError:
+        try:
+            return bool(read_image(mask.path).max() > mask.above)
+        except BlemishError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        flags = list(pool.map(is_defective, masks))
+    faults += [str(flag) for flag in flags if isinstance(flag, BlemishError)]
+    return [None if isinstance(flag, BlemishError) else flag for flag in flags]
+
+
+KSDD2 = Layout("ksdd2", "train and test, each with <number>.png and <number>_GT.png", _ksdd2_lacks, _ksdd2)
+KSDD = Layout("ksdd", "kos<number> folders with Part<number>.jpg and Part<number>_label.bmp", _ksdd_lacks, _ksdd)
