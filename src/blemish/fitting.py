@@ -22,13 +22,9 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.methods import method_type
 from blemish.methods.base import Method, Settings
-from blemish.scoring import n_needed
+from blemish.sample_size import MIN_HELD_OUT, MIN_IMAGES, n_held_out, n_needed
 from blemish.synthesis.textures import TextureBank
 from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
-
-HELD_OUT = 0.1
-MIN_HELD_OUT = 5
-MIN_IMAGES = 10
 
 
 def fit(
@@ -157,8 +153,8 @@ def split_images(
         return SplitImages(loaded[: len(paths)], loaded[len(paths) :])
     loaded = load_images(paths, size_hw)
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
-    n_held_out = max(MIN_HELD_OUT, round(HELD_OUT * len(paths)))
-    return SplitImages(loaded[order[n_held_out:]], loaded[order[:n_held_out]])
+    n_calibration = n_held_out(len(paths))
+    return SplitImages(loaded[order[n_calibration:]], loaded[order[:n_calibration]])
 
 
 def _fingerprint(images: Tensor, bank: TextureBank, settings: Settings) -> str:

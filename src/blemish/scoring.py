@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.errors import BlemishError
+from blemish.sample_size import n_needed as n_needed  # where it has always been found
 
 
 def smoothed_maximum(anomaly_map: Tensor, window_px: int = 21) -> Tensor:
@@ -81,13 +82,6 @@ class Threshold:
         # Rounded up: the sentence must not claim a lower rate than can be had.
         lowest = Context(prec=2, rounding=ROUND_CEILING).divide(Decimal(100), Decimal(self.n_calibration + 1))
         return f"{given} {rate} cannot be promised (the lowest that can is {lowest:f} %); {self.n_needed} would do."
-
-
-def n_needed(false_reject_rate: float) -> int:
-    """How many good images have to be held out to promise a false-reject rate in (0, 1): 99 for 1 %."""
-    if not 0 < false_reject_rate < 1:
-        raise BlemishError(f"the false-reject rate must lie between 0 and 1, not {false_reject_rate}: 0.01 is 1 %")
-    return math.ceil(1 / Fraction(str(float(false_reject_rate)))) - 1  # (n + 1)(1 - rate) <= n, solved for n
 
 
 def conformal_threshold(scores: Sequence[float] | npt.ArrayLike | Tensor, false_reject_rate: float) -> Threshold:

@@ -129,6 +129,34 @@ def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> N
     return mask
 
 
+def file_kind(path: str | Path) -> str:
+    """What is in an image file, by its header alone: "PNG, grey, 8 bits", "JPEG, colour, 8 bits".
+
+    Raises
+    ------
+    BlemishError
+        As `read_image`, as far as the header tells.
+    """
+    path = Path(path)
+    with _opened(path) as file, _faults_named(path):
+        image = _open_header(file, path)
+        pixels = _MODES.get(image.mode, image.mode)
+        return f"{image.format}, {pixels}" if image.format else pixels
+
+
+_MODES = {
+    "1": "grey, 1 bit",
+    "L": "grey, 8 bits",
+    "LA": "grey with alpha, 8 bits",
+    "I;16": "grey, 16 bits",
+    "I;16L": "grey, 16 bits",
+    "I;16B": "grey, 16 bits",
+    "P": "palette",
+    "RGB": "colour, 8 bits",
+    "RGBA": "colour with alpha, 8 bits",
+}
+
+
 def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     """List the image files in a folder, in natural order (`2.png` before `10.png`).
 
@@ -170,16 +198,19 @@ def natural_key(path: Path) -> tuple[list[list[str | int]], Path]:
 
 def _decode(path: Path) -> NDArray[Any]:
     """The file's pixels as `_pixels` gives them."""
+    with _opened(path) as file, _faults_named(path):
+        return _pixels(_open_header(file, path), path)
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise BlemishError(f"{path}: is a folder, not an image; name a file in it")
         if path.exists() and not path.is_file():
             raise BlemishError(f"{path}: is not a regular file; name an image file")
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise BlemishError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
-    with file, _faults_named(path):
-        return _pixels(_open_header(file, path), path)
 
 
 @contextmanager
