@@ -23,6 +23,39 @@ DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
 
 @app.command
+def data(
+    path: Path,
+    /,
+    *,
+    layout: str = "auto",
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Look at a dataset before training: what is there, and what is wrong with it. Reads every file once.
+
+    Example: `blemish data parts/good`
+
+    Exits with 2 if something would stop `fit` or `evaluate`.
+
+    Parameters
+    ----------
+    path
+        Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
+    layout
+        auto (default) or one of: folder (images of good parts), csv (a manifest), mvtec (also MPDD: train/good,
+        test/<defect>, ground_truth/<defect>), mvtec-ad-2 (train/good, validation/good, test_public), btad (train/ok,
+        test/ko), visa (Data/Images/Normal, ../split_csv), ksdd (kos01/Part0.jpg), ksdd2 (train/10000.png and
+        10000_GT.png), dagm (Train/Label), aitex (NODefect_images), magnetic-tile (MT_Free). Of a dataset with
+        categories, give the folder of one.
+    as_json
+        Print JSON in place of the table.
+    """
+    from blemish.report.survey import survey_run
+
+    if not survey_run(path, layout, as_json):
+        sys.exit(USER_ERROR)
+
+
+@app.command
 def fit(
     data: Path | None = None,
     /,
@@ -68,7 +101,7 @@ def fit(
     precision
         Default: auto, bf16 where the hardware is fast at it.
     layout
-        auto (default), folder, mvtec, magnetic-tile, csv.
+        auto (default), or a layout that `blemish data --help` lists.
     set_
         A single setting in place of the recipe's: `--set iterations=500`, `--set anomalies.probability=0.7`.
     out
@@ -146,13 +179,13 @@ def evaluate(
     detector
         A .blemish file.
     data
-        A dataset with test images: mvtec, magnetic-tile or .csv manifest.
+        A dataset with test images: of a known layout, or a .csv manifest.
     out
         Folder for the results.
     device
         auto takes CUDA if there is one.
     layout
-        auto, mvtec, magnetic-tile, csv.
+        auto (default), or a layout that `blemish data --help` lists.
     """
     from blemish.commands import evaluate_run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
 from blemish.errors import BlemishError
@@ -25,3 +26,10 @@ def n_needed(false_reject_rate: float) -> int:
     if not 0 < false_reject_rate < 1:
         raise BlemishError(f"the false-reject rate must lie between 0 and 1, not {false_reject_rate}: 0.01 is 1 %")
     return math.ceil(1 / Fraction(str(float(false_reject_rate)))) - 1  # (n + 1)(1 - rate) <= n, solved for n
+
+
+def lowest_rate(n_calibration: int) -> str:
+    """The lowest false-reject rate that this many held-out good images can promise, in words: "4.6 %" for 21."""
+    # Rounded up: the words must not claim a lower rate than can be had.
+    percent = Context(prec=2, rounding=ROUND_CEILING).divide(Decimal(100), Decimal(n_calibration + 1))
+    return f"{percent:f} %"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.errors import BlemishError
+from blemish.sample_size import lowest_rate
 from blemish.sample_size import n_needed as n_needed  # where it has always been found
 
 
@@ -79,9 +79,8 @@ class Threshold:
         rate = f"{100 * self.false_reject_rate:g} %"
         if self.is_promised:
             return f"{given} {rate} is promised ({self.n_needed} would do)."
-        # Rounded up: the sentence must not claim a lower rate than can be had.
-        lowest = Context(prec=2, rounding=ROUND_CEILING).divide(Decimal(100), Decimal(self.n_calibration + 1))
-        return f"{given} {rate} cannot be promised (the lowest that can is {lowest:f} %); {self.n_needed} would do."
+        lowest = lowest_rate(self.n_calibration)
+        return f"{given} {rate} cannot be promised (the lowest that can is {lowest}); {self.n_needed} would do."
 
 
 def conformal_threshold(scores: Sequence[float] | npt.ArrayLike | Tensor, false_reject_rate: float) -> Threshold:

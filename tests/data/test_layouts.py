@@ -184,6 +184,7 @@ def test_unrecognized_tells_what_was_found(tmp_path: Path) -> None:
     assert "train/good" in message
     many = touch(tmp_path / "many", *(f"{i}/1.png" for i in range(1, 8)), "parts.csv")
     assert "found 7 subfolders: 1, 2, 3, 4, 5, ...; no images; 1 other file: parts.csv;" in refusal(many)
+    assert f"directly in the folder (such as {many / '1'})" in refusal(many)
 
 
 def test_what_is_no_dataset(tmp_path: Path) -> None:
@@ -233,4 +234,5 @@ def test_real_folders(shared_data: Path, name: str, layout: str, n_train: int, n
 
 
 def test_a_folder_of_categories_is_told(shared_data: Path) -> None:
-    assert "found 2 subfolders: bottle, pill; no images" in refusal(shared_data / "mvtec")
+    assert "holds 2 datasets: bottle, pill (mvtec); give the folder of one" in refusal(shared_data / "mvtec")
+    assert "holds 3 datasets: magnetic-tile, mvtec/bottle, mvtec/pill" in refusal(shared_data)

@@ -108,6 +108,7 @@ def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
 
 def _no_match(path: Path) -> str:
     """Why a path is not a dataset, and which one may be meant."""
+    hint = ""
     if path.is_dir():
         below = [(folder, layout) for folder in _folders_below(path) if (layout := _published_at(folder))]
         if below:
@@ -117,9 +118,11 @@ def _no_match(path: Path) -> str:
         for parent in path.absolute().parents[:3]:
             if layout := _published_at(parent):
                 return f"{path}: is only a part of the dataset {parent} ({layout.name}); give that folder"
+        with_images = next((folder for folder in subfolders(path) if list_images(folder)), None)
+        hint = f" (such as {with_images})" if with_images else ""
     return (
-        f"{path}: no known layout; {_found_in(path)}; expected {FOLDER.looks_like}, {MVTEC.looks_like} (mvtec), or "
-        f"another of the layouts that blemish data --help lists"
+        f"{path}: no known layout; {_found_in(path)}; expected {FOLDER.looks_like}{hint}, {MVTEC.looks_like} "
+        f"(mvtec), or another layout that blemish data --help lists"
     )
 
 
