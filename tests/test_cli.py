@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import blemish
+from blemish.data.layouts import LAYOUTS
 from blemish.demo_images import make_demo_images
 from blemish.methods.draem import DRAEM, DRAEMSettings
 
@@ -209,7 +210,7 @@ def test_unknown_option_and_missing_argument_exit_with_2() -> None:
         assert "--help" in only_line(run(*arguments))
 
 
-@pytest.mark.parametrize("name", ["fit", "inspect", "evaluate", "demo", "convert"])
+@pytest.mark.parametrize("name", ["data", "fit", "inspect", "evaluate", "demo", "convert"])
 def test_every_command_helps_with_an_example(name: str) -> None:
     result = run(name, "--help")
     assert result.returncode == 0
@@ -219,6 +220,24 @@ def test_every_command_helps_with_an_example(name: str) -> None:
 def test_import_and_help_do_not_load_torch() -> None:
     code = "import sys, blemish, blemish.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_data_looks_at_a_dataset_without_torch(photographs: Path) -> None:
+    code = (
+        "import sys; from blemish.report.survey import survey_run; ok = survey_run(sys.argv[1], 'auto', False)\n"
+        "sys.exit(10 * ok + ('torch' in sys.modules or 'cv2' in sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(photographs)], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert result.returncode == 10, result.stderr
+    assert "layout mvtec" in result.stdout
+    assert run("data", photographs).stdout == result.stdout
+
+
+def test_help_of_data_lists_every_layout() -> None:
+    described = run("data", "--help").stdout
+    assert all(name in described for name in LAYOUTS)
 
 
 # --- the authors' weights ------------------------------------------------------------------------------------
