@@ -34,18 +34,26 @@ def data(
 
     Example: `blemish data parts/good`
 
-    Exits with 2 if something would stop `fit` or `evaluate`.
+    Exits with 2 if something would stop `fit` or `evaluate`. Layouts; of those with categories, give the folder of one:
+
+    - `folder`: images of good parts directly in the folder
+    - `csv`: a manifest with the columns path,label,mask,split
+    - `mvtec`: MVTec AD and MPDD: train/good, test/KIND, ground_truth/KIND
+    - `mvtec-ad-2`: MVTec AD 2: train/good, validation/good, test_public
+    - `btad`: BTAD: train/ok, test/ok, test/ko, ground_truth/ko
+    - `visa`: VisA: Data/Images, Data/Masks, and split_csv beside the folder
+    - `ksdd`: KolektorSDD: kos01/Part0.jpg, kos01/Part0_label.bmp
+    - `ksdd2`: KolektorSDD2: train/10000.png, train/10000_GT.png
+    - `dagm`: DAGM 2007: Train/Label, Test/Label; or Class1 with Class1_def beside it
+    - `aitex`: AITEX: NODefect_images, Defect_images, Mask_images
+    - `magnetic-tile`: MT_Free, MT_Blowhole and so on
 
     Parameters
     ----------
     path
         Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
     layout
-        auto (default) or one of: folder (images of good parts), csv (a manifest), mvtec (also MPDD: train/good,
-        test/<defect>, ground_truth/<defect>), mvtec-ad-2 (train/good, validation/good, test_public), btad (train/ok,
-        test/ko), visa (Data/Images/Normal, ../split_csv), ksdd (kos01/Part0.jpg), ksdd2 (train/10000.png and
-        10000_GT.png), dagm (Train/Label), aitex (NODefect_images), magnetic-tile (MT_Free). Of a dataset with
-        categories, give the folder of one.
+        auto (default), or one of those above.
     as_json
         Print JSON in place of the table.
     """

@@ -236,7 +236,7 @@ def run(*arguments: object) -> int:
 def test_the_table_and_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(miniatures.mvtec(tmp_path / "[parts]")) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{tmp_path / '[parts]'}: layout mvtec, told by train/good with test/<defect>")
+    assert out.startswith(f"{tmp_path / '[parts]'}: layout mvtec, recognized by train/good with test/<defect>")
     row = next(line for line in out.splitlines() if "scratch" in line)
     assert [cell.strip() for cell in row.split("│")[2:7]] == ["scratch", "3", "3", "16x24", "PNG, grey, 8 bits"]
     assert "18 images and 3 masks read: 0 faulty, 0 both in train and test, 0 otherwise twice." in out

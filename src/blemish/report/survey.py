@@ -32,7 +32,7 @@ def survey_run(path: Path, layout: str, as_json: bool) -> bool:
 
 def print_survey(survey: Survey, console: Console) -> None:
     """Print the layout, the table, the problems and the verdict."""
-    title = f"{escape(str(survey.root))}: layout [bold]{survey.layout}[/], told by {escape(survey.looks_like)}"
+    title = f"{escape(str(survey.root))}: layout [bold]{survey.layout}[/], recognized by {escape(survey.looks_like)}"
     console.print(title, soft_wrap=True, highlight=False)
     table = Table("split", "kind", "images", "masks", "sizes", "files")
     for column in (2, 3):
