@@ -34,7 +34,9 @@ def data(
 
     Example: `blemish data parts/good`
 
-    Exits with 2 if something would stop `fit` or `evaluate`. Layouts; of those with categories, give the folder of one:
+    Exits with 2 if something would stop `fit` or `evaluate`.
+
+    Layouts (where a dataset has categories, give the folder of one):
 
     - `folder`: images of good parts directly in the folder
     - `csv`: a manifest with the columns path,label,mask,split

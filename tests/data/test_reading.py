@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from blemish.data import reading
-from blemish.data.reading import as_rgb, file_kind, list_images, read_image, read_mask
+from blemish.data.reading import as_rgb, list_images, read_image, read_mask
 from blemish.errors import BlemishError
 
 SIZE_HW = (9, 12)
@@ -339,28 +339,6 @@ def test_refuses_a_mask_of_another_size(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="mask is 12x9 px, its image 9x12 px") as error:
         read_mask(path, (12, 9))
     one_line(error)
-
-
-@pytest.mark.parametrize(
-    ("name", "pixels", "kind"),
-    [
-        ("a.png", GREY, "PNG, grey, 8 bits"),
-        ("a.tif", GREY16, "TIFF, grey, 16 bits"),
-        ("a.jpg", RGB, "JPEG, colour, 8 bits"),
-        ("a.bmp", GREY > 100, "BMP, grey, 1 bit"),
-        ("a.png", np.dstack([RGB, ALPHA]), "PNG, colour with alpha, 8 bits"),
-    ],
-)
-def test_file_kind(tmp_path: Path, name: str, pixels: np.ndarray, kind: str) -> None:
-    assert file_kind(save(tmp_path / name, pixels)) == kind
-
-
-def test_file_kind_refuses_what_is_no_image(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("no image")
-    for path in (tmp_path / "a.png", tmp_path / "gone.png"):
-        with pytest.raises(BlemishError, match=path.name) as error:
-            file_kind(path)
-        one_line(error)
 
 
 def test_masks_of_class_numbers(tmp_path: Path) -> None:

@@ -48,6 +48,29 @@ def test_groups_count_by_split_and_kind(tmp_path: Path) -> None:
     assert groups[0].kinds == {"PNG, grey, 8 bits": 12}
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "kind"),
+    [
+        ("a.png", SIZE_HW, np.uint8, "PNG, grey, 8 bits"),
+        ("a.tif", SIZE_HW, np.uint16, "TIFF, grey, 16 bits"),
+        ("a.bmp", SIZE_HW, np.bool_, "BMP, grey, 1 bit"),
+        ("a.jpg", (*SIZE_HW, 3), np.uint8, "JPEG, colour, 8 bits"),
+        ("a.png", (*SIZE_HW, 4), np.uint8, "PNG, colour with alpha, 8 bits"),
+    ],
+)
+def test_file_kind(name: str, shape: tuple[int, ...], dtype: type, kind: str, tmp_path: Path) -> None:
+    assert reading.file_kind(save(tmp_path / name, np.ones(shape, dtype))) == kind
+
+
+def test_grey_saved_as_colour_is_told(tmp_path: Path) -> None:
+    for number in range(12):
+        grey = reading.read_image(image(tmp_path / f"{number}.png"))
+        save(tmp_path / f"{number}.png", grey)
+    found = survey(tmp_path)
+    assert found.groups[0].kinds == {"PNG, grey saved as colour, 8 bits": 12}
+    assert told(found) == []
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
