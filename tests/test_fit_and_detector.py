@@ -16,7 +16,6 @@ import blemish
 from blemish.data.loading import load_images, resize
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.evaluation import evaluate
 from blemish.fitting import build
 from blemish.scoring import Threshold
 
@@ -190,34 +189,6 @@ def test_nested_settings_are_merged() -> None:
     assert method.settings.anomalies.probability == 0.7  # type: ignore[attr-defined]
     assert method.settings.anomalies.min_opacity == 0.2  # type: ignore[attr-defined]
     assert method.settings.seed == 4
-
-
-def test_evaluate_reads_labels_and_changes_nothing(run: tuple[Detector, Path], tmp_path: Path) -> None:
-    detector, _ = run
-    before = detector.threshold
-    for name, n in (("train/good", 2), ("test/good", 4), ("test/scratch", 3), ("test/dent", 2)):
-        save_parts(tmp_path / name, n)
-    for defect, n in (("scratch", 3), ("dent", 2)):
-        (tmp_path / "ground_truth" / defect).mkdir(parents=True)
-        for number in range(n):
-            mask = np.zeros((40, 50), dtype=np.uint8)
-            mask[5:20, 10:30] = 255
-            Image.fromarray(mask).save(tmp_path / "ground_truth" / defect / f"part {number}_mask.png")
-    metrics = evaluate(detector, tmp_path).metrics
-    assert (metrics["n_good"], metrics["n_defective"]) == (4, 5)
-    assert set(metrics["by_defect"]) == {"scratch", "dent"}
-    assert metrics["by_defect"]["dent"]["n_defective"] == 2
-    assert 0 <= metrics["pixel_auroc"] <= 1
-    assert (metrics["tpr"], metrics["tnr"]) == (metrics["found"], 1 - metrics["false_rejects"])
-    assert metrics["ca"] == pytest.approx((4 * metrics["tnr"] + 5 * metrics["tpr"]) / 9)
-    assert "256x256" in metrics["protocol"]
-    assert detector.threshold == before
-    json.dumps(metrics, allow_nan=False)
-
-
-def test_evaluate_without_test_images_is_told(run: tuple[Detector, Path], tmp_path: Path) -> None:
-    with pytest.raises(BlemishError, match="no test images with labels"):
-        evaluate(run[0], save_parts(tmp_path / "good", 3))
 
 
 def test_resize_averages_when_it_shrinks() -> None:

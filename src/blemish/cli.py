@@ -179,6 +179,7 @@ def evaluate(
     out: Path = Path("evaluation"),
     device: DeviceName = "auto",
     layout: str = "auto",
+    protocol: str = "256/1",
 ) -> None:
     """Hold a detector against labelled test images; writes `metrics.json` and `scores.csv`.
 
@@ -196,10 +197,13 @@ def evaluate(
         auto takes CUDA if there is one.
     layout
         auto (default), or a layout that `blemish data --help` lists.
+    protocol
+        At which size maps and masks are compared: 256/1 (as in DRÆM's paper), 256-crop224/1 (as in DSR's),
+        network/1 or original/1.
     """
     from blemish.commands import evaluate_run
 
-    evaluate_run(detector, data, out, device, layout)
+    evaluate_run(detector, data, out, device, layout, protocol)
 
 
 @app.command

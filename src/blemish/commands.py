@@ -187,11 +187,11 @@ def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
 # --- evaluate ------------------------------------------------------------------------------------------------
 
 
-def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, layout: str) -> None:
+def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, layout: str, protocol: str) -> None:
     """Write ``metrics.json`` and ``scores.csv``, and print the table."""
     detector = Detector.load(detector_path, resolve_device(device))
     make_folder(out)
-    evaluation = evaluate_detector(detector, data, layout)
+    evaluation = evaluate_detector(detector, data, layout, protocol)
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.writer(text)
@@ -212,7 +212,7 @@ def _print_table(evaluation: Evaluation, console: Console) -> None:
         "",
         "images",
         *(name.replace("_", " ") for name in _COLUMNS),
-        caption=f"protocol: {metrics['protocol']}",
+        caption=f"protocol {metrics['protocol']}: {metrics['protocol_description']}",
     )
     for name, row in [*metrics["by_defect"].items(), ("all", metrics)]:
         values = ("-" if row[column] is None else f"{row[column]:.3f}" for column in _COLUMNS)

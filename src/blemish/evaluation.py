@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.layouts import Sample, open_dataset
-from blemish.data.loading import resize
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.metrics import evaluate_maps
+from blemish.metrics import Rankings, StreamingMetrics, rank_maps
+from blemish.metrics.streaming import error_bounds
+from blemish.protocols import DEFAULT_PROTOCOL, Protocol, protocol_named
 
-SIZE_HW = (256, 256)
-PROTOCOL = (
-    "256x256, no crop: image and mask resized alike (area), mask cut at half, other maps resized (bilinear); "
-    "8-connected regions; AUPRO up to FPR 0.3 (aupro_05: 0.05); AUPIMO over FPR 1e-5 to 1e-4 of good images"
-)
+MAX_EXACT_PX = 2**28
+"""Of more pixels than these (1 GiB of maps) the metrics come from histograms, with a bound on their error."""
+ALL = ""  # no kind of defect is called that
 
 
 @dataclass(frozen=True)
@@ -32,55 +32,119 @@ class Evaluation:
     samples: tuple[Sample, ...]
     scores: NDArray[np.float64]
     """(N,) image scores, in the order of ``samples``."""
+    rankings: Rankings
+    """Of all samples, for the curves."""
 
 
-def evaluate(detector: Detector, data: str | Path, layout: str = "auto") -> Evaluation:
-    """Inspect a dataset's test images and compare with their labels and masks, at 256x256 like the papers.
+def evaluate(
+    detector: Detector, data: str | Path, layout: str = "auto", protocol: str = DEFAULT_PROTOCOL
+) -> Evaluation:
+    """Inspect a dataset's test images and compare with their labels and masks.
+
+    The pixels of a defective image whose mask is not known count nowhere.
+
+    Parameters
+    ----------
+    protocol : name of one of ``blemish.protocols.PROTOCOLS``; the default compares at 256x256, like the papers.
 
     Raises
     ------
     BlemishError
-        If the data hold no labelled test images, or one of them cannot be read.
+        If the data hold no labelled test images, or one of them cannot be read; or the protocol is unknown.
     """
-    samples = open_dataset(data, layout).test
+    rules = protocol_named(protocol)
+    samples = tuple(one for one in open_dataset(data, layout).samples if one.split == rules.split)
     if not samples:
         raise BlemishError(
             f"{data}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv manifest"
         )
-    results = [_inspect(detector, sample) for sample in samples]
-    maps, masks = np.stack([one[0] for one in results]), np.stack([one[1] for one in results])
-    scores = np.array([one[2] for one in results])
-    labels = np.array([sample.is_defective for sample in samples])
+    results = (_inspect(detector, sample, rules) for sample in samples)
+    n_px = (rules.resolution if isinstance(rules.resolution, int) else detector.size_hw[0]) ** 2 * len(samples)
+    is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
+    ranked = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
+
     threshold = detector.threshold.value
-    metrics: dict[str, Any] = _comparable(evaluate_maps(maps, masks, scores, labels, threshold))
-    rejected = scores > threshold
-    metrics["threshold"] = threshold
-    metrics["false_rejects"] = _share(rejected[~labels])
-    metrics["found"] = _share(rejected[labels])
-    metrics["protocol"] = PROTOCOL
+    metrics = _row(ranked[ALL], threshold)
+    metrics |= {
+        "threshold": threshold,
+        "false_rejects": None if metrics["tnr"] is None else 1.0 - metrics["tnr"],
+        "found": metrics["tpr"],
+        "protocol": rules.name,
+        "protocol_description": rules.description,
+    }
+    if not is_exact:
+        metrics["error_bounds"] = _comparable(error_bounds(ranked[ALL]))
     metrics["by_defect"] = {}
-    for defect in sorted({sample.defect for sample in samples if sample.is_defective}):
-        kind = np.array([sample.defect == defect for sample in samples])
-        chosen = kind | ~labels
-        one = _comparable(evaluate_maps(maps[chosen], masks[chosen], scores[chosen], labels[chosen], threshold))
-        one["found"] = _share(rejected[kind])
-        metrics["by_defect"][defect] = one
-    return Evaluation(metrics, samples, scores)
+    for defect in sorted(set(ranked) - {ALL}):
+        row = _row(ranked[defect], threshold)
+        metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
+    return Evaluation(metrics, samples, ranked[ALL].image_scores.astype(np.float64), ranked[ALL])
 
 
-def _inspect(detector: Detector, sample: Sample) -> tuple[NDArray[Any], NDArray[Any], float]:
-    """Anomaly map and mask of one sample, both of the protocol's size, and its score."""
+@dataclass(frozen=True)
+class _Result:
+    """Score, anomaly map and mask of one sample, both (H, W) as the protocol has them."""
+
+    score: float
+    map: NDArray[Any]
+    mask: NDArray[np.bool_] | None
+    """None if it is not known."""
+
+
+def _inspect(detector: Detector, sample: Sample, protocol: Protocol) -> _Result:
     image = read_image(sample.path)
     maps, scores = detector.maps_and_scores_of([image])
-    anomaly_map = resize(maps[0, 0].numpy(), SIZE_HW)
-    if sample.mask is None:
-        return anomaly_map, np.zeros(SIZE_HW, dtype=np.bool_), float(scores[0])
-    mask = sample.mask.read(image.shape[:2])
-    return anomaly_map, resize(mask.astype(np.uint8) * 255, SIZE_HW) > 127, float(scores[0])
+    anomaly_map, size_hw = maps[0, 0].numpy(), (image.shape[0], image.shape[1])
+    compared = protocol.of_map(anomaly_map, size_hw)
+    mask: NDArray[np.bool_] | None = None
+    if sample.mask is not None:
+        mask = protocol.of_mask(sample.mask.read(size_hw), detector.size_hw)
+    elif not sample.is_defective:
+        mask = np.zeros(compared.shape, np.bool_)
+    return _Result(float(scores[0]), compared, mask)
 
 
-def _share(flags: NDArray[np.bool_]) -> float | None:
-    return float(flags.mean()) if flags.size else None
+def _groups(samples: tuple[Sample, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Which samples are looked at together: all, and each kind of defect with all good ones; (N,) bool."""
+    kinds = np.array([sample.defect if sample.is_defective else "" for sample in samples])
+    groups = {str(kind): (kinds == kind) | (kinds == "") for kind in np.unique(kinds) if kind}
+    return groups | {ALL: np.ones(len(samples), np.bool_)}
+
+
+def _rank_exactly(samples: tuple[Sample, ...], results: Iterator[_Result]) -> dict[str, Rankings]:
+    """The rankings of all groups, from all maps in memory."""
+    found = list(results)
+    scores = np.array([one.score for one in found])
+    labels = np.array([sample.is_defective for sample in samples])
+    known = np.array([one.mask is not None for one in found])
+    ranked = {}
+    for group, chosen in _groups(samples).items():
+        drawn = [one for one, is_in in zip(found, chosen & known, strict=True) if is_in]
+        maps = np.stack([one.map for one in drawn]) if drawn else np.empty((0, 1, 1), np.float32)
+        masks = np.stack([one.mask for one in drawn if one.mask is not None]) if drawn else np.empty((0, 1, 1), bool)
+        pixels = rank_maps(maps, masks, scores[chosen & known], labels[chosen & known])
+        ranked[group] = replace(pixels, image_scores=scores[chosen], is_defective=labels[chosen])
+    return ranked
+
+
+def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> dict[str, Rankings]:
+    """The same from histograms: one map in memory at a time."""
+    groups = _groups(samples)
+    metrics = {group: StreamingMetrics() for group in groups}
+    for number, (sample, result) in enumerate(zip(samples, results, strict=True)):
+        score, label = [result.score], [sample.is_defective]
+        for group, chosen in groups.items():
+            if not chosen[number]:
+                continue
+            if result.mask is None:
+                metrics[group].update_images(score, label)
+            else:
+                metrics[group].update(result.map[None], result.mask[None], score, label)
+    return {group: one.rankings() for group, one in metrics.items()}
+
+
+def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
+    return _comparable(rankings.metrics(threshold))
 
 
 def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:

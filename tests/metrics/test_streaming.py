@@ -14,7 +14,7 @@ from oracles import ANY_FLOAT, TIED, example, large_example, maps_and_masks
 
 import blemish.metrics.streaming
 from blemish.errors import BlemishError
-from blemish.metrics import StreamingMetrics, evaluate_maps
+from blemish.metrics import StreamingMetrics, auroc, evaluate_maps
 from blemish.metrics.streaming import lowest_average_precision
 
 BOUNDED = {"pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro", "pixel_aupro_05", "pixel_aupimo"}
@@ -155,6 +155,29 @@ def test_a_class_missing_is_nan_with_a_reason(label: bool | None) -> None:
     assert all(math.isnan(bound) for bound in found["error_bounds"].values())
 
 
+def test_maps_of_several_sizes_have_all_metrics_but_aupimo() -> None:
+    maps, masks = example()
+    metrics = streamed(maps, masks, score_range=(-4, 4))
+    metrics.update(maps[..., :30], masks[..., :30])
+    found = metrics.compute()
+    both = [np.concatenate([one.ravel(), one[..., :30].ravel()]) for one in (maps, masks)]
+    assert abs(found["pixel_auroc"] - auroc(*both)) <= found["error_bounds"]["pixel_auroc"]
+    assert math.isnan(found["pixel_aupimo"])
+    assert math.isnan(found["error_bounds"]["pixel_aupimo"])
+    assert found["reasons"] == {"pixel_aupimo": "maps of several sizes"}
+
+
+def test_images_without_known_masks_count_as_images_only() -> None:
+    maps, masks = example()
+    metrics = streamed(maps, masks, score_range=(-4, 4))
+    before = metrics.compute()
+    metrics.update_images([9.0, -9.0], [True, True])
+    after = metrics.compute()
+    assert after["n_defective"] == before["n_defective"] + 2
+    assert after["image_auroc"] != before["image_auroc"]
+    assert after["pixel_ap"] == before["pixel_ap"]
+
+
 def test_mistakes_are_told_and_change_nothing() -> None:
     for score_range in [(1.0, 0.0), (0.0, 0.0), (0.0, math.inf), (math.nan, 1.0)]:
         with pytest.raises(BlemishError, match="score_range"):
@@ -164,8 +187,6 @@ def test_mistakes_are_told_and_change_nothing() -> None:
     maps, masks = example()
     metrics = streamed(maps, masks, score_range=(-4, 4))
     before = metrics.compute()
-    with pytest.raises(BlemishError, match=r"\(30, 30\) after maps of \(30, 40\): resize them alike"):
-        metrics.update(maps[..., :30], masks[..., :30])
     with pytest.raises(BlemishError, match="image scores contain NaN"):
         metrics.update(maps, masks, [math.nan] * 6)
     with pytest.raises(BlemishError, match="image 0 is called good"):

@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blemish.errors import BlemishError
-from blemish.metrics.arrays import FloatArray, IntArray, as_finite_scores, as_image_labels, as_maps_and_masks
+from blemish.metrics.arrays import (
+    FloatArray,
+    IntArray,
+    as_finite_scores,
+    as_image_labels,
+    as_labels,
+    as_maps_and_masks,
+)
 from blemish.metrics.ranking import Ranking
 from blemish.metrics.regions import region_shares
-from blemish.metrics.summary import Rankings, pixel_metrics, smoothed_maxima
+from blemish.metrics.summary import Rankings, smoothed_maxima
 
 if TYPE_CHECKING:
     from blemish.metrics.arrays import BoolArray, Values
@@ -71,7 +78,7 @@ class StreamingMetrics:
         self._other_negatives = np.zeros(n_bins, np.intp)  # of defective images, around their masks
         self._region_lift, self._image_lift = np.zeros(n_bins), np.zeros(n_bins)
         self._n_regions = self._n_masked = 0
-        self._size_hw: tuple[int, ...] | None = None
+        self._sizes_hw: set[tuple[int, ...]] = set()
         self._image_scores, self._is_defective = array("d"), array("b")
 
     def update(
@@ -81,18 +88,20 @@ class StreamingMetrics:
         image_scores: Values | None = None,
         is_defective: Values | None = None,
     ) -> None:
-        """Count a batch. Arguments and errors as for `evaluate_maps`; all batches have maps of one size."""
+        """Count a batch. Arguments and errors as for `evaluate_maps`; AUPIMO takes maps of one size."""
         scores, labels = as_maps_and_masks(maps, masks)
         defective = as_image_labels(labels, is_defective)
         scores_of_images = smoothed_maxima(scores) if image_scores is None else image_scores
-        scores_of_images = as_finite_scores(scores_of_images, defective, "image scores")
-        if self._size_hw not in (None, scores.shape[1:]):
-            raise BlemishError(f"maps of {scores.shape[1:]} after maps of {self._size_hw}: resize them alike")
-        self._size_hw = scores.shape[1:]
-        self._image_scores.extend(scores_of_images.tolist())
-        self._is_defective.extend(defective.tolist())
+        self.update_images(scores_of_images, defective)
+        self._sizes_hw.add(scores.shape[1:])
         for anomaly_map, mask, is_bad in zip(scores, labels, defective, strict=True):
             self._count(self._bins_of(anomaly_map), mask, bool(is_bad))
+
+    def update_images(self, image_scores: Values, is_defective: Values) -> None:
+        """Count images whose masks are not known: (N,) float and bool. Their pixels count nowhere."""
+        defective = as_labels(is_defective)
+        self._image_scores.extend(as_finite_scores(image_scores, defective, "image scores").tolist())
+        self._is_defective.extend(defective.tolist())
 
     def rankings(self) -> Rankings:
         """What was counted so far, each score rounded to its bin: for the curves, and for `compute`."""
@@ -113,6 +122,7 @@ class StreamingMetrics:
             good_pixels=good_pixels,
             region_lift=self._region_lift[bins] / max(self._n_regions, 1),
             image_lift=self._image_lift[bins] / max(self._n_masked, 1),
+            of_one_size=len(self._sizes_hw) < 2,
         )
 
     def compute(self, threshold: float | None = None) -> dict[str, Any]:
@@ -154,10 +164,9 @@ def error_bounds(rankings: Rankings) -> dict[str, float]:
         The largest difference either way. For AUROC, AUPRO and AUPIMO the worst order within the bins attains it.
     """
     pixels, good = rankings.pixels, rankings.good_pixels
-    lifts = rankings.region_lift, rankings.image_lift
-    told = pixel_metrics(pixels, good, *lifts)
-    best = pixel_metrics(_ties_won(pixels), _ties_won(good), *lifts)
-    worst = pixel_metrics(_ties_lost(pixels), _ties_lost(good), *lifts)
+    told = rankings.pixel_metrics()
+    best = replace(rankings, pixels=_ties_won(pixels), good_pixels=_ties_won(good)).pixel_metrics()
+    worst = replace(rankings, pixels=_ties_lost(pixels), good_pixels=_ties_lost(good)).pixel_metrics()
     worst["pixel_ap"] = lowest_average_precision(pixels)
     return {
         name: max(best[name] - value, value - worst[name]) + ROUNDING

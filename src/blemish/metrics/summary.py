@@ -42,6 +42,8 @@ class Rankings:
         Defective pixels against those of good images only; the thresholds of `pixels`.
     region_lift, image_lift : (K,) float
         What the mean overlap of regions (PRO) and of images (PIMO) gains at each threshold; each sums to 1.
+    of_one_size : bool
+        Whether all maps had one size. AUPIMO, a mean over images, takes it.
     """
 
     image_scores: FloatArray
@@ -50,6 +52,7 @@ class Rankings:
     good_pixels: Ranking
     region_lift: npt.NDArray[np.float64]
     image_lift: npt.NDArray[np.float64]
+    of_one_size: bool = True
 
     def metrics(self, threshold: float | None = None) -> dict[str, Any]:
         """All metrics by name, as `evaluate_maps` returns them."""
@@ -60,11 +63,11 @@ class Rankings:
             "image_ap": images.average_precision(),
             "image_f1_max": image_f1,
             "image_f1_max_threshold": image_f1_threshold,
-            **pixel_metrics(self.pixels, self.good_pixels, self.region_lift, self.image_lift),
+            **self.pixel_metrics(),
         }
         reasons = {"image": images.why_undefined("image"), "pixel": self.pixels.why_undefined("pixel")}
         why = {name: reasons[name.split("_")[0]] for name in values}
-        why["pixel_aupimo"] = pimo.why_undefined(self.good_pixels)
+        why["pixel_aupimo"] = pimo.why_undefined(self.good_pixels) if self.of_one_size else "maps of several sizes"
         if threshold is not None:
             rates = rates_at(self.image_scores, self.is_defective, threshold)
             values |= rates._asdict()
@@ -74,6 +77,19 @@ class Rankings:
             "n_good": images.n_negative,
             "n_defective": images.n_positive,
             "reasons": {name: why[name] for name, value in values.items() if math.isnan(value)},
+        }
+
+    def pixel_metrics(self) -> dict[str, float]:
+        """Those of `metrics` whose name begins with `pixel`."""
+        f1, f1_threshold = self.pixels.f1_max()
+        return {
+            "pixel_auroc": self.pixels.auroc(),
+            "pixel_ap": self.pixels.average_precision(),
+            "pixel_f1_max": f1,
+            "pixel_f1_max_threshold": f1_threshold,
+            "pixel_aupro": overlap_area(self.pixels, self.region_lift, max_fpr=0.3),
+            "pixel_aupro_05": overlap_area(self.pixels, self.region_lift, max_fpr=0.05),
+            "pixel_aupimo": pimo.mean_overlap(self.good_pixels, self.image_lift) if self.of_one_size else math.nan,
         }
 
     def curves(self, max_points: int = MAX_POINTS) -> dict[str, Curve]:
@@ -157,22 +173,6 @@ def rank_maps(
         region_lift=pixels.lift(region_weights(labels)),
         image_lift=pixels.lift(pimo.image_weights(labels)),
     )
-
-
-def pixel_metrics(
-    pixels: Ranking, good_pixels: Ranking, region_lift: FloatArray, image_lift: FloatArray
-) -> dict[str, float]:
-    """The metrics of `evaluate_maps` whose name begins with `pixel`. Arguments as the attributes of `Rankings`."""
-    f1, f1_threshold = pixels.f1_max()
-    return {
-        "pixel_auroc": pixels.auroc(),
-        "pixel_ap": pixels.average_precision(),
-        "pixel_f1_max": f1,
-        "pixel_f1_max_threshold": f1_threshold,
-        "pixel_aupro": overlap_area(pixels, region_lift, max_fpr=0.3),
-        "pixel_aupro_05": overlap_area(pixels, region_lift, max_fpr=0.05),
-        "pixel_aupimo": pimo.mean_overlap(good_pixels, image_lift),
-    }
 
 
 class Rates(NamedTuple):
