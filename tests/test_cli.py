@@ -115,7 +115,7 @@ def test_evaluate_writes_metrics_and_a_table(trained: Path, photographs: Path, t
     assert (metrics["n_good"], metrics["n_defective"]) == (10, 12)
     assert {"protocol", "by_defect"} <= set(metrics)
     assert "scratch" in result.stdout
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 28
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 23
     assert (trained / "detector.blemish").read_bytes() == before
 
 

@@ -30,7 +30,6 @@ DEMO_SETTINGS: dict[str, Any] = {
     "reconstructive_widths": [32, 64, 128],
     "discriminative_widths": [24, 48, 64],
     "rotation_probability": 0.0,
-    "anomalies": {"grey_on_grey": True},
 }
 """In place of those of recipe `small`: three minutes on two cores."""
 FALSE_REJECTS = 0.02

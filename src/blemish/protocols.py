@@ -1,4 +1,4 @@
-"""How maps and masks are brought together before they are compared: named, so that a figure can say how it came about.
+"""How maps and masks are brought together before they are compared: named, so that a figure can tell it.
 
 The same detector has other figures at another resolution or under another crop. A protocol's name ends in its
 version, which changes when its meaning does; figures of two protocols belong into two columns.

@@ -326,19 +326,6 @@ def test_opacity_is_drawn_from_its_range() -> None:
     assert 0.95 < opacity.max() <= 1.0
 
 
-def test_grey_images_are_damaged_in_grey_if_asked_for(bank: TextureBank) -> None:
-    images = torch.rand(6, 3, 32, 48, generator=seeded())
-    images[::2] = images[::2, :1]
-    plain = spoil(images, bank, seeded(), AnomalySettings(probability=1.0))
-    matched = spoil(images, bank, seeded(), AnomalySettings(probability=1.0, grey_on_grey=True))
-    colourful = (plain.images != plain.images[:, :1]).flatten(1).any(1)
-    assert colourful.all()
-    assert torch.equal(matched.images[::2], matched.images[::2, :1].expand(-1, 3, -1, -1))
-    assert torch.equal(matched.images[::2, 0], plain.images[::2, 0])
-    assert torch.equal(matched.images[1::2], plain.images[1::2])
-    assert (matched.masks[::2].flatten(1).sum(1) > 0).all()
-
-
 def test_same_seed_same_damage(bank: TextureBank) -> None:
     images = torch.rand(8, 3, 32, 48)
     one, two = (spoil(images, bank, seeded(7), AnomalySettings()) for _ in range(2))

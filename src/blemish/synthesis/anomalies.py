@@ -32,8 +32,6 @@ class AnomalySettings(CheckedSettings):
     """Three of ten photometric augmentations; off in DRÆM_no_aug (table 3)."""
     min_opacity: float = 0.2
     """Opacity is drawn from U[min_opacity, 1]. The paper says 0.1, the code 0.2; 1 switches it off."""
-    grey_on_grey: bool = False
-    """Damage grey images in grey, so that colour alone does not tell damage from image. Ours."""
 
 
 class Spoiled(NamedTuple):
@@ -74,9 +72,6 @@ def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings:
         pixels = send(spoiled, device)[places.image] * mask[0].numel() + places.pixel
         good = damaged.view(-1, 3)[pixels]
         anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)
-        if settings.grey_on_grey:
-            is_grey = (images == images[:, :1]).flatten(1).all(1)[send(spoiled, device)][places.image]
-            anomaly = torch.where(is_grey[:, None], anomaly[:, :1], anomaly)
         change = (anomaly - good).mul_(opacity[:, None])
         changed = change.abs().amax(1) >= HALF_LEVEL
         damaged.view(-1, 3).index_copy_(0, pixels, change.add_(good).clamp_(0.0, 1.0))
