@@ -21,6 +21,12 @@ DEFECT_RGB: Rgb = (168, 30, 6)
 PASS_RGB: Rgb = (0, 92, 120)  # told from the defect's red also by a colour-blind eye
 PAPER_RGB: Rgb = (32, 32, 32)
 
+HIT_RGB: Rgb = (0, 158, 115)
+EXTRA_RGB: Rgb = (240, 228, 66)
+MISSED_RGB: Rgb = (204, 92, 167)
+"""Defective and outlined; only outlined; only defective. Told apart by colour-blind eyes (after Okabe and Ito), and by
+how light they are."""
+
 MIN_LONG_SIDE_PX = 448
 """Smaller images are enlarged by a whole factor before they are drawn upon."""
 MIN_PICTURE_WIDTH_PX = 320
@@ -51,6 +57,25 @@ def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[
     for colour, width_px in ((BORDER_RGB, line_px + 2), (OUTLINE_RGB, line_px)):
         cv2.drawContours(picture, contours, -1, colour, width_px, cv2.LINE_AA)
     return picture
+
+
+def draw_found(image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Colour what was found beside what is there: hits, what was outlined beyond them, and what was missed.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    mask : (H, W) bool, what was outlined.
+    truth : (H, W) bool, what is defective.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB, grey where there is neither.
+    """
+    picture = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] * 0.6 + 40, 3, axis=2)
+    for part, colour in ((mask & truth, HIT_RGB), (mask & ~truth, EXTRA_RGB), (truth & ~mask, MISSED_RGB)):
+        picture[part] = 0.35 * picture[part] + 0.65 * np.array(colour)
+    return np.asarray(np.round(picture), dtype=np.uint8)
 
 
 def draw_map(image: NDArray[np.uint8], anomaly_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
@@ -138,9 +163,14 @@ def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.u
     return strip
 
 
-def as_jpeg(picture: NDArray[np.uint8]) -> bytes:
+def as_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
     """A JPEG file of an (H, W, 3) uint8 RGB picture, with all its colours: halved, they grey thin lines."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     if max(picture.shape) > 65_500:
         shape = picture.shape
         raise BlemishError(

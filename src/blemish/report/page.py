@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.files import write_text
-from blemish.report.overlay import as_jpeg, draw_map, draw_outlines, heat_colours, score_texts
+from blemish.report.overlay import as_jpeg, draw_found, draw_map, draw_outlines, heat_colours, score_texts
 
 if TYPE_CHECKING:
     from blemish.detector import Finding
 
-LONG_SIDE_PX, WIDE_PX = 320, 1200
+LONG_SIDE_PX = 320
 """Pictures on the page are shrunk or enlarged to this; one more than three times as wide as high gets a line."""
+WIDE = 3.75
+"""Those are longer by this factor."""
 
 HEADINGS = {"reconstruction": "What the model thinks it should look like"}
 """Headings for a method's own pictures; others are shown under their own names."""
@@ -30,6 +32,8 @@ LEGEND = {
     HEADINGS["reconstruction"]: "the same image without the defect, as the model imagines it.",
     "Anomaly map": "how unusual each spot is; bright is unusual, uncoloured is normal. All images share one scale.",
     "Outline": "in yellow, what is unusual in an image that is judged defective.",
+    "Found and missed": "the outline beside the true mask: green is found, yellow is outlined but good, "
+    "pink is missed.",
 }
 """What the headings mean, for a reader who meets them for the first time."""
 
@@ -72,7 +76,9 @@ def make_row(
     pixel_threshold: float,
     *,
     truth: str | None = None,
+    true_mask: NDArray[np.bool_] | None = None,
     note: str = "",
+    long_side_px: int = LONG_SIDE_PX,
 ) -> Row:
     """The row of one inspected image: photograph, the method's own pictures, anomaly map, outline.
 
@@ -82,22 +88,33 @@ def make_row(
     finding : of this image.
     pixel_threshold : of the anomaly map, see `overlay.draw_map`.
     truth, note : see `Row`.
+    true_mask : (H, W) bool; if given, the outline is shown beside it.
+    long_side_px : of the pictures.
     """
-    photograph = _fitted(image)
-    # Any share of a pixel counts when a mask is shrunk: a hairline must not vanish.
-    level = 0.5 if photograph.size > image.size else 0.0
-    mask = _fitted(finding.mask.astype(np.float32)) > level
+
+    def fitted(picture: NDArray[Any]) -> NDArray[Any]:
+        return _fitted(picture, long_side_px)
+
+    def fitted_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        # Any share of a pixel counts when a mask is shrunk: a hairline must not vanish.
+        return np.asarray(fitted(mask.astype(np.float32)) > (0.5 if photograph.size > image.size else 0.0))
+
+    photograph = fitted(image)
     pictures = [("Photograph", photograph)]
-    pictures += [(HEADINGS.get(one, one), _fitted(picture)) for one, picture in finding.explanation.items()]
-    pictures += [("Anomaly map", draw_map(photograph, _fitted(finding.map), pixel_threshold))]
-    pictures += [("Outline", draw_outlines(photograph, mask))]
+    pictures += [(HEADINGS.get(one, one), fitted(picture)) for one, picture in finding.explanation.items()]
+    pictures += [("Anomaly map", draw_map(photograph, fitted(finding.map), pixel_threshold))]
+    if true_mask is None:
+        pictures += [("Outline", draw_outlines(photograph, fitted_mask(finding.mask)))]
+    else:
+        found = draw_found(photograph, fitted_mask(finding.mask), fitted_mask(true_mask))
+        pictures += [("Found and missed", found)]
     return Row(name, finding.score, finding.threshold, finding.is_defective, tuple(pictures), truth, note)
 
 
-def _fitted(picture: NDArray[Any]) -> NDArray[Any]:
+def _fitted(picture: NDArray[Any], long_side_px: int) -> NDArray[Any]:
     """A picture, map or mask at the size that it has on the page."""
     height, width = picture.shape[:2]
-    factor = (WIDE_PX if _is_wide(picture) else LONG_SIDE_PX) / max(height, width)
+    factor = long_side_px * (WIDE if _is_wide(picture) else 1.0) / max(height, width)
     size_wh = max(1, round(width * factor)), max(1, round(height * factor))
     return np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR))
 
@@ -126,23 +143,29 @@ def write_page(
         If the file cannot be written.
     """
     shown = list(rows)
-    figures_html = "".join(
+    parts = {
+        "title": html.escape(title),
+        "style": STYLE,
+        "intro": intro_html,
+        "figures": figures_html(figures),
+        "legend": legend_html(shown),
+        "rows": "\n".join(map(row_html, shown)),
+        "footer": html.escape(footer),
+    }
+    write_text(path, PAGE.format(**parts))
+
+
+def figures_html(figures: Sequence[Figure]) -> str:
+    """The summary figures, side by side."""
+    items = "".join(
         f"<div><dt>{html.escape(one.label)}</dt><dd>{html.escape(one.value)}</dd><p>{html.escape(one.note)}</p></div>"
         for one in figures
     )
-    parts = {
-        "title": html.escape(title),
-        "style": _STYLE,
-        "intro": intro_html,
-        "figures": f"<dl>{figures_html}</dl>" if figures else "",
-        "legend": _legend_html(shown),
-        "rows": "\n".join(_row_html(row) for row in shown),
-        "footer": html.escape(footer),
-    }
-    write_text(path, _PAGE.format(**parts))
+    return f"<dl>{items}</dl>" if items else ""
 
 
-def _legend_html(rows: Sequence[Row]) -> str:
+def legend_html(rows: Sequence[Row]) -> str:
+    """What the headings of these rows mean."""
     headings = {heading for row in rows for heading, _ in row.pictures}
     lines = [f"<li><b>{heading}</b>: {meaning}</li>" for heading, meaning in LEGEND.items() if heading in headings]
     colours = heat_colours(np.linspace(0, 1, 9, dtype=np.float32)).tolist()
@@ -150,35 +173,40 @@ def _legend_html(rows: Sequence[Row]) -> str:
     return _LEGEND.format(lines="\n".join(lines), gradient=gradient)
 
 
-def _row_html(row: Row) -> str:
+def row_html(row: Row, quality: int = 90) -> str:
+    """One row, its pictures inside; what it is told by can be read from its `data-` attributes."""
     name, truth = html.escape(row.name).replace("/", "/<wbr>"), html.escape(row.truth or "")
     score, threshold = (html.escape(text) for text in score_texts(row.score, row.threshold))
     verdict, relation = ("DEFECT", "above") if row.is_defective else ("PASS", "not above")
-    pictures = "".join(_figure_html(row.name, heading, picture) for heading, picture in row.pictures)
-    known = f"<p>True label: {truth}. {_judgement(row)}</p>" if row.truth else ""
+    pictures = "".join(_figure_html(row.name, heading, picture, quality) for heading, picture in row.pictures)
+    known = f"<p>True label: {truth}. {judgement(row)[1]}</p>" if row.truth else ""
     note = f"<p>{html.escape(row.note)}</p>" if row.note else ""
     return (
-        f'<section><div class="verdict {verdict.lower()}"><h2>{name}</h2><strong>{verdict}</strong>'
+        f'<section data-score="{row.score:.9g}" data-truth="{truth}" data-judgement="{judgement(row)[0]}">'
+        f'<div class="verdict {verdict.lower()}"><h2>{name}</h2><strong>{verdict}</strong>'
         f"<p>Score {score}, {relation} the limit {threshold}.</p>{known}{note}</div>{pictures}</section>"
     )
 
 
-def _figure_html(name: str, heading: str, picture: NDArray[np.uint8]) -> str:
+def _figure_html(name: str, heading: str, picture: NDArray[np.uint8], quality: int) -> str:
     heading, alt = html.escape(heading), html.escape(f"{heading} of {name}")
     shape = "wide" if _is_wide(picture) else "narrow"
     size = f'width="{picture.shape[1]}" height="{picture.shape[0]}"'
-    img = f'<img src="{_data_uri(picture)}" alt="{alt}" {size}>'
+    img = f'<img src="{_data_uri(picture, quality)}" alt="{alt}" {size}>'
     return f'<figure class="{shape}">{img}<figcaption>{heading}</figcaption></figure>'
 
 
-def _judgement(row: Row) -> str:
+def judgement(row: Row) -> tuple[str, str]:
+    """What a verdict is worth, as a word for filters and as HTML: "found", "missed", "false-alarm", "passed" or ""."""
+    if not row.truth:
+        return "", ""
     if row.is_defective:
-        return "<b>False alarm.</b>" if row.truth == "good" else "Found."
-    return "Rightly passed." if row.truth == "good" else "<b>Missed.</b>"
+        return ("false-alarm", "<b>False alarm.</b>") if row.truth == "good" else ("found", "Found.")
+    return ("passed", "Rightly passed.") if row.truth == "good" else ("missed", "<b>Missed.</b>")
 
 
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(picture)).decode()}"
+def _data_uri(picture: NDArray[np.uint8], quality: int) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(picture, quality)).decode()}"
 
 
 _LEGEND = """<details open><summary>How to read a row</summary><ul>
@@ -187,7 +215,7 @@ _LEGEND = """<details open><summary>How to read a row</summary><ul>
 <p class="scale"><span>Anomaly map: normal</span><i style="background: linear-gradient(to right, {gradient})"></i>
 <span>very unusual</span></p></details>"""
 
-_STYLE = """:root { color-scheme: light dark; --text: #1b1b1b; --dim: #595959; --page: #f5f5f3; --card: #fff;
+STYLE = """:root { color-scheme: light dark; --text: #1b1b1b; --dim: #595959; --page: #f5f5f3; --card: #fff;
 --line: #d8d8d4; --defect: #a81e06; --pass: #005c78; }
 @media (prefers-color-scheme: dark) { :root { --text: #ececea; --dim: #a9a9a5; --page: #161616; --card: #212121;
 --line: #3a3a38; --defect: #ff8a70; --pass: #6cc7e6; } }
@@ -222,7 +250,7 @@ img { display: block; width: 100%; height: auto; max-height: 26rem; object-fit: 
 footer { color: var(--dim); font-size: .85rem; margin: 1.5rem 0; }
 @media (max-width: 760px) { section { grid-template-columns: 1fr 1fr; } .verdict { grid-column: 1 / -1; } }"""
 
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{style}</style></head>
 <body><header><h1>{title}</h1>{intro}{figures}{legend}</header>
