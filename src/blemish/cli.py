@@ -19,6 +19,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # told by main, with how to go on
 )
 DeviceName = Literal["auto", "cpu", "cuda"]
+MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"]
 DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
 
@@ -204,6 +205,35 @@ def evaluate(
     from blemish.commands import evaluate_run
 
     evaluate_run(detector, data, out, device, layout, protocol)
+
+
+@app.command
+def compare(
+    runs: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    metric: Annotated[list[MetricName] | None, Parameter(negative="")] = None,
+    out: Path | None = None,
+) -> None:
+    """Put runs beside each other and beside the papers: mean and spread over seeds, for each test set.
+
+    Example: `blemish compare runs/bottle-draem-small-0 runs/bottle-draem-small-1 --out comparison`
+
+    All figures are in percent. Runs of one method and recipe are one column, unless another setting differs; runs
+    measured under different protocols are never in one table.
+
+    Parameters
+    ----------
+    runs
+        Run folders, evaluation folders or `metrics.json` files, or folders with any of these below.
+    metric
+        Only this metric; can be given several times. Default: all of them.
+    out
+        Also write `compare.html`, `compare.md` and `compare.csv` into this folder.
+    """
+    from blemish.report.compare import compare_run
+
+    compare_run(runs, metric or (), out)
 
 
 @app.command

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.layouts import Sample, open_dataset
+from blemish.data.layouts import Dataset, Sample, open_dataset
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -53,7 +53,8 @@ def evaluate(
         If the data hold no labelled test images, or one of them cannot be read; or the protocol is unknown.
     """
     rules = protocol_named(protocol)
-    samples = tuple(one for one in open_dataset(data, layout).samples if one.split == rules.split)
+    dataset = open_dataset(data, layout)
+    samples = tuple(one for one in dataset.samples if one.split == rules.split)
     if not samples:
         raise BlemishError(
             f"{data}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv manifest"
@@ -78,6 +79,7 @@ def evaluate(
     for defect in sorted(set(ranked) - {ALL}):
         row = _row(ranked[defect], threshold)
         metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
+    metrics |= _origin(detector, Path(data), dataset)
     return Evaluation(metrics, samples, ranked[ALL].image_scores.astype(np.float64), ranked[ALL])
 
 
@@ -145,6 +147,17 @@ def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
 
 def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
     return _comparable(rankings.metrics(threshold))
+
+
+def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
+    """What was tested on what: the file is understood wherever it lies, and `blemish compare` sorts by it."""
+    name = path.resolve().name if path.is_dir() else path.stem
+    description = {
+        "method": detector.method.name,
+        **detector.provenance,
+        "settings": asdict(detector.method.settings),
+    }
+    return {"data": name, "layout": dataset.layout, "detector": description}
 
 
 def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:

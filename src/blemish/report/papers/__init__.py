@@ -1,14 +1,15 @@
 """The papers' own tables: DRÆM 1, 2 and 4; DSR 1 to 4 and 6; SSAE 2 to 4, with what other methods score in them.
 
-One row is one figure, so that a table is a filter: `paper`, `table`, `dataset`, `method`, `setting` (what is special
-about it, empty for a method trained on good images alone), `category` (or "average"), `metric`, `value_percent`, and
-a `note` where the figure is doubtful, was corrected, or is quoted differently elsewhere. `sources.csv` says where each
-paper is found and how it measured; `test_sets.csv` how many test images each category of a dataset has.
+One row is one figure: `paper`, `table`, `dataset`, `method`, `setting` (what is special about it, empty for a method
+trained on good images alone), `category` (or "average"), `metric`, `value_percent`, and a `note` where the figure is
+doubtful, was corrected, or is quoted differently elsewhere. `sources.csv` says where each paper is found and how it
+measured; `test_sets.csv` how many test images each category of a dataset has.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -72,11 +73,12 @@ class TestSet:
 @cache
 def paper_figures() -> tuple[PaperFigure, ...]:
     """Every figure, in the papers' order."""
-    return tuple(
-        PaperFigure(**{**row, "value_percent": float(row["value_percent"])})
-        for paper in PAPERS
-        for row in _rows(f"{paper}.csv")
-    )
+    return tuple(_figure(row) for paper in PAPERS for row in _rows(f"{paper}.csv"))
+
+
+def _figure(row: dict[str, str]) -> PaperFigure:
+    value_percent = float(row.pop("value_percent"))
+    return PaperFigure(**row, value_percent=value_percent)
 
 
 @cache
@@ -132,5 +134,4 @@ def _by_place() -> Mapping[tuple[str, str, str, str], list[PaperFigure]]:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    with (files(__name__) / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(io.StringIO((files(__name__) / name).read_text(encoding="utf-8"))))
