@@ -119,6 +119,25 @@ def test_evaluate_writes_metrics_and_a_table(trained: Path, photographs: Path, t
     assert (trained / "detector.blemish").read_bytes() == before
 
 
+def test_compare_tables_what_evaluate_wrote(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    assert (
+        run("evaluate", trained / "detector.blemish", photographs, "--out", tmp_path / "evaluation").returncode == 0
+    )
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert (metrics["data"], metrics["layout"]) == (photographs.name, "mvtec")
+    detector = metrics["detector"]
+    assert (detector["method"], detector["recipe"], detector["seed"]) == ("draem", "small", 0)
+    assert detector["settings"]["iterations"] == 20
+    result = run("compare", tmp_path, "--metric", "image_auroc", "--out", tmp_path / "comparison")
+    assert result.returncode == 0, result.stderr
+    percent = f"{100 * metrics['image_auroc']:.1f}"
+    assert percent in result.stdout
+    assert f"| {photographs.name} | {percent} |" in (tmp_path / "comparison" / "compare.md").read_text(
+        encoding="utf-8"
+    )
+    assert percent in (tmp_path / "comparison" / "compare.html").read_text(encoding="utf-8")
+
+
 def test_a_second_run_in_the_same_folder_is_refused(trained: Path, photographs: Path) -> None:
     assert "--overwrite" in only_line(run("fit", photographs, *QUICK, "--out", trained))
 
@@ -193,6 +212,8 @@ def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str
         (["inspect", "gone.blemish", "GOOD"], "gone.blemish: cannot be read"),
         (["inspect", "DETECTOR", "EMPTY"], "EMPTY: no images in it or below"),
         (["evaluate", "DETECTOR", "GOOD"], "no test images with labels"),
+        (["compare", "EMPTY"], "EMPTY: no metrics.json in it or below"),
+        (["compare", "gone"], "gone: no such file or folder"),
         (["convert", "draem", "a.pth", "b.pth", "--out", "x.blemish"], "a.pth: no such file"),
     ],
 )
@@ -210,7 +231,7 @@ def test_unknown_option_and_missing_argument_exit_with_2() -> None:
         assert "--help" in only_line(run(*arguments))
 
 
-@pytest.mark.parametrize("name", ["data", "fit", "inspect", "evaluate", "demo", "convert"])
+@pytest.mark.parametrize("name", ["data", "fit", "inspect", "evaluate", "compare", "demo", "convert"])
 def test_every_command_helps_with_an_example(name: str) -> None:
     result = run(name, "--help")
     assert result.returncode == 0

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as TerminalTable
@@ -21,7 +22,7 @@ METRIC_NAMES = {
     "pixel_aupro": "Pixel AUPRO",
 }
 UNITS = "All figures in %, differences (Δ, ours minus published) in percentage points."
-SPREAD = "Mean ± standard deviation over seeds, with the number of seeds in parentheses; one seed has no spread."
+SPREAD = "Mean ± standard deviation over seeds (their number in parentheses); one seed has no spread."
 BEST = "Bold: the best of its row, as printed."
 
 CSV_COLUMNS = (
@@ -78,33 +79,43 @@ def difference(points: float) -> str:
 
 
 def spread(cell: Cell) -> str:
-    """What follows a mean: its spread and the number of seeds."""
-    around = "" if cell.spread_points is None else f" ± {percent(cell.spread_points)}"
-    return around + (f" ({len(cell.seeds)})" if cell.seeds else "")
+    """What follows a mean."""
+    return "" if cell.spread_points is None else f" ± {percent(cell.spread_points)}"
+
+
+def seeds(number: int) -> str:
+    """A number of seeds in words."""
+    return f"{number} seed{'s' * (number != 1)}"
 
 
 def _headings(table: Table) -> list[str]:
     heads = [METRIC_NAMES[table.metric]]
-    for column, has_difference in zip(table.columns, _has_difference(table), strict=True):
-        heads += [column.label, "Δ"] if has_difference else [column.label]
+    for column in table.columns:
+        number = table.n_seeds(column)
+        heads.append(f"{column.label} ({number})" if number else column.label)
+        heads += ["Δ"] * _has_difference(table, column)
     return heads
 
 
-def _has_difference(table: Table) -> list[bool]:
-    return [
-        any((cell := row.cells[index]) is not None and cell.difference_points is not None for row in table.rows)
-        for index in range(len(table.columns))
-    ]
+def _has_difference(table: Table, column: Column) -> bool:
+    return any(cell.difference_points is not None for cell in table.cells_of(column))
 
 
 def _texts(table: Table, row: Row) -> list[_Text]:
     texts = []
-    for cell, has_difference in zip(row.cells, _has_difference(table), strict=True):
-        texts.append(_Text("–") if cell is None else _Text(percent(cell.mean_percent), spread(cell), cell.is_best))
-        if has_difference:
+    for column, cell in zip(table.columns, row.cells, strict=True):
+        texts.append(_cell_text(cell, with_seeds=not table.n_seeds(column)))
+        if _has_difference(table, column):
             points = cell.difference_points if cell else None
             texts.append(_Text("" if points is None else difference(points)))
     return texts
+
+
+def _cell_text(cell: Cell | None, *, with_seeds: bool) -> _Text:
+    if cell is None:
+        return _Text("–")
+    number = f" ({len(cell.seeds)})" if with_seeds and cell.seeds else ""
+    return _Text(percent(cell.mean_percent), spread(cell) + number, cell.is_best)
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -147,16 +158,17 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             if table.protocol == protocol:
                 console.print(_terminal_table(table))
     for line in (f"{UNITS} {SPREAD} {BEST}", *comparison.sources):
-        console.print(escape(line), highlight=False)
+        console.print(escape(line), highlight=False, soft_wrap=True)
     for warning in comparison.warnings:
-        console.print(f"[bold yellow]mind:[/] {escape(warning)}", highlight=False)
+        console.print(f"[bold yellow]mind:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 def _terminal_table(table: Table) -> TerminalTable:
     name, *heads = _headings(table)
-    shown = TerminalTable(name)
+    shown = TerminalTable(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown.add_column(name, overflow="fold")
     for head in heads:
-        shown.add_column(escape(head), justify="right")
+        shown.add_column(escape(head), justify="right", overflow="fold")
     for row in table.rows:
         if row.is_mean:
             shown.add_section()

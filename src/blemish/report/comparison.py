@@ -54,8 +54,7 @@ class Cell:
     seeds : that went into it; empty for published figures.
     difference_points : mean minus the figure that is published of the method; None where there is none.
     is_best : whether none of the row is better in print.
-    source : paper and table of a published figure.
-    note : what is doubtful about a published figure.
+    figure : what is published; None of a measured figure, and of a mean over some published ones.
     """
 
     mean_percent: float
@@ -63,8 +62,12 @@ class Cell:
     seeds: tuple[int | None, ...] = ()
     difference_points: float | None = None
     is_best: bool = False
-    source: str = ""
-    note: str = ""
+    figure: PaperFigure | None = None
+
+    @property
+    def source(self) -> str:
+        """Paper and table of a published figure."""
+        return f"{sources()[self.figure.paper].method} table {self.figure.table}" if self.figure else ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,16 @@ class Table:
     protocol: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+
+    def cells_of(self, column: Column) -> list[Cell]:
+        """What a column holds, top to bottom, without its gaps."""
+        index = self.columns.index(column)
+        return [cell for row in self.rows if (cell := row.cells[index]) is not None]
+
+    def n_seeds(self, column: Column) -> int | None:
+        """The number of seeds, if it is the same in the whole column."""
+        counts = {len(cell.seeds) for cell in self.cells_of(column)}
+        return counts.pop() or None if len(counts) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,8 @@ def _table(metric: str, protocol: str, runs: _Runs) -> Table | None:
     names = Counter(place.data for place in places)
     rows = []
     for place in places:
-        label = place.data if names[place.data] == 1 else f"{place.data} ({place.n_good}+{place.n_defective} images)"
+        is_plain = place.known or names[place.data] == 1
+        label = place.data if is_plain else f"{place.data} ({place.n_good} good, {place.n_defective} defective)"
         cells = [_cell(metric, column, place, runs) for column in columns]
         rows.append(Row(label, tuple(_judged(columns, cells)), place.n_good, place.n_defective))
     rows += _mean_rows(metric, columns, places, runs)
@@ -213,11 +227,13 @@ def _table(metric: str, protocol: str, runs: _Runs) -> Table | None:
 
 
 def _columns(ours: Iterable[Column]) -> list[Column]:
-    """Ours, each method's followed by what is published of it."""
+    """Ours, each method's recipes and variants together, followed by what is published of it."""
     given = list(ours)
+    recipes = list(dict.fromkeys((column.method, column.recipe) for column in given))
     columns: list[Column] = []
     for method in dict.fromkeys(column.method for column in given):
-        columns += [column for column in given if column.method == method]
+        chosen = [column for column in given if column.method == method]
+        columns += sorted(chosen, key=lambda column: recipes.index((column.method, column.recipe)))
         columns += [Column(method, "", is_published=True)] if method in sources() else []
     return columns
 
@@ -241,11 +257,7 @@ def _summary(values: Sequence[float], seeds: tuple[int | None, ...]) -> Cell:
 
 
 def _published(figure: PaperFigure | None) -> Cell | None:
-    if figure is None:
-        return None
-    return Cell(
-        figure.value_percent, source=f"{sources()[figure.paper].method} table {figure.table}", note=figure.note
-    )
+    return None if figure is None else Cell(figure.value_percent, figure=figure)
 
 
 def _judged(columns: Sequence[Column], cells: Sequence[Cell | None]) -> list[Cell | None]:
@@ -296,7 +308,7 @@ def _mean_cell(
     if len(there) < len(places):
         return None
     if column.is_published:
-        return Cell(statistics.mean(cell.mean_percent for cell in there), source="mean of these")
+        return Cell(statistics.mean(cell.mean_percent for cell in there))
     by_seed = [_by_seed(metric, runs[column, place]) for place in places]
     if any(set(one) != set(by_seed[0]) for one in by_seed):  # other seeds in other categories: no seed has a mean
         return Cell(statistics.mean(cell.mean_percent for cell in there))
@@ -307,12 +319,9 @@ def _mean_cell(
 
 
 def _protocol_warnings(tables: Sequence[Table]) -> list[str]:
-    n_protocols = len({table.protocol for table in tables})
-    if n_protocols < 2:
-        return []
-    return [
-        f"The runs were measured under {n_protocols} protocols. Their figures are not comparable: see each table's."
-    ]
+    number = len({table.protocol for table in tables})
+    told = f"the runs were measured under {number} protocols: figures of one say nothing beside another's"
+    return [told] if number > 1 else []
 
 
 def _data_warnings(runs: Sequence[Run]) -> list[str]:
@@ -330,20 +339,16 @@ def _data_warnings(runs: Sequence[Run]) -> list[str]:
 
 def _paper_notes(tables: Sequence[Table]) -> tuple[str, ...]:
     """Where the published figures are printed and how they were measured; what is doubtful about single ones."""
-    tables_of: dict[str, set[str]] = {}
-    doubts: dict[str, None] = {}
-    for table in tables:
-        for row in table.rows:
-            for column, cell in zip(table.columns, row.cells, strict=True):
-                if cell and column.is_published and "table" in cell.source:
-                    tables_of.setdefault(column.method, set()).add(cell.source)
-                    if cell.note:
-                        doubts[f"{cell.source}, {row.label}: {cell.note}"] = None
+    cells = [cell for table in tables for row in table.rows for cell in row.cells if cell and cell.figure]
+    figures = [cell.figure for cell in cells if cell.figure]
     told = []
-    for method, printed in tables_of.items():
-        source = sources()[method]
+    for paper in dict.fromkeys(figure.paper for figure in figures):
+        source, printed = sources()[paper], sorted({figure.table for figure in figures if figure.paper == paper})
         told.append(
-            f"{source.method} published: {', '.join(sorted(printed))} ({source.published}, {source.url}), "
-            f"measured by its authors: {source.protocol}"
+            f"{source.method} paper ({source.published}, {source.url}), table{'s' * (len(printed) > 1)} "
+            f"{' and '.join(printed)}; measured by its authors: {source.protocol}"
         )
-    return (*told, *doubts)
+    doubts = (
+        f"{one.source}, {one.figure.category}: {one.figure.note}" for one in cells if one.figure and one.figure.note
+    )
+    return (*told, *dict.fromkeys(doubts))
