@@ -15,8 +15,8 @@ COUNTS = {one.category: (one.n_good, one.n_defective) for one in published_test_
 def run(data: str = "bottle", seed: int | None = 0, auroc: float | None = 0.9, **changes: Any) -> Run:
     n_good, n_defective = COUNTS.get(data, (5, 7))
     given = {
-        "path": Path(f"{data}-{seed}"), "method": "draem", "recipe": "small", "seed": seed, "options": {},
-        "data": data, "n_good": n_good, "n_defective": n_defective, "protocol": "256x256",
+        "path": Path(f"{data}-{seed}"), "method": "draem", "recipe": "small", "seed": seed,
+        "options": {}, "conditions": {}, "data": data, "n_good": n_good, "n_defective": n_defective, "protocol": "256x256",
         "metrics": dict.fromkeys(METRICS) | {"image_auroc": auroc},
     }  # fmt: skip
     return Run(**{**given, **changes})
@@ -25,7 +25,7 @@ def run(data: str = "bottle", seed: int | None = 0, auroc: float | None = 0.9, *
 FIGURES = {"image_auroc": 0.9, "image_ap": 0.8, "pixel_auroc": 0.7, "pixel_ap": 0.6, "pixel_aupro": None}
 OLD = {**FIGURES, "n_good": 20, "n_defective": 63, "protocol": "256x256"}
 DETECTOR = {
-    "method": "draem", "recipe": "small", "seed": 3, "textures": "600 images of dtd",
+    "method": "draem", "recipe": "small", "seed": 3, "textures": "600 images of dtd", "n_train": 188,
     "settings": {"seed": 3, "widths": [4, 8], "anomalies": {"shape": "perlin"}},
 }  # fmt: skip
 
@@ -42,7 +42,10 @@ def evaluation(folder: Path, **changes: Any) -> Path:
 
 def run_folder(folder: Path, data: str) -> Path:
     """As an older blemish left it: the evaluation itself does not say what it is of."""
-    write(folder / "summary.json", {name: DETECTOR[name] for name in ("method", "recipe", "seed", "textures")})
+    write(
+        folder / "summary.json",
+        {name: DETECTOR[name] for name in ("method", "recipe", "seed", "textures", "n_train")},
+    )
     write(
         folder / "config.yaml",
         f"data: {data}\nsettings:\n  seed: 3\n  widths: [4, 8]\n  anomalies: {{shape: perlin}}\n",

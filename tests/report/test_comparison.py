@@ -105,6 +105,12 @@ def test_a_seed_that_is_there_twice_counts_once_and_is_told(auroc: float, told: 
     assert "again is left out" in warning
 
 
+def test_seeds_trained_on_other_images_are_told() -> None:
+    with_all, held_out = {"n_train": "209", "precision": "float32"}, {"n_train": "188", "precision": "float32"}
+    comparison = compare([run(seed=0, conditions=with_all), run(seed=1, conditions=held_out), run("pill")])
+    assert comparison.warnings == ("draem small on bottle: the seeds differ in n_train: 209, 188",)
+
+
 def test_weights_without_a_seed_count_once_too() -> None:
     comparison = compare([run(seed=None), run(seed=None, path=Path("again"))])
     assert "without a seed" in comparison.warnings[0]

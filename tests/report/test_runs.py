@@ -17,6 +17,7 @@ def test_an_evaluation_says_what_it_is_of_wherever_it_lies(tmp_path: Path) -> No
     assert (run.method, run.recipe, run.seed, run.data) == ("draem", "small", 3, "bottle")
     assert (run.n_good, run.n_defective, run.protocol) == (20, 63, "256x256")
     assert run.metrics == FIGURES
+    assert run.conditions == {"n_train": "188"}
     assert run.options == {"widths": "[4, 8]", "anomalies.shape": '"perlin"', "textures": '"600 images of dtd"'}
 
 
@@ -27,6 +28,7 @@ def test_an_older_one_is_read_with_its_run_folder(tmp_path: Path, data: str, nam
     old = read_run(run_folder(tmp_path / "run", data))
     new = read_run(evaluation(tmp_path / "new", data=name))
     assert (old.data, old.options, old.seed, old.metrics) == (name, new.options, 3, new.metrics)
+    assert old.conditions == new.conditions
 
 
 def test_converted_weights_are_told_from_trained_ones(tmp_path: Path) -> None:

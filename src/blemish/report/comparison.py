@@ -166,7 +166,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
                 column = Column(run.method, run.recipe, variants[_identity(run)])
                 cells.setdefault((column, _Place.of(run)), []).append(run)
         tables += [table for metric in metrics if (table := _table(metric, protocol, cells)) is not None]
-    warnings = (*_protocol_warnings(tables), *repeats, *_data_warnings(kept))
+    warnings = (*_protocol_warnings(tables), *repeats, *_condition_warnings(kept), *_data_warnings(kept))
     return Comparison(tuple(tables), warnings, _paper_notes(tables))
 
 
@@ -322,6 +322,23 @@ def _protocol_warnings(tables: Sequence[Table]) -> list[str]:
     number = len({table.protocol for table in tables})
     told = f"the runs were measured under {number} protocols: figures of one say nothing beside another's"
     return [told] if number > 1 else []
+
+
+def _condition_warnings(runs: Sequence[Run]) -> list[str]:
+    """Seeds that are averaged although they were trained on other images or in another precision."""
+    groups: dict[object, list[Run]] = {}
+    for run in runs:
+        groups.setdefault((_identity(run), run.protocol, _Place.of(run)), []).append(run)
+    told = []
+    for group in groups.values():
+        for name in sorted({name for run in group for name in run.conditions}):
+            values = dict.fromkeys(run.conditions.get(name, "unknown") for run in group)
+            if len(values) > 1:
+                run = group[0]
+                told.append(
+                    f"{run.method} {run.recipe} on {run.data}: the seeds differ in {name}: {', '.join(values)}"
+                )
+    return told
 
 
 def _data_warnings(runs: Sequence[Run]) -> list[str]:

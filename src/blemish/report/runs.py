@@ -26,6 +26,7 @@ class Run:
     method, recipe : of the detector.
     seed : of its training; None for weights that were converted.
     options : what else decides the result, by name: every setting ("anomalies.shape"), the textures.
+    conditions : what should not decide it but may, by name: the number of training images, the precision.
     data : the name of the test set's folder or file.
     n_good, n_defective : its images.
     protocol : how it was measured, in words; figures under different words are not compared.
@@ -37,6 +38,7 @@ class Run:
     recipe: str
     seed: int | None
     options: Mapping[str, str]
+    conditions: Mapping[str, str]
     data: str
     n_good: int
     n_defective: int
@@ -111,8 +113,11 @@ def read_run(path: Path) -> Run:
         ) from error
     if not isinstance(data, str):
         raise BlemishError(f"{path}: does not name its data; evaluate the detector again")
-    options = _options(detector)
-    return Run(path, method, recipe, seed, options, data, n_good, n_defective, protocol, _figures(path, content))
+    conditions = {name: str(detector[name]) for name in ("n_train", "precision") if name in detector}
+    return Run(
+        path, method, recipe, seed, _options(detector), conditions, data, n_good, n_defective, protocol,
+        _figures(path, content),
+    )  # fmt: skip
 
 
 def _read_json(path: Path) -> dict[str, Any]:
