@@ -16,7 +16,8 @@ def run(data: str = "bottle", seed: int | None = 0, auroc: float | None = 0.9, *
     n_good, n_defective = COUNTS.get(data, (5, 7))
     given = {
         "path": Path(f"{data}-{seed}"), "method": "draem", "recipe": "small", "seed": seed,
-        "options": {}, "conditions": {}, "data": data, "n_good": n_good, "n_defective": n_defective, "protocol": "256x256",
+        "options": {}, "conditions": {}, "data": data,
+        "n_good": n_good, "n_defective": n_defective, "protocol": "256x256",
         "metrics": dict.fromkeys(METRICS) | {"image_auroc": auroc},
     }  # fmt: skip
     return Run(**{**given, **changes})

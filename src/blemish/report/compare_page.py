@@ -119,8 +119,8 @@ _STYLE = """
 .sources { max-width: 60rem; overflow-wrap: anywhere; }
 .protocol { margin: 1.5rem 0 0; max-width: 60rem; }
 .name { margin-top: 1.25rem; }
-.table { margin: .4rem 0 1.25rem; overflow-x: auto; background: var(--card); border: 1px solid var(--line);
-border-radius: 8px; }
+.table { margin: .4rem 0 1.25rem; width: fit-content; min-width: min(100%, 34rem); max-width: 100%; overflow-x: auto;
+background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { width: 100%; border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
 small { display: block; color: var(--dim); font-size: .8rem; font-weight: 400; }
 th, td { padding: .35rem .75rem; text-align: right; vertical-align: top; white-space: nowrap; font-weight: 400; }
