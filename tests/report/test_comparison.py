@@ -61,6 +61,10 @@ def test_the_papers_are_left_out_where_the_test_images_are_others() -> None:
     assert warning.startswith("screw has 5 good and 7 defective test images, MVTec AD's 41 and 119")
 
 
+def test_a_folder_of_ones_own_keeps_its_name() -> None:
+    assert [row.label for row in only_table(run("Metal Nut", n_good=5, n_defective=7)).rows] == ["Metal Nut"]
+
+
 def test_the_same_name_with_other_images_is_another_row() -> None:
     table = only_table(
         run("screw"), run("screw", n_good=5, n_defective=7), run("screw", seed=1, n_good=6, n_defective=7)

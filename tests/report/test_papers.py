@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from blemish.report import papers
 from blemish.report.papers import (
     AVERAGE,
     PaperFigure,
@@ -118,6 +119,16 @@ def test_a_quote_stands_in_where_the_own_paper_is_silent_and_nothing_is_made_up(
     assert unsupervised.value_percent == 61.4
     assert paper_figure("draem", "MVTec AD", "bottle", "pixel_aupro") is None
     assert paper_figure("patchcore", "MVTec AD", "bottle", "image_auroc") is None
+
+
+def test_a_supervised_figure_never_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervised = tuple(one for one in paper_figures() if one.setting)
+    assert any((one.method, one.metric) == ("DSR", "pixel_ap") for one in supervised)
+    monkeypatch.setattr(papers, "paper_figures", lambda: supervised)
+    papers._by_place.cache_clear()
+    found = paper_figure("dsr", "KSDD2", "ksdd2", "pixel_ap")
+    papers._by_place.cache_clear()
+    assert found is None
 
 
 def test_test_sets_are_those_of_the_datasets() -> None:
