@@ -75,11 +75,18 @@ def test_the_same_name_with_other_images_is_another_row() -> None:
 
 def test_protocols_never_share_a_table() -> None:
     comparison = compare([run(seed=0), run(seed=1, protocol="224 crop"), run(seed=2)])
-    assert comparison.protocols == ("256x256", "224 crop")
+    assert list(comparison.protocols) == ["256x256", "224 crop"]
     seeds = [cell(table, "bottle", "draem small").seeds for table in comparison.tables]
     assert seeds == [(0, 2), (1,)]
     assert "2 protocols" in comparison.warnings[0]
     assert not compare([run(seed=0), run(seed=1)]).warnings
+
+
+def test_a_protocol_is_known_by_its_name_and_told_with_its_description() -> None:
+    runs = [run(seed=0, protocol="256/1", protocol_description="no crop"), run(seed=1, protocol="256/1")]
+    comparison = compare(runs)
+    assert comparison.protocols == {"256/1": "256/1 (no crop)"}
+    assert len(comparison.tables) == 1
 
 
 def test_runs_that_differ_in_a_setting_are_not_averaged_and_are_named_by_it() -> None:

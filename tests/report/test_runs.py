@@ -18,6 +18,7 @@ def test_an_evaluation_says_what_it_is_of_wherever_it_lies(tmp_path: Path) -> No
     assert (run.n_good, run.n_defective, run.protocol) == (20, 63, "256x256")
     assert run.metrics == FIGURES
     assert run.conditions == {"n_train": "188"}
+    assert read_run(evaluation(tmp_path, protocol_description="no crop")).protocol_description == "no crop"
     assert run.options == {"widths": "[4, 8]", "anomalies.shape": '"perlin"', "textures": '"600 images of dtd"'}
 
 

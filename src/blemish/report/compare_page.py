@@ -67,7 +67,7 @@ def _legend_html(comparison: Comparison) -> str:
 
 def _section_html(comparison: Comparison, protocol: str) -> str:
     tables = "\n".join(_table_html(table) for table in comparison.tables if table.protocol == protocol)
-    return f'<p class="protocol"><b>Protocol:</b> {html.escape(protocol)}</p>\n{tables}'
+    return f'<p class="protocol"><b>Protocol:</b> {html.escape(comparison.protocols[protocol])}</p>\n{tables}'
 
 
 def _table_html(table: Table) -> str:

@@ -123,8 +123,8 @@ def as_markdown(comparison: Comparison) -> str:
     lines = ["# Comparison", "", UNITS, SPREAD, BEST, ""]
     if comparison.warnings:
         lines += ["Mind:", "", *(f"- {_markdown(warning)}" for warning in comparison.warnings), ""]
-    for protocol in comparison.protocols:
-        lines += [f"**Protocol:** {_markdown(protocol)}", ""]
+    for protocol, heading in comparison.protocols.items():
+        lines += [f"**Protocol:** {_markdown(heading)}", ""]
         for table in comparison.tables:
             if table.protocol == protocol:
                 lines += [*_markdown_table(table), ""]
@@ -152,8 +152,8 @@ def _markdown(text: str) -> str:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the tables, the protocol above those that share it, and what a reader has to know."""
-    for protocol in comparison.protocols:
-        console.print(f"[bold]protocol:[/] {escape(protocol)}", highlight=False)
+    for protocol, heading in comparison.protocols.items():
+        console.print(f"[bold]protocol:[/] {escape(heading)}", highlight=False)
         for table in comparison.tables:
             if table.protocol == protocol:
                 console.print(_terminal_table(table))

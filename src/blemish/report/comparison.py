@@ -103,19 +103,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tables, those of one protocol one after the other.
+    """Tables, those of one protocol one after the other; `protocols` has the heading of each protocol by its name.
 
     `warnings` is what a reader would otherwise be misled by, `sources` where the published figures come from.
     """
 
     tables: tuple[Table, ...]
+    protocols: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        """The protocols in the order of the tables."""
-        return tuple(dict.fromkeys(table.protocol for table in self.tables))
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
                 cells.setdefault((column, _Place.of(run)), []).append(run)
         tables += [table for metric in metrics if (table := _table(metric, protocol, cells)) is not None]
     warnings = (*_protocol_warnings(tables), *repeats, *_condition_warnings(kept), *_data_warnings(kept))
-    return Comparison(tuple(tables), warnings, _paper_notes(tables))
+    return Comparison(tuple(tables), _protocols(kept, tables), warnings, _paper_notes(tables))
 
 
 # --- which runs belong together ---------------------------------------------------------------------------------
@@ -316,6 +312,13 @@ def _mean_cell(
 
 
 # --- what a reader has to know ----------------------------------------------------------------------------------
+
+
+def _protocols(runs: Sequence[Run], tables: Sequence[Table]) -> dict[str, str]:
+    """Name and description of the tables' protocols, in their order."""
+    words = {run.protocol: run.protocol_description for run in runs if run.protocol_description}
+    names = dict.fromkeys(table.protocol for table in tables)
+    return {name: f"{name} ({words[name]})" if name in words else name for name in names}
 
 
 def _protocol_warnings(tables: Sequence[Table]) -> list[str]:

@@ -29,8 +29,9 @@ class Run:
     conditions : what should not decide it but may, by name: the number of training images, the precision.
     data : the name of the test set's folder or file.
     n_good, n_defective : its images.
-    protocol : how it was measured, in words; figures under different words are not compared.
+    protocol : the name of how it was measured; figures under different names are not compared.
     metrics : fractions of 1 by the names in `METRICS`; None where one is not defined.
+    protocol_description : the protocol in a sentence; "" if its name is one.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Run:
     n_defective: int
     protocol: str
     metrics: Mapping[str, float | None]
+    protocol_description: str = ""
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -116,7 +118,7 @@ def read_run(path: Path) -> Run:
     conditions = {name: str(detector[name]) for name in ("n_train", "precision") if name in detector}
     return Run(
         path, method, recipe, seed, _options(detector), conditions, data, n_good, n_defective, protocol,
-        _figures(path, content),
+        _figures(path, content), str(content.get("protocol_description") or ""),
     )  # fmt: skip
 
 
