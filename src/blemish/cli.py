@@ -182,7 +182,7 @@ def evaluate(
     layout: str = "auto",
     protocol: str = "256/1",
 ) -> None:
-    """Hold a detector against labelled test images; writes `metrics.json` and `scores.csv`.
+    """Hold a detector against labelled test images; writes `metrics.json`, `scores.csv` and `report.html`.
 
     Example: `blemish evaluate runs/bottle-draem-small-0/detector.blemish mvtec/bottle --out evaluation`
 

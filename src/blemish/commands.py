@@ -26,6 +26,7 @@ from blemish.evaluation import evaluate as evaluate_detector
 from blemish.files import make_folder, replace_file, write_text
 from blemish.fitting import fit
 from blemish.progress import TrainingProgress
+from blemish.report.evaluation_page import write_report
 from blemish.report.overlay import as_jpeg, overlay
 from blemish.training import Device, resolve_device
 
@@ -188,7 +189,7 @@ def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, layout: str, protocol: str) -> None:
-    """Write ``metrics.json`` and ``scores.csv``, and print the table."""
+    """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
     detector = Detector.load(detector_path, resolve_device(device))
     make_folder(out)
     evaluation = evaluate_detector(detector, data, layout, protocol)
@@ -200,7 +201,8 @@ def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, lay
         writer.writerow([sample.path, sample.defect, score, score > detector.threshold.value])
     write_text(out / "scores.csv", text.getvalue())
     _print_table(evaluation, Console())
-    print(f"results in {out}")
+    write_report(out / "report.html", detector, evaluation, data.stem)
+    print(f"results in {out}; look at {out / 'report.html'}")
 
 
 _COLUMNS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro", "found")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blemish.metrics import Curve
 
 WIDTH, HEIGHT = 320, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 308, 12, 204
+LEFT, RIGHT, TOP, BOTTOM = 44, 302, 12, 204
 N_BINS = 30
 SERIES = ("first", "second")
 
@@ -135,7 +135,7 @@ def _y(axis: Axis, values: NDArray[Any]) -> NDArray[Any]:
 
 
 STYLE = """
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .75rem;
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14.5rem), 1fr)); gap: .75rem;
 margin: 1rem 0; }
 .chart { padding: .6rem .75rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 .chart figcaption { color: var(--text); font-size: .92rem; font-weight: 600; }
@@ -144,7 +144,8 @@ margin: 1rem 0; }
 .chart .frame { fill: none; stroke: var(--line); } .chart .grid { stroke: var(--line); stroke-dasharray: 2 3; }
 .chart .axis { stroke: var(--dim); }
 .chart polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.chart polyline.first { stroke: var(--first); } .chart polyline.second { stroke: var(--second); stroke-dasharray: 6 3; }
+.chart polyline.first { stroke: var(--first); }
+.chart polyline.second { stroke: var(--second); stroke-dasharray: 6 3; }
 .chart rect.first { fill: var(--first); } .chart rect.second { fill: var(--second); }
 .chart .limit { stroke: var(--text); stroke-width: 1.5; stroke-dasharray: 4 2; }
 .keys { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .2rem 0 0; font-size: .82rem; }

@@ -24,8 +24,8 @@ PAPER_RGB: Rgb = (32, 32, 32)
 HIT_RGB: Rgb = (0, 158, 115)
 EXTRA_RGB: Rgb = (240, 228, 66)
 MISSED_RGB: Rgb = (204, 92, 167)
-"""Defective and outlined; only outlined; only defective. Told apart by colour-blind eyes (after Okabe and Ito), and by
-how light they are."""
+"""Defective and outlined; only outlined; only defective. Told apart by colour-blind eyes (after Okabe and Ito),
+and by how light they are."""
 
 MIN_LONG_SIDE_PX = 448
 """Smaller images are enlarged by a whole factor before they are drawn upon."""

@@ -197,7 +197,10 @@ def _figure_html(name: str, heading: str, picture: NDArray[np.uint8], quality: i
 
 
 def judgement(row: Row) -> tuple[str, str]:
-    """What a verdict is worth, as a word for filters and as HTML: "found", "missed", "false-alarm", "passed" or ""."""
+    """What a verdict is worth: "found", "missed", "false-alarm" or "passed" for filters, and the same as HTML.
+
+    Both are empty where nothing is known of the part.
+    """
     if not row.truth:
         return "", ""
     if row.is_defective:

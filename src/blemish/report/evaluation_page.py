@@ -1,0 +1,246 @@
+"""The report of an evaluation: one HTML file, for the engineer who decides and for the researcher who checks.
+
+What was found in figures, curves and a table; then the images, wrong verdicts first. Nothing is loaded from anywhere.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemish.data.layouts import Sample
+from blemish.data.reading import read_image
+from blemish.detector import Detector
+from blemish.evaluation import Evaluation
+from blemish.files import write_text
+from blemish.report import charts
+from blemish.report.charts import Axis, curves_chart, scores_chart
+from blemish.report.page import PAGE, STYLE, Figure, Row, figures_html, legend_html, make_row, row_html
+
+MAX_ROWS = 200
+PICTURE_PX, QUALITY = 208, 80  # 200 rows of four pictures stay below 10 MB
+
+COLUMNS = {
+    "n_defective": "images",
+    "found": "found",
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_aupro": "AUPRO",
+}
+MEANINGS = {
+    "found": "share of the defective images that are rejected at the threshold.",
+    "image AUROC": "how often a defective image scores above a good one; 50 % is chance, whatever the threshold.",
+    "image AP": "average precision of the image score; it depends on how many defective images there are.",
+    "pixel AUROC": "the same ranking for pixels; high already for rough maps, as most pixels are good.",
+    "pixel AP": "average precision of pixels; strict where defects are small.",
+    "AUPRO": "how much of each defect, large or small, is covered before 30 % of the good area is marked.",
+}
+
+
+def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_name: str) -> None:
+    """Write the report; the images that it shows, at most 200, are inspected once more for their pictures.
+
+    Raises
+    ------
+    BlemishError
+        If the file cannot be written, or an image no longer be read.
+    """
+    shown = _chosen(evaluation)
+    rows = [_row(detector, evaluation.samples[number]) for number in shown]
+    metrics = evaluation.metrics
+    parts = {
+        "title": html.escape(f"{data_name}: {detector.method.name}, {_verdict(metrics)}"),
+        "style": STYLE + charts.STYLE + _STYLE,
+        "intro": f"<p>{_intro(detector, metrics)}</p>",
+        "figures": figures_html(_figures(metrics, detector)),
+        "legend": f'<div class="charts">{_charts(evaluation)}</div>{_table(metrics)}{legend_html(rows)}'
+        + _toolbar(evaluation, len(shown)),
+        "rows": "\n".join(row_html(row, QUALITY) for row in rows),
+        "footer": f"Protocol {metrics['protocol']}: {html.escape(metrics['protocol_description'])}."
+        f"<script>{_SCRIPT}</script>",
+    }
+    write_text(path, PAGE.format(**parts))
+
+
+def _chosen(evaluation: Evaluation) -> list[int]:
+    """The samples on the page: the worst misses, the worst false alarms, then the rest, evenly over the scores."""
+    scores, threshold = evaluation.scores, evaluation.metrics["threshold"]
+    labels = np.array([sample.is_defective for sample in evaluation.samples])
+    order = np.argsort(scores, kind="stable")
+    misses = [int(one) for one in order if labels[one] and scores[one] <= threshold]
+    alarms = [int(one) for one in order[::-1] if not labels[one] and scores[one] > threshold]
+    right = [int(one) for one in order[::-1] if (scores[one] > threshold) == labels[one]]
+    room = max(MAX_ROWS - len(misses) - len(alarms), MAX_ROWS // 4)
+    some = [right[int(i * len(right) / room)] for i in range(room)] if len(right) > room else right
+    left = MAX_ROWS - len(some)
+    return [*misses[: max(left - len(alarms), left // 2)], *alarms[: max(left - len(misses), left // 2)], *some]
+
+
+def _row(detector: Detector, sample: Sample) -> Row:
+    image = read_image(sample.path)
+    finding = detector.inspect(image, explain=True)
+    size_hw = image.shape[0], image.shape[1]
+    mask = sample.mask.read(size_hw) if sample.mask is not None else None
+    if not sample.is_defective:
+        mask = np.zeros(size_hw, np.bool_)
+    name = f"{sample.path.parent.name}/{sample.path.name}"
+    return make_row(
+        name, image, finding, detector.pixel_threshold, truth=sample.defect, true_mask=mask, long_side_px=PICTURE_PX
+    )
+
+
+# --- words and figures ---------------------------------------------------------------------------------------
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _verdict(metrics: dict[str, Any]) -> str:
+    if metrics["image_auroc"] is None:
+        return f"{'good' if metrics['n_good'] else 'defective'} images only"
+    return f"image AUROC {_percent(metrics['image_auroc'])}"
+
+
+def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
+    provenance = detector.provenance
+    trained = (
+        f"trained on {provenance['n_train']} good images (recipe {provenance['recipe']}, seed {provenance['seed']}), "
+        if {"n_train", "recipe", "seed"} <= set(provenance)
+        else ""
+    )
+    return html.escape(
+        f"A detector of method {detector.method.name}, {trained}held against {metrics['n_good']} good and "
+        f"{metrics['n_defective']} defective images. Their labels were read for this page alone: the threshold comes "
+        f"from good images that were kept back."
+    )
+
+
+def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
+    n_good, n_defective, threshold = metrics["n_good"], metrics["n_defective"], detector.threshold
+    figures = []
+    if n_defective:
+        n_found = round(metrics["found"] * n_defective)
+        missed = f"{n_defective - n_found} missed, at the threshold of {threshold.value:.3g}."
+        figures.append(Figure("Defective images found", f"{n_found} of {n_defective}", missed))
+    if n_good:
+        n_rejected = round(metrics["false_rejects"] * n_good)
+        share = f"False alarms: {_percent(metrics['false_rejects'])}. {threshold.explain()}"
+        figures.append(Figure("Good images rejected", f"{n_rejected} of {n_good}", share))
+    if metrics["image_auroc"] is not None:
+        told = "Any threshold considered: how often a defective image scores above a good one. 50 % is chance."
+        figures.append(Figure("Image AUROC", _percent(metrics["image_auroc"]), told))
+    if metrics["pixel_ap"] is not None:
+        told = f"How well the outline fits. Pixel AUROC {_percent(metrics['pixel_auroc'])}, "
+        told += f"AUPRO {_percent(metrics['pixel_aupro'])}."
+        figures.append(Figure("Pixel AP", _percent(metrics["pixel_ap"]), told))
+    return figures
+
+
+def _charts(evaluation: Evaluation) -> str:
+    labels = np.array([sample.is_defective for sample in evaluation.samples])
+    curves = evaluation.rankings.curves(max_points=400)
+    rate, recall = Axis("false-positive rate"), Axis("recall")
+    scores = scores_chart(
+        "Image scores", evaluation.scores[~labels], evaluation.scores[labels], evaluation.metrics["threshold"]
+    )
+    roc = [("images", curves["image_roc"]), ("pixels", curves["pixel_roc"])]
+    pr = [("images", curves["image_pr"]), ("pixels", curves["pixel_pr"])]
+    pro_rate = Axis("false-positive rate", 0.0, 0.3, (0.0, 0.1, 0.2, 0.3))
+    return "".join(
+        [
+            scores,
+            curves_chart("ROC: found against false alarms", rate, recall, roc),
+            curves_chart("Precision against recall", recall, Axis("precision"), pr),
+            curves_chart("PRO: cover of each defect", pro_rate, Axis("overlap"), [("regions", curves["pixel_pro"])]),
+        ]
+    )
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    """Per kind of defect, the hardest first."""
+    kinds = sorted(metrics["by_defect"].items(), key=lambda item: item[1]["image_auroc"] or 0.0)
+    if not kinds:
+        return ""
+    heads = "".join(f'<th scope="col">{heading}</th>' for heading in COLUMNS.values())
+    rows = "".join(_table_row(name, row) for name, row in kinds) + _table_row("all", metrics, "mean")
+    meanings = "".join(f"<li><b>{name}</b>: {meaning}</li>" for name, meaning in MEANINGS.items())
+    return (
+        f'<div class="table"><table aria-label="By kind of defect"><thead><tr><th scope="col">Kind of defect</th>'
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<details><summary>What the columns mean</summary><ul>{meanings}</ul></details>"
+    )
+
+
+def _table_row(name: str, row: dict[str, Any], kind: str = "") -> str:
+    cells = "".join(
+        f"<td>{row[column] if column == 'n_defective' else _percent(row[column])}</td>" for column in COLUMNS
+    )
+    return f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>{cells}</tr>'
+
+
+# --- filter and order ----------------------------------------------------------------------------------------
+
+
+def _toolbar(evaluation: Evaluation, n_shown: int) -> str:
+    kinds = sorted({sample.defect for sample in evaluation.samples if sample.is_defective})
+    options = "".join(f'<option value="truth:{html.escape(kind)}">{html.escape(kind)}</option>' for kind in kinds)
+    n_all = len(evaluation.samples)
+    of_all = f"{n_shown} of {n_all} images, every wrong verdict first" if n_shown < n_all else f"All {n_all} images"
+    return (
+        f'<form class="toolbar" aria-label="Images" onsubmit="return false"><b>{of_all}</b>'
+        f'<label>Show <select id="show">{_options(SHOW)}'
+        f'<optgroup label="kind of defect">{options}</optgroup></select></label>'
+        f'<label>Order <select id="order">{_options(ORDER)}</select></label>'
+        f'<output id="count" aria-live="polite"></output></form>'
+    )
+
+
+SHOW: Sequence[tuple[str, str]] = (
+    ("", "all"),
+    ("judgement:missed", "missed"),
+    ("judgement:false-alarm", "false alarms"),
+    ("judgement:found", "found"),
+    ("judgement:passed", "rightly passed"),
+)
+ORDER: Sequence[tuple[str, str]] = (("", "wrong verdicts first"), ("high", "highest score"), ("low", "lowest score"))
+
+
+def _options(choices: Sequence[tuple[str, str]]) -> str:
+    return "".join(f'<option value="{value}">{text}</option>' for value, text in choices)
+
+
+_SCRIPT = """
+const main = document.querySelector("main"), rows = [...main.querySelectorAll("section")];
+const show = document.getElementById("show"), order = document.getElementById("order");
+function update() {
+  const [key, value] = show.value.split(/:(.*)/s), sign = { high: -1, low: 1 }[order.value] || 0;
+  const sorted = sign ? [...rows].sort((a, b) => sign * (a.dataset.score - b.dataset.score)) : rows;
+  let n = 0;
+  for (const row of sorted) { row.hidden = key !== "" && row.dataset[key] !== value; n += !row.hidden; }
+  main.append(...sorted);
+  document.getElementById("count").textContent = n === rows.length ? "" : n + " shown";
+}
+show.onchange = order.onchange = update;
+update();
+"""
+
+_STYLE = """
+.table { margin: 1rem 0 0; max-width: 100%; overflow-x: auto; background: var(--card); border: 1px solid var(--line);
+border-radius: 8px; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .75rem; text-align: right; font-weight: 400; white-space: nowrap; }
+th:first-child { position: sticky; left: 0; background: var(--card); text-align: left; }
+thead th { font-weight: 600; white-space: normal; }
+tbody > tr > * { border-top: 1px solid var(--line); } tbody > tr.mean > * { font-weight: 600; }
+.toolbar { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem 1.25rem; margin: 1.25rem 0 .5rem; }
+.toolbar select { font: inherit; padding: .3rem; color: var(--text); background: var(--card);
+border: 1px solid var(--line); border-radius: 6px; }
+section[hidden] { display: none; }
+"""
