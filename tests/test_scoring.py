@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import BlemishError
-from blemish.scoring import Region, conformal_threshold, regions, smoothed_maximum
+from blemish.scoring import Region, conformal_threshold, outline, regions, smoothed_maximum
 
 
 def test_smoothed_maximum_counts_zero_padding() -> None:
@@ -167,3 +167,12 @@ def test_regions_of_the_empty_and_the_full_mask() -> None:
 def test_regions_refuse_a_mask_of_another_size() -> None:
     with pytest.raises(BlemishError, match=r"\(3, 4\) and mask \(4, 3\)"):
         regions(np.zeros((3, 4)), np.zeros((4, 3), dtype=bool))
+
+
+def test_outline_keeps_what_reaches_half_the_peak_out_to_a_third() -> None:
+    anomaly_map = np.array([[0.8, 0.3, 0.1, 0.35, 0.0, 0.45, 0.3, 0.0]])
+    expected = [[True, True, False, False, False, True, True, False]]
+    np.testing.assert_array_equal(outline(anomaly_map), expected)
+    np.testing.assert_array_equal(outline(0.001 * anomaly_map), expected)
+    assert not outline(np.zeros((3, 4))).any()
+    assert outline(np.ones((3, 4), np.float32)).all()

@@ -18,7 +18,7 @@ from blemish.data.reading import as_rgb
 from blemish.errors import BlemishError
 from blemish.methods import method_type
 from blemish.methods.base import Method
-from blemish.scoring import Region, Threshold, conformal_threshold, n_needed, regions
+from blemish.scoring import Region, Threshold, conformal_threshold, n_needed, outline, regions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +56,7 @@ class Detector:
     ----------
     method : trained; put into inference mode.
     threshold : of the image score.
-    pixel_threshold : of the anomaly map: what is above it is outlined in a defective image.
+    pixel_threshold : of the anomaly map: what few pixels of good images reach; the middle of the colour scale.
     calibration_scores : image scores of the held-out good images that the threshold comes from.
     provenance : how it came to be: recipe, seed, data, versions.
     """
@@ -138,9 +138,7 @@ class Detector:
         self, path: str | None, score: float, anomaly_map: NDArray[Any], explanation: dict[str, NDArray[Any]]
     ) -> Finding:
         is_defective = score > self.threshold.value
-        # The threshold promises nothing of single pixels; half the peak outlines a defect that is faint but wide.
-        cut = min(self.pixel_threshold, 0.5 * float(anomaly_map.max()))
-        mask = anomaly_map > cut if is_defective else np.zeros(anomaly_map.shape, dtype=np.bool_)
+        mask = outline(anomaly_map) if is_defective else np.zeros(anomaly_map.shape, dtype=np.bool_)
         found = regions(anomaly_map, mask)
         return Finding(path, score, self.threshold.value, is_defective, anomaly_map, mask, found, explanation)
 
@@ -244,7 +242,7 @@ class Detector:
 
 
 def pixel_threshold(maps: Tensor) -> float:
-    """Where to cut an anomaly map, from maps (N, 1, H, W) of good images: their 99.5 % quantile of pixels."""
+    """What few pixels of good images reach: the 99.5 % quantile of their maps (N, 1, H, W)."""
     values = maps.flatten()
     rank = int(0.995 * (len(values) - 1))
     return float(values.kthvalue(rank + 1).values)
