@@ -45,14 +45,14 @@ def rotate_nearest(images: Tensor, angles_rad: Tensor, size_hw: tuple[int, int])
     x = (torch.arange(width, device=images.device) - (width - 1) / 2).view(1, 1, -1)
     column = (x * cos + (source_width / 2 - y * sin)).floor_()  # (B, H, W); the middle of pixel 0 is at 0.5
     row = (x * sin + (source_height / 2 + y * cos)).floor_()
-    reach = math.hypot(height, width)
-    index = row.clamp(0, source_height - 1).mul_(source_width).add_(column.clamp(0, source_width - 1)).long()
+    inside = None
+    if min(source_height, source_width) < math.hypot(height, width):  # else the source is large enough for any angle
+        inside = (row >= 0) & (row < source_height) & (column >= 0) & (column < source_width)
+        row, column = row.clamp_(0, source_height - 1), column.clamp_(0, source_width - 1)
+    index = column.add_(row, alpha=source_width).long()
     turned = images.flatten(2).gather(2, index.view(batch, 1, -1).expand(-1, channels, -1))
     turned = turned.view(batch, channels, height, width)
-    if min(source_height, source_width) >= reach:
-        return turned  # the source is large enough for any angle
-    inside = (row >= 0) & (row < source_height) & (column >= 0) & (column < source_width)
-    return turned * inside[:, None]
+    return turned if inside is None else turned * inside[:, None]
 
 
 def randomly_rotate(images: Tensor, probability: float, max_deg: float, generator: Generator) -> Tensor:

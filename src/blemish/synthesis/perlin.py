@@ -47,9 +47,13 @@ def perlin_noise(cycles_xy: Tensor, size_hw: tuple[int, int], generator: Generat
     weight_x, slope_x = _axis_weights(x, points_x)  # (B, W, points_x)
     weight_y, slope_y = _axis_weights(y, points_y)  # (B, H, points_y)
     gradient_x, gradient_y = directions.cos() * math.sqrt(2.0), directions.sin() * math.sqrt(2.0)
-    left = torch.cat([weight_y @ gradient_x, slope_y @ gradient_y], 2)
-    right = torch.cat([slope_x, weight_x], 2)
-    return left @ right.transpose(1, 2)
+    across_x, across_y = weight_y @ gradient_x, slope_y @ gradient_y  # (B, H, points_x)
+    noise = torch.empty(len(cycles_xy), height, width, device=device)
+    for image, n_cycles in enumerate(cycles_xy[:, 0].tolist()):
+        used = int(n_cycles) + 3  # lattice points further right weigh nothing
+        torch.mm(across_x[image, :, :used], slope_x[image, :, :used].T, out=noise[image])
+        noise[image].addmm_(across_y[image, :, :used], weight_x[image, :, :used].T)
+    return noise
 
 
 def perlin_masks(

@@ -1,8 +1,8 @@
 """The ten augmentations of texture images in DRÆM (paper section 3.3; the list of the authors' code).
 
 Seven of the ten only map grey values: they are composed, in the drawn order, into one table (``tables.py``).
-The three others follow: sharpness, rotation, hue and saturation. That they come last, whatever was drawn, is
-the only point in which the order differs from the authors'.
+Rotation and sharpness come before it, hue and saturation after, whatever was drawn: that is the only point in
+which the order differs from the authors'.
 
 A texture shows through a mask, so it is worked out only at the ``Places`` that the mask leaves.
 """
@@ -74,9 +74,11 @@ def apply_chosen(bank: TextureBank, drawn: Tensor, chosen: Tensor, places: Place
     angle = torch.deg2rad(uniform(-45.0, 45.0, (n,), generator)) * drawn_for("rotate")
     shift = uniform(-50.0, 50.0, (n, 2), generator) * drawn_for("hue_saturation")[:, None]
 
-    source = _Source(bank.images, send(drawn, device)[places.image], tables, places.image)
-    row, column, inside = _turned(places, send(angle, device), source)
-    colours = _sharpened(source, row, column, send(factor, device)[places.image])
+    index = send(drawn, device)[places.image] * bank.images[0, ..., 0].numel() + places.pixel
+    index, inside = _turned(index, places, send(angle, device), bank.images.shape)
+    values = _sharpened(bank.images, index, send(factor, device)[places.image])
+    entry = torch.arange(0, 768, 256, device=device) + places.image[:, None] * 768
+    colours = tables.view(-1)[values.add_(entry)]
     colours *= inside[:, None]  # what a rotation brings in from outside is black
     some = _worth(send(drawn_for("hue_saturation"), device)[places.image])
     shifted = _shifted_hue(colours[some], *send(shift, device)[places.image[some]].unbind(1))
@@ -94,49 +96,44 @@ def _composed(bank: TextureBank, drawn: Tensor, chosen: Tensor, generator: Gener
     return torch.from_numpy(np.stack(tables)).float()
 
 
-class _Source(NamedTuple):
-    """The textures as the tables map them, read at a row and column for each place."""
+def _turned(index: Tensor, places: Places, angles_rad: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Turn the textures about their centre: (K,) int64, the pixel among all textures that each place shows then.
 
-    textures: Tensor
-    texture: Tensor
-    tables: Tensor
-    image: Tensor
-
-    def at(self, row: Tensor, column: Tensor, some: Tensor | slice = slice(None)) -> Tensor:
-        """(K, 3) float32 in 0..255."""
-        _, height, width, _ = self.textures.shape
-        values = self.textures.view(-1, 3)[(self.texture[some] * height + row) * width + column]
-        entry = torch.arange(0, 768, 256, device=values.device) + self.image[some, None] * 768
-        return self.tables.view(-1)[entry + values]
-
-
-def _turned(places: Places, angles_rad: Tensor, source: _Source) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, column (K,) int64 that each place shows after rotation about the centre, and whether they are inside."""
-    _, height, width, _ = source.textures.shape
-    cos, sin = angles_rad.cos()[places.image], angles_rad.sin()[places.image]
-    y = places.pixel.div(width, rounding_mode="floor") - (height - 1) / 2
-    x = places.pixel % width - (width - 1) / 2
+    And (K,) bool, whether there is one; if not, it is the nearest on the border. ``index`` is the pixel before.
+    """
+    _, height, width, _ = shape
+    angles = angles_rad[places.image]
+    some = _worth(angles != 0)
+    cos, sin, pixel = angles[some].cos(), angles[some].sin(), places.pixel[some]
+    y = pixel.div(width, rounding_mode="floor") - (height - 1) / 2
+    x = pixel % width - (width - 1) / 2
     row = (x * sin + y * cos + height / 2).floor_()  # the middle of pixel 0 is at 0.5
     column = (x * cos - y * sin + width / 2).floor_()
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    return row.clamp_(0, height - 1).long(), column.clamp_(0, width - 1).long(), inside
+    shown = row.clamp_(0, height - 1).long() * width + column.clamp_(0, width - 1).long()
+    everywhere = torch.ones_like(index, dtype=torch.bool).index_copy_(0, some, inside)
+    return index.index_add(0, some, shown - pixel), everywhere
 
 
-def _sharpened(source: _Source, row: Tensor, column: Tensor, factor: Tensor) -> Tensor:
-    """Blend with a smoothed copy: a factor below 1 blurs, above 1 sharpens; the border stays (as in Pillow)."""
-    colours = source.at(row, column)
-    _, height, width, _ = source.textures.shape
-    border = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
-    factor = factor.where(~border, torch.ones_like(factor))
+def _sharpened(textures: Tensor, index: Tensor, factor: Tensor) -> Tensor:
+    """Values (K, 3) int64 of some pixels, blended with their smoothed surroundings (as in Pillow).
+
+    A factor below 1 blurs, above 1 sharpens; the border stays.
+    """
+    _, height, width, _ = textures.shape
+    pixels = textures.view(-1, 3)
+    values = pixels[index].long()
     some = _worth(factor != 1)
-    row, column = row[some].clamp(1, height - 2), column[some].clamp(1, width - 2)
-    middle = colours[some]
+    around = index[some]
+    row, column = around.div(width, rounding_mode="floor") % height, around % width
+    is_border = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
+    middle, around = values[some].float(), around.clamp(width + 1, len(pixels) - width - 2)
     smooth = 4.0 * middle  # Pillow's SMOOTH: 5 in the middle, 1 around, over 13
-    for down in (-1, 0, 1):
+    for down in (-width, 0, width):
         for right in (-1, 0, 1):
-            smooth += source.at(row + down, column + right, some)
-    blended = torch.lerp(smooth.div_(13.0), middle, factor[some, None]).round_().clamp_(0, 255)
-    return colours.index_copy_(0, some, blended)
+            smooth += pixels[around + (down + right)]
+    blended = torch.lerp(smooth.div_(13.0), middle, factor[some].masked_fill_(is_border, 1.0)[:, None])
+    return values.index_copy_(0, some, blended.round_().clamp_(0, 255).long())
 
 
 def _shifted_hue(colours: Tensor, shift: Tensor, gain: Tensor) -> Tensor:

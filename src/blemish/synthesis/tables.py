@@ -21,21 +21,23 @@ Draws = NDArray[np.float32]
 """(3,) random numbers from U[0, 1)."""
 
 Values = NDArray[np.floating[Any]]
-"""(3, 256), a table before it is rounded."""
+"""(3, 256), a table before it is rounded, within 0..255."""
 
 _VALUES = np.arange(256, dtype=np.float32)
-_CHANNELS = 256 * np.arange(3)[:, None]
+_EACH = np.arange(3)
+_CHANNELS = 256 * _EACH[:, None]
 N_DRAWS = 3
 
 
 def _gamma(table: Table, counts: Counts, draws: Draws) -> Values:
     exponents = 0.5 + 1.5 * draws[:, None]
-    return np.take_along_axis(255.0 * (_VALUES / 255.0) ** exponents, table, 1)
+    shares: Values = table / np.float32(255.0)
+    return np.power(shares, exponents) * np.float32(255.0)
 
 
 def _brightness(table: Table, counts: Counts, draws: Draws) -> Values:
     gain, bias = 0.8 + 0.4 * float(draws[0]), 60.0 * float(draws[1]) - 30.0
-    return table * gain + bias
+    return np.minimum(np.maximum(table * np.float32(gain) + np.float32(bias), 0.0), 255.0)
 
 
 def _solarize(table: Table, counts: Counts, draws: Draws) -> Table:
@@ -60,7 +62,7 @@ def _autocontrast(table: Table, counts: Counts, draws: Draws) -> Values:
     ignored = int(21 * draws[0]) / 100.0 * below[:, -1:]
     low = (below <= ignored).sum(1, keepdims=True)
     high = 256 - (below >= below[:, -1:] - ignored).sum(1, keepdims=True)
-    stretched = (table - low) * (255.0 / np.maximum(high - low, 1))
+    stretched = np.minimum(np.maximum((table - low) * (255.0 / np.maximum(high - low, 1)), 0.0), 255.0)
     return np.where(high > low, stretched, table)
 
 
@@ -69,9 +71,9 @@ def _equalize(table: Table, counts: Counts, draws: Draws) -> Values:
     now = _mapped(table, counts)
     below = now.cumsum(1)
     highest = 255 - (now[:, ::-1] > 0).argmax(1)  # value present
-    step = (below[:, -1:] - np.take_along_axis(now, highest[:, None], 1)) // 255
-    spread = (below - now + step // 2) // np.maximum(step, 1)
-    return np.take_along_axis(np.where(step > 0, spread, _VALUES), table, 1)
+    step = (below[:, -1] - now[_EACH, highest])[:, None] // 255
+    spread = np.minimum((below - now + step // 2) // np.maximum(step, 1), 255)
+    return np.asarray(np.where(step > 0, spread, _VALUES).ravel()[table + _CHANNELS])
 
 
 def _mapped(table: Table, counts: Counts) -> Counts:
@@ -100,5 +102,6 @@ def compose_table(mappings: Sequence[tuple[str, Draws]], counts: Counts) -> Tabl
     """
     table = np.tile(_VALUES.astype(np.uint8), (3, 1))
     for name, draws in mappings:
-        table = np.round(MAPPINGS[name](table, counts, draws)).clip(0, 255).astype(np.uint8)
+        mapped = MAPPINGS[name](table, counts, draws)
+        table = np.rint(mapped).astype(np.uint8) if mapped.dtype != np.uint8 else mapped  # type: ignore[assignment]
     return table
