@@ -70,12 +70,12 @@ def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings:
         opacity = send(uniform(settings.min_opacity, 1.0, (n,), generator), device)[places.image]
         opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]
         pixels = send(spoiled, device)[places.image] * mask[0].numel() + places.pixel
-        good = damaged.view(-1, 3)[pixels]
+        good = damaged.view(-1, 3).index_select(0, pixels)
         anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)
         change = (anomaly - good).mul_(opacity[:, None])
         changed = change.abs().amax(1) >= HALF_LEVEL
         damaged.view(-1, 3).index_copy_(0, pixels, change.add_(good).clamp_(0.0, 1.0))
-        masks.view(-1).index_copy_(0, pixels, changed.to(masks.dtype))
+        masks.view(-1).scatter_(0, pixels, changed.to(masks.dtype))
     return Spoiled(damaged.permute(0, 3, 1, 2), masks[:, None])
 
 
@@ -96,4 +96,4 @@ def _anomaly(
     if settings.augment_textures:
         return augment(textures, drawn, places, generator)
     pixels = send(drawn, device)[places.image] * (size_hw[0] * size_hw[1]) + places.pixel
-    return textures.images.view(-1, 3)[pixels].float() / 255.0
+    return textures.images.view(-1, 3).index_select(0, pixels).float() / 255.0

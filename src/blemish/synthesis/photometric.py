@@ -78,10 +78,10 @@ def apply_chosen(bank: TextureBank, drawn: Tensor, chosen: Tensor, places: Place
     index, inside = _turned(index, places, send(angle, device), bank.images.shape)
     values = _sharpened(bank.images, index, send(factor, device)[places.image])
     entry = torch.arange(0, 768, 256, device=device) + places.image[:, None] * 768
-    colours = tables.view(-1)[values.add_(entry)]
+    colours = tables.take(values.add_(entry))
     colours *= inside[:, None]  # what a rotation brings in from outside is black
     some = _worth(send(drawn_for("hue_saturation"), device)[places.image])
-    shifted = _shifted_hue(colours[some], *send(shift, device)[places.image[some]].unbind(1))
+    shifted = _shifted_hue(colours.index_select(0, some), *send(shift, device)[places.image[some]].unbind(1))
     return colours.index_copy_(0, some, shifted).div_(255.0)
 
 
@@ -122,16 +122,16 @@ def _sharpened(textures: Tensor, index: Tensor, factor: Tensor) -> Tensor:
     """
     _, height, width, _ = textures.shape
     pixels = textures.view(-1, 3)
-    values = pixels[index].long()
+    values = pixels.index_select(0, index).long()  # several times as fast as pixels[index], on a CPU
     some = _worth(factor != 1)
     around = index[some]
     row, column = around.div(width, rounding_mode="floor") % height, around % width
     is_border = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
-    middle, around = values[some].float(), around.clamp(width + 1, len(pixels) - width - 2)
+    middle, around = values.index_select(0, some).float(), around.clamp(width + 1, len(pixels) - width - 2)
     smooth = 4.0 * middle  # Pillow's SMOOTH: 5 in the middle, 1 around, over 13
     for down in (-width, 0, width):
         for right in (-1, 0, 1):
-            smooth += pixels[around + (down + right)]
+            smooth += pixels.index_select(0, around + (down + right))
     blended = torch.lerp(smooth.div_(13.0), middle, factor[some].masked_fill_(is_border, 1.0)[:, None])
     return values.index_copy_(0, some, blended.round_().clamp_(0, 255).long())
 

@@ -32,12 +32,12 @@ N_DRAWS = 3
 def _gamma(table: Table, counts: Counts, draws: Draws) -> Values:
     exponents = 0.5 + 1.5 * draws[:, None]
     shares: Values = table / np.float32(255.0)
-    return np.power(shares, exponents) * np.float32(255.0)
+    return np.asarray(np.power(shares, exponents) * np.float32(255.0))
 
 
 def _brightness(table: Table, counts: Counts, draws: Draws) -> Values:
     gain, bias = 0.8 + 0.4 * float(draws[0]), 60.0 * float(draws[1]) - 30.0
-    return np.minimum(np.maximum(table * np.float32(gain) + np.float32(bias), 0.0), 255.0)
+    return np.asarray(np.minimum(np.maximum(table * np.float32(gain) + np.float32(bias), 0.0), 255.0))
 
 
 def _solarize(table: Table, counts: Counts, draws: Draws) -> Table:
