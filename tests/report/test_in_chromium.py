@@ -56,9 +56,8 @@ def test_the_report_fills_a_wide_and_a_narrow_window(
 
 def test_filter_and_order_work(report: Path, tmp_path: Path) -> None:
     page = report.read_text(encoding="utf-8")
-    chosen = page.replace(
-        "update();\n</script>", 'show.value = "truth:good"; order.value = "high"; update();\n</script>'
-    )
+    choice = 'show.value = "truth:dent"; order.value = "high"; update();\n</script>'
+    chosen = page.replace("update();\n</script>", choice)
     assert chosen != page
     report.write_text(chosen, encoding="utf-8")
     dom = chromium(tmp_path / "profile", "--dump-dom", report.as_uri())
