@@ -129,7 +129,7 @@ def test_of_many_images_every_wrong_verdict_is_shown(
     write_report(report, detector, evaluate(detector, data), "parts")
     page = report.read_text(encoding="utf-8")
     assert re.findall(r'data-judgement="([^"]*)"', page) == ["missed", "false-alarm", "found"]
-    assert "3 of 4 images, every wrong verdict first" in page
+    assert "3 of 4 images: 2 of 2 wrong verdicts, the worst first, and others" in page
 
 
 def test_the_chosen_are_a_sample_of_each_kind_where_all_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from blemish.evaluation import Evaluation
 from blemish.files import write_text
 from blemish.report import charts
 from blemish.report.charts import Axis, curves_chart, scores_chart
-from blemish.report.page import PAGE, STYLE, Figure, Row, figures_html, legend_html, make_row, row_html
+from blemish.report.page import PAGE, STYLE, Figure, Row, figures_html, judgement, legend_html, make_row, row_html
 
 MAX_ROWS = 200
 PICTURE_PX, QUALITY = 208, 80  # 200 rows of four pictures stay below 10 MB
@@ -60,7 +60,7 @@ def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_na
         "intro": f"<p>{_intro(detector, metrics)}</p>",
         "figures": figures_html(_figures(metrics, detector)),
         "legend": f'<div class="charts">{_charts(evaluation)}</div>{_table(metrics)}{legend_html(rows)}'
-        + _toolbar(evaluation, len(shown)),
+        + _toolbar(evaluation, rows),
         "rows": "\n".join(row_html(row, QUALITY) for row in rows),
         "footer": f"Protocol {metrics['protocol']}: {html.escape(metrics['protocol_description'])}."
         f"<script>{_SCRIPT}</script>",
@@ -156,7 +156,7 @@ def _charts(evaluation: Evaluation) -> str:
     return "".join(
         [
             scores,
-            curves_chart("ROC: found against false alarms", rate, recall, roc),
+            curves_chart("ROC", rate, recall, roc),
             curves_chart("Precision against recall", recall, Axis("precision"), pr),
             curves_chart("PRO: cover of each defect", pro_rate, Axis("overlap"), [("regions", curves["pixel_pro"])]),
         ]
@@ -188,11 +188,20 @@ def _table_row(name: str, row: dict[str, Any], kind: str = "") -> str:
 # --- filter and order ----------------------------------------------------------------------------------------
 
 
-def _toolbar(evaluation: Evaluation, n_shown: int) -> str:
+def _toolbar(evaluation: Evaluation, rows: Sequence[Row]) -> str:
     kinds = sorted({sample.defect for sample in evaluation.samples if sample.is_defective})
     options = "".join(f'<option value="truth:{html.escape(kind)}">{html.escape(kind)}</option>' for kind in kinds)
-    n_all = len(evaluation.samples)
-    of_all = f"{n_shown} of {n_all} images, every wrong verdict first" if n_shown < n_all else f"All {n_all} images"
+    n_all, n_shown = len(evaluation.samples), len(rows)
+    n_wrong = sum(
+        (score > evaluation.metrics["threshold"]) != sample.is_defective
+        for score, sample in zip(evaluation.scores, evaluation.samples, strict=True)
+    )
+    n_wrong_shown = sum(judgement(row)[0] in ("missed", "false-alarm") for row in rows)
+    of_all = f"All {n_all} images"
+    if n_shown < n_all:
+        of_all = (
+            f"{n_shown} of {n_all} images: {n_wrong_shown} of {n_wrong} wrong verdicts, the worst first, and others"
+        )
     return (
         f'<form class="toolbar" aria-label="Images" onsubmit="return false"><b>{of_all}</b>'
         f'<label>Show <select id="show">{_options(SHOW)}'
