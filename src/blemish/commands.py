@@ -52,7 +52,8 @@ def fit_run(
     if options.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
     data = options.pop("data")
-    words = (Path(data).stem, options.get("method", "draem"), options.get("recipe", "small"), options.get("seed", 0))
+    name = Path(data).resolve().stem  # of "." too
+    words = (name, options.get("method", "draem"), options.get("recipe", "small"), options.get("seed", 0))
     folder = out if out is not None else Path("runs") / "-".join(map(str, words))
     if not (resume or overwrite) and any((folder / name).exists() for name in ("detector.blemish", "checkpoint.pt")):
         raise BlemishError(
@@ -201,7 +202,7 @@ def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, lay
         writer.writerow([sample.path, sample.defect, score, score > detector.threshold.value])
     write_text(out / "scores.csv", text.getvalue())
     _print_table(evaluation, Console())
-    write_report(out / "report.html", detector, evaluation, data.stem)
+    write_report(out / "report.html", detector, evaluation, evaluation.metrics["data"])
     print(f"results in {out}; look at {out / 'report.html'}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.data.layouts import Dataset, Sample, open_dataset
+from blemish.data.layouts import LAYOUTS, Dataset, Sample, open_dataset
 from blemish.data.reading import read_image, read_mask
 from blemish.errors import BlemishError
 
@@ -176,6 +176,15 @@ def test_csv_in_another_encoding(tmp_path: Path) -> None:
     text = "path,label\ngröße.png,good\n"
     assert "save it as CSV UTF-8" in refusal(manifest(tmp_path, text, encoding="latin-1"))
     assert "not a CSV file in UTF-8" in refusal(manifest(tmp_path, text, encoding="utf-16"))
+
+
+@pytest.mark.parametrize("path", ["/", ".", "..", "nowhere"])
+def test_every_layout_can_be_asked_about_every_path(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert all(layout.lacks(Path(path)) for layout in LAYOUTS.values())
 
 
 def test_unrecognized_tells_what_was_found(tmp_path: Path) -> None:

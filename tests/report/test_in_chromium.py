@@ -30,15 +30,13 @@ def report(detector: Detector, data: Path, tmp_path: Path) -> Path:  # noqa: F81
 
 
 def chromium(profile: Path, *arguments: str) -> str:
-    options = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--hide-scrollbars",
-        f"--user-data-dir={profile}",
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+    done = subprocess.run(
+        [str(CHROMIUM), *options, f"--user-data-dir={profile}", *arguments],
+        check=True,
+        capture_output=True,
+        timeout=120,
     )
-    done = subprocess.run([str(CHROMIUM), *options, *arguments], check=True, capture_output=True, timeout=120)
     return done.stdout.decode()
 
 

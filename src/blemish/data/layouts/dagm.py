@@ -39,7 +39,7 @@ def _is_competition(root: Path) -> bool:
 def _defects_of(root: Path) -> Path:
     """The folder with the defective images of a class of the development data; `root` may be that folder itself."""
     root = root if root.name.strip(".") else root.resolve()  # "." has no name to add to
-    return root if root.name.endswith("_def") else root.with_name(f"{root.name}_def")
+    return root if root.name.endswith("_def") else root.parent / f"{root.name}_def"
 
 
 def _samples(root: Path, faults: list[str]) -> list[Sample]:
