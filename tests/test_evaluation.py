@@ -11,8 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
-from blemish import evaluation
+from blemish import commands, evaluation
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
@@ -185,3 +186,25 @@ def test_curves_have_the_area_that_is_told(detector: Detector, data: Path) -> No
     found = evaluate(detector, data)
     curve = found.rankings.curves()["pixel_roc"]
     assert math.isclose(float(np.trapezoid(curve.y, curve.x)), found.metrics["pixel_auroc"], abs_tol=1e-3)
+
+
+def test_a_score_that_is_no_number_is_told_with_the_file(
+    detector: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Darkness, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        anomaly_map = images.mean(1, keepdim=True) * math.nan
+        return anomaly_map, anomaly_map.amax((1, 2, 3))
+
+    monkeypatch.setattr(Darkness, "forward", broken)
+    with pytest.raises(BlemishError, match=r"test/.*png: its score is no number"):
+        evaluate(detector, data)
+    with pytest.raises(BlemishError, match="no number"):  # and does not pass for a good part
+        detector.inspect(data / "test" / "good" / "0.png")
+
+
+def test_the_table_shows_any_name_of_a_defect(detector: Detector, data: Path) -> None:
+    (data / "test" / "scratch").rename(data / "test" / "[bold]all")
+    (data / "ground_truth" / "scratch").rename(data / "ground_truth" / "[bold]all")
+    console = Console(record=True, width=200)
+    commands._print_table(evaluate(detector, data), console)
+    assert "[bold]all" in console.export_text()

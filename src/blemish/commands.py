@@ -9,14 +9,15 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from blemish.convert import convert_draem
-from blemish.data.layouts import open_dataset
+from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.data.reading import list_images, read_image
 from blemish.detector import Detector, Finding
@@ -52,8 +53,12 @@ def fit_run(
     if options.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
     data = options.pop("data")
-    name = Path(data).resolve().stem  # of "." too
-    words = (name, options.get("method", "draem"), options.get("recipe", "small"), options.get("seed", 0))
+    words = (
+        name_of(Path(data)),
+        options.get("method", "draem"),
+        options.get("recipe", "small"),
+        options.get("seed", 0),
+    )
     folder = out if out is not None else Path("runs") / "-".join(map(str, words))
     if not (resume or overwrite) and any((folder / name).exists() for name in ("detector.blemish", "checkpoint.pt")):
         raise BlemishError(
@@ -113,10 +118,10 @@ def _assign(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str
 def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: Device) -> tuple[int, int]:
     """Inspect files and folders; returns how many images are defective, and how many unreadable."""
     detector = Detector.load(detector_path, resolve_device(device))
-    files = list(_files(paths))
+    files = [file for file in _files(paths) if out.resolve() not in file.resolve().parents]  # none of our overlays
     make_folder(out / "overlays")
     rows = []
-    with (out / "findings.jsonl").open("w") as lines, (out / "findings.csv").open("w", newline="") as table:
+    with _opened(out / "findings.jsonl") as lines, _opened(out / "findings.csv") as table:
         writer = csv.DictWriter(table, _CSV_COLUMNS)
         writer.writeheader()
         for file, name in zip(files, _overlay_names(files), strict=True):  # row by row: a stop loses none of them
@@ -129,6 +134,11 @@ def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: D
     n_errors = sum(row["error"] is not None for row in rows)
     print(f"{len(rows)} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
     return n_defective, n_errors
+
+
+def _opened(path: Path) -> TextIO:
+    """A file of rows. A file name in another encoding than UTF-8 does not stop them."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -217,13 +227,17 @@ def _print_table(evaluation: Evaluation, console: Console) -> None:
         *(name.replace("_", " ") for name in _COLUMNS),
         caption=f"protocol {metrics['protocol']}: {metrics['protocol_description']}",
     )
-    for name, row in [*metrics["by_defect"].items(), ("all", metrics)]:
-        values = ("-" if row[column] is None else f"{row[column]:.3f}" for column in _COLUMNS)
-        table.add_row(name, str(row["n_defective"]), *values, style="bold" if name == "all" else "")
+    for name, row in metrics["by_defect"].items():
+        table.add_row(escape(name), *_cells(row))
+    table.add_row("all", *_cells(metrics), style="bold")
     console.print(table)
     if metrics["n_good"]:
         share = f"{100 * metrics['false_rejects']:.1f} %"
         print(f"{share} of {metrics['n_good']} good test images rejected at threshold {metrics['threshold']:.4g}")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [str(row["n_defective"]), *("-" if row[name] is None else f"{row[name]:.3f}" for name in _COLUMNS)]
 
 
 # --- convert -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -137,6 +138,10 @@ class Detector:
     def _finding(
         self, path: str | None, score: float, anomaly_map: NDArray[Any], explanation: dict[str, NDArray[Any]]
     ) -> Finding:
+        if not math.isfinite(score):  # which is not above any threshold, and must not pass for that
+            raise BlemishError(
+                f"{path or 'an image'}: its score is no number; the detector is damaged, train it anew"
+            )
         is_defective = score > self.threshold.value
         mask = outline(anomaly_map) if is_defective else np.zeros(anomaly_map.shape, dtype=np.bool_)
         found = regions(anomaly_map, mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.layouts import Dataset, Sample, open_dataset
+from blemish.data.layouts import Dataset, Sample, name_of, open_dataset
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -18,8 +19,9 @@ from blemish.metrics import Rankings, StreamingMetrics, rank_maps
 from blemish.metrics.streaming import error_bounds
 from blemish.protocols import DEFAULT_PROTOCOL, Protocol, protocol_named
 
-MAX_EXACT_PX = 2**28
-"""Of more pixels than these (1 GiB of maps) the metrics come from histograms, with a bound on their error."""
+MAX_EXACT_PX = 2**26
+"""Of more pixels than these (1024 maps of 256x256; exact metrics take a GiB for them) the metrics come from
+histograms, with a bound on their error."""
 ALL = ""  # no kind of defect is called that
 
 
@@ -96,6 +98,8 @@ class _Result:
 def _inspect(detector: Detector, sample: Sample, protocol: Protocol) -> _Result:
     image = read_image(sample.path)
     maps, scores = detector.maps_and_scores_of([image])
+    if not math.isfinite(float(scores[0])):
+        raise BlemishError(f"{sample.path}: its score is no number; the detector is damaged, train it anew")
     anomaly_map, size_hw = maps[0, 0].numpy(), (image.shape[0], image.shape[1])
     compared = protocol.of_map(anomaly_map, size_hw)
     mask: NDArray[np.bool_] | None = None
@@ -151,13 +155,12 @@ def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
 
 def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
     """What was tested on what: the file is understood wherever it lies, and `blemish compare` sorts by it."""
-    name = path.resolve().name if path.is_dir() else path.stem
     description = {
         "method": detector.method.name,
         **detector.provenance,
         "settings": asdict(detector.method.settings),
     }
-    return {"data": name, "layout": dataset.layout, "detector": description}
+    return {"data": name_of(path), "layout": dataset.layout, "detector": description}
 
 
 def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:

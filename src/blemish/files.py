@@ -41,7 +41,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replace_file(path) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "backslashreplace"))  # a file name may be in another encoding
 
 
 def make_folder(path: Path) -> Path:

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from blemish.data.layouts import open_dataset
+from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -167,7 +167,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """What a detector tells of where it comes from."""
     return {
-        "recipe": config["recipe"], "seed": config["seed"], "data": Path(config["data"]).name,
+        "recipe": config["recipe"], "seed": config["seed"], "data": name_of(Path(config["data"])),
         "n_train": len(images.train), "n_calibration": len(images.calibration),
         "data_sha256": _digest(images.train, images.calibration), "textures": textures.source,
         "iterations": record.iterations, "precision": record.precision, "device": record.device,

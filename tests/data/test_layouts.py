@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.data.layouts import LAYOUTS, Dataset, Sample, open_dataset
+from blemish.data.layouts import LAYOUTS, Dataset, Sample, name_of, open_dataset
 from blemish.data.reading import read_image, read_mask
 from blemish.errors import BlemishError
 
@@ -185,6 +185,13 @@ def test_every_layout_can_be_asked_about_every_path(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     assert all(layout.lacks(Path(path)) for layout in LAYOUTS.values())
+
+
+def test_a_dataset_is_called_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "part.v1" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "part.v1" / "sub")
+    names = [name_of(Path(path)) for path in (".", "..", str(tmp_path / "part.v1"), "lists/parts.csv")]
+    assert names == ["sub", "part.v1", "part.v1", "parts"]
 
 
 def test_unrecognized_tells_what_was_found(tmp_path: Path) -> None:

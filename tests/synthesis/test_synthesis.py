@@ -326,6 +326,14 @@ def test_opacity_is_drawn_from_its_range() -> None:
     assert 0.95 < opacity.max() <= 1.0
 
 
+def test_damage_is_the_same_under_autocast(bank: TextureBank) -> None:
+    images = torch.rand(4, 3, 32, 48)
+    plain = spoil(images, bank, seeded(1), AnomalySettings(probability=1.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = spoil(images, bank, seeded(1), AnomalySettings(probability=1.0))
+    assert torch.equal(plain.images, mixed.images)
+
+
 def test_same_seed_same_damage(bank: TextureBank) -> None:
     images = torch.rand(8, 3, 32, 48)
     one, two = (spoil(images, bank, seeded(7), AnomalySettings()) for _ in range(2))

@@ -138,7 +138,7 @@ def _masks(read: Sequence[Seen], faults: Sequence[str]) -> Iterator[Problem]:
             yield Problem("warning", "empty mask", text)
     bare = [str(one.sample.path) for one in read if one.sample.is_defective and one.sample.mask is None]
     if bare := [path for path in bare if not any(fault.startswith(f"{path}: ") for fault in faults)]:
-        text = f"{_listed(bare)}: defective, but without a mask; add one, for pixel metrics take the image as good"
+        text = f"{_listed(bare)}: defective, but without a mask; add one; its pixels count nowhere in pixel metrics"
         yield Problem("warning", "no mask", text)
 
 

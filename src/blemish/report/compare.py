@@ -25,7 +25,7 @@ def compare_run(paths: Sequence[Path], metrics: Sequence[str], out: Path | None)
         If there is nothing to compare, or something that cannot be read.
     """
     runs, left_out = find_runs(paths)
-    comparison = compare(runs, metrics or METRICS)
+    comparison = compare(runs, tuple(dict.fromkeys(metrics)) or METRICS)
     comparison = replace(comparison, warnings=(*comparison.warnings, *left_out))
     if not comparison.tables:
         raise BlemishError(f"none of the {len(runs)} evaluations has {', '.join(metrics or METRICS)}: ask for others")

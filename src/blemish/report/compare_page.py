@@ -54,7 +54,9 @@ def _legend_html(comparison: Comparison) -> str:
     cells = [cell for table in comparison.tables for row in table.rows for cell in row.cells if cell]
     lines = []
     if any(len(cell.seeds) > 1 for cell in cells):
-        lines.append("<b>98.9 ± 0.3</b>: mean and standard deviation over trainings that differ in the seed alone.")
+        lines.append(
+            "<b>98.9 ± 0.3</b>: mean and standard deviation over trainings whose settings differ in the seed alone."
+        )
     if any(cell.seeds for cell in cells):
         lines.append("<b>1 seed</b>: a single training; how much another would differ is not known.")
     if any(column.is_published for column in columns):

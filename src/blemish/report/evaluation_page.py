@@ -25,7 +25,7 @@ MAX_ROWS = 200
 PICTURE_PX, QUALITY = 208, 80  # 200 rows of four pictures stay below 10 MB
 
 COLUMNS = {
-    "n_defective": "images",
+    "n_defective": "defective",
     "found": "found",
     "image_auroc": "image AUROC",
     "image_ap": "image AP",
@@ -89,7 +89,7 @@ def _row(detector: Detector, sample: Sample) -> Row:
     mask = sample.mask.read(size_hw) if sample.mask is not None else None
     if not sample.is_defective:
         mask = np.zeros(size_hw, np.bool_)
-    name = f"{sample.path.parent.name}/{sample.path.name}"
+    name = "/".join(sample.path.parts[-2:])
     return make_row(
         name, image, finding, detector.pixel_threshold, truth=sample.defect, true_mask=mask, long_side_px=PICTURE_PX
     )
@@ -117,8 +117,8 @@ def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
     )
     return html.escape(
         f"A detector of method {detector.method.name}, {trained}held against {metrics['n_good']} good and "
-        f"{metrics['n_defective']} defective images. Their labels were read for this page alone: the threshold comes "
-        f"from good images that were kept back."
+        f"{metrics['n_defective']} defective images. Their labels were read for this page alone: the threshold "
+        + ("comes from good images that were kept back." if detector.threshold.n_calibration else "was set by hand.")
     )
 
 
@@ -137,7 +137,9 @@ def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
         told = "Any threshold considered: how often a defective image scores above a good one. 50 % is chance."
         figures.append(Figure("Image AUROC", _percent(metrics["image_auroc"]), told))
     if metrics["pixel_ap"] is not None:
-        told = f"How well the outline fits. Pixel AUROC {_percent(metrics['pixel_auroc'])}, "
+        told = (
+            f"How well the map ranks defective pixels above others. Pixel AUROC {_percent(metrics['pixel_auroc'])}, "
+        )
         told += f"AUPRO {_percent(metrics['pixel_aupro'])}."
         figures.append(Figure("Pixel AP", _percent(metrics["pixel_ap"]), told))
     return figures

@@ -58,6 +58,11 @@ def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings:
         A mask is 1 only where a pixel moved by at least half a grey level, so damage that happens to
         look like the image is not claimed.
     """
+    with torch.autocast(images.device.type, enabled=False):  # coordinates do not fit into bf16
+        return _spoil(images, textures, generator, settings)
+
+
+def _spoil(images: Tensor, textures: TextureBank, generator: Generator, settings: AnomalySettings) -> Spoiled:
     device, size_hw = images.device, (images.shape[-2], images.shape[-1])
     damaged = images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)  # (B, H, W, 3): rows of pixels
     masks = torch.zeros_like(damaged[..., 0])  # (B, H, W)

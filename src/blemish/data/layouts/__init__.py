@@ -29,6 +29,7 @@ __all__ = [
     "Sample",
     "Split",
     "find_dataset",
+    "name_of",
     "open_dataset",
 ]
 
@@ -103,6 +104,11 @@ def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
     return Dataset(chosen.name, path if path.is_dir() else path.parent, samples, tuple(faults))
 
 
+def name_of(path: Path) -> str:
+    """What to call the dataset at a path: the name of its folder, of "." too, or of its manifest without ".csv"."""
+    return path.resolve().name if path.is_dir() else path.stem
+
+
 # --- what was meant, if it is not what was given -------------------------------------------------------------
 
 
@@ -115,7 +121,7 @@ def _no_match(path: Path) -> str:
             names = _counted((str(folder.relative_to(path)) for folder, _ in below), "dataset", most=20)
             kinds = ", ".join(dict.fromkeys(layout.name for _, layout in below))
             return f"{path}: holds {names} ({kinds}); give the folder of one, such as {below[0][0]}"
-        for parent in path.absolute().parents[:3]:
+        for parent in path.resolve().parents[:3]:
             if layout := _published_at(parent):
                 return f"{path}: is only a part of the dataset {parent} ({layout.name}); give that folder"
         with_images = next((folder for folder in subfolders(path) if list_images(folder)), None)
