@@ -158,7 +158,8 @@ def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
     description = {
         "method": detector.method.name,
         **detector.provenance,
-        "settings": asdict(detector.method.settings),
+        # What was chosen on good images is a result, not a setting: runs that differ in it are alike.
+        "settings": asdict(detector.method.settings) | dict.fromkeys(detector.provenance.get("chosen", {}), "chosen"),
     }
     return {"data": name_of(path), "layout": dataset.layout, "detector": description}
 

@@ -78,25 +78,32 @@ def fit(
     config["settings"] = asdict(network.settings)
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
-    images = split_images(data, calibration, layout, size_hw, seed)
-    bank = TextureBank.from_folder(textures, size_hw) if textures else TextureBank.procedural(size_hw)
-    network.textures = bank
+    images = split_images(data, calibration, layout, size_hw, seed, network.validation_share)
+    bank = network.textures = _textures(network, textures, size_hw)
     trainer = Trainer(
-        network, images.train, seed=seed, device=device, precision=precision, folder=folder,
-        fingerprint=_fingerprint(images.train, bank, network.settings), tensorboard=tensorboard,
+        network, images.train, validation=images.validation, seed=seed, device=device, precision=precision,
+        folder=folder, fingerprint=_fingerprint(images, bank, network.settings), tensorboard=tensorboard,
         reporter=reporter, resume=resume,
     )  # fmt: skip
     if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
         write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
     record = trainer.run()
-    provenance = _provenance(config, images, bank, record)
+    chosen = network.finish(images.validation.to(trainer.device).float() / 255.0)
+    provenance = _provenance(config, images, bank, record) | {"chosen": chosen}
     network.textures = None  # a detector needs none
     detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
     if folder is not None and trainer.accelerator.is_main_process:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
     return detector
+
+
+def _textures(method: Method, folder: str | Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
+    """What damage is made of, if the method pastes textures: those of a folder, or some made on the spot."""
+    if not method.uses_textures:
+        return None
+    return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
 
 
 def _check(false_rejects: float, device: str, precision: str) -> None:
@@ -118,10 +125,10 @@ def build(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] |
     kind = method_type(method)
     if recipe not in kind.recipes:
         raise BlemishError(f"unknown recipe {recipe!r} of {method}; there are: {', '.join(kind.recipes)}")
-    given = dict(settings or {})
-    if given.get("iterations") and "epochs" not in given:  # the two exclude each other
+    chosen, given = kind.recipes[recipe], dict(settings or {})
+    if given.get("iterations") and "epochs" not in given and hasattr(chosen, "epochs"):  # the two exclude each other
         given["epochs"] = None
-    return kind(kind.recipes[recipe].replaced({**given, "seed": seed}))
+    return kind(chosen.replaced({**given, "seed": seed}))
 
 
 @dataclass(frozen=True)
@@ -129,13 +136,23 @@ class SplitImages:
     """Good images, (N, 3, H, W) uint8."""
 
     train: Tensor
+    validation: Tensor
+    """What a method chooses by; none, for one that has nothing to choose."""
     calibration: Tensor
 
 
 def split_images(
-    data: str | Path, calibration: str | Path | None, layout: str, size_hw: tuple[int, int], seed: int
+    data: str | Path,
+    calibration: str | Path | None,
+    layout: str,
+    size_hw: tuple[int, int],
+    seed: int,
+    validation_share: float = 0.0,
 ) -> SplitImages:
-    """Read the good training images and hold some out, or read those to calibrate on from their own folder."""
+    """Read the good training images and hold some out, or read those to calibrate on from their own folder.
+
+    ``validation_share`` of the good images (at least 2, if any) is kept from training, too.
+    """
     dataset = open_dataset(data, layout)
     paths = [sample.path for sample in dataset.train]
     if len(paths) < MIN_IMAGES:
@@ -150,26 +167,35 @@ def split_images(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
             )
         loaded = load_images([*paths, *held_out], size_hw)
-        return SplitImages(loaded[: len(paths)], loaded[len(paths) :])
-    loaded = load_images(paths, size_hw)
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
-    n_calibration = n_held_out(len(paths))
-    return SplitImages(loaded[order[n_calibration:]], loaded[order[:n_calibration]])
+        good, calibration_images = loaded[: len(paths)], loaded[len(paths) :]
+    else:
+        loaded = load_images(paths, size_hw)
+        order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+        n_calibration = n_held_out(len(paths))
+        good, calibration_images = loaded[order[n_calibration:]], loaded[order[:n_calibration]]
+    if not validation_share:
+        return SplitImages(good, good[:0], calibration_images)
+    order = torch.randperm(len(good), generator=torch.Generator().manual_seed(seed + 1))
+    n_validation = max(2, round(validation_share * len(paths)))
+    return SplitImages(good[order[n_validation:]], good[order[:n_validation]], calibration_images)
 
 
-def _fingerprint(images: Tensor, bank: TextureBank, settings: Settings) -> str:
+def _fingerprint(images: SplitImages, bank: TextureBank | None, settings: Settings) -> str:
     """What must be equal for a checkpoint to be resumed."""
-    return _digest(images, bank.images, json.dumps(asdict(settings), sort_keys=True))
+    textures = "" if bank is None else bank.images
+    return _digest(images.train, images.validation, textures, json.dumps(asdict(settings), sort_keys=True))
 
 
 def _provenance(
-    config: Mapping[str, Any], images: SplitImages, textures: TextureBank, record: TrainingRecord
+    config: Mapping[str, Any], images: SplitImages, textures: TextureBank | None, record: TrainingRecord
 ) -> dict[str, Any]:
     """What a detector tells of where it comes from."""
     return {
         "recipe": config["recipe"], "seed": config["seed"], "data": name_of(Path(config["data"])),
-        "n_train": len(images.train), "n_calibration": len(images.calibration),
-        "data_sha256": _digest(images.train, images.calibration), "textures": textures.source,
+        "n_train": len(images.train), "n_validation": len(images.validation),
+        "n_calibration": len(images.calibration),
+        "data_sha256": _digest(images.train, images.validation, images.calibration),
+        "textures": "none" if textures is None else textures.source,
         "iterations": record.iterations, "precision": record.precision, "device": record.device,
         "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip

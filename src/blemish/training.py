@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import signal
 import threading
 import time
@@ -97,6 +98,7 @@ class Trainer:
     ----------
     method : trained in place.
     images : (N, 3, H, W) uint8 good images, of the method's size.
+    validation : the same, not among them, for stages that validate.
     seed : of the order of images and the damage. Same seed, same machine: same weights.
     folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
     fingerprint : whatever must be equal for a checkpoint to be resumed (settings, data).
@@ -113,6 +115,7 @@ class Trainer:
         method: Method,
         images: Tensor,
         *,
+        validation: Tensor | None = None,
         seed: int = 0,
         device: Device = "auto",
         precision: Precision = "auto",
@@ -140,6 +143,7 @@ class Trainer:
         self.method = method.to(self.device)
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = images.to(self.device)
+        self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
         n_processes = self.accelerator.num_processes
         self.folder, self.fingerprint, self.reporter = folder, f"{fingerprint}/{n_processes}", reporter
@@ -184,11 +188,13 @@ class Trainer:
         plain_optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **fused)
         objective, optimizer = self.accelerator.prepare(_Objective(self.method), plain_optimizer)
         average = _Average(self.method, stage.ema_decay)
+        best = _Best(self.method, stage)
         start, n_steps = 0, stage.n_iterations(len(self.images))
         if checkpoint and checkpoint["step"]:
             start = checkpoint["step"]
             optimizer.load_state_dict(checkpoint["optimizer"])
             average.load(checkpoint["average"])
+            best.load(checkpoint["best"])
         batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
         if left_over:
             raise BlemishError(
@@ -200,7 +206,7 @@ class Trainer:
         for step in range(start, n_steps):
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * stage.schedule(step / n_steps)
-            losses = objective(stage, self._draw(batch_size), self.generator)
+            losses = objective(stage, self._draw(batch_size, stage, step / n_steps), self.generator)
             total = torch.stack(list(losses.values())).sum()
             self.accelerator.backward(total)
             optimizer.step()
@@ -211,30 +217,57 @@ class Trainer:
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
             done = step + 1
+            if best.is_due(done, n_steps):
+                self._stop_if_bad(stage, int(first_bad))
+                with average.applied():
+                    best.offer(done, self._validate(stage))
+            finished = done == n_steps or best.is_final
             alone = self.accelerator.num_processes == 1
-            if done % LOG_EVERY and done < n_steps and not (alone and interrupted()):
+            if done % LOG_EVERY and not finished and not (alone and interrupted()):
                 continue
             self._stop_if_bad(stage, int(first_bad))
             now_s = time.perf_counter()
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
-            self._log(stage, done, n_steps, losses, optimizer.param_groups[0]["lr"], left_s)
+            self._log(stage, done, n_steps, losses | best.latest, optimizer.param_groups[0]["lr"], left_s)
             stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
-            if stop or is_due or done == n_steps:
-                if done == n_steps:
+            if stop or is_due or finished:
+                if finished:
                     average.apply()
+                    best.apply()
                 self._stop_if_bad(stage, -1 if self._weights_are_finite() else step)
-                self._save_checkpoint(number, done, n_steps, optimizer, average)
+                self._save_checkpoint(number, done, finished, optimizer, average, best)
                 saved_s = now_s
-            if stop and done < n_steps:
+            if finished:
+                break
+            if stop:
                 raise TrainingInterrupted(f"stopped after step {done} of {n_steps}; the same with --resume goes on")
         self.accelerator.free_memory(objective, optimizer)
 
-    def _draw(self, batch_size: int) -> Tensor:
+    def _draw(self, batch_size: int, stage: Stage, progress: float) -> Tensor:
         """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
         index = torch.randint(len(self.images), (batch_size,), generator=self.generator)
-        batch = self.images[send(index, self.device)].float() / 255.0
-        return batch.contiguous(memory_format=torch.channels_last)
+        height, width = self.images.shape[-2:]
+        side = stage.crop_px(progress) if stage.crop_px is not None else max(height, width)
+        if side >= max(height, width):
+            batch = self.images[send(index, self.device)]
+        else:
+            room = torch.tensor([height - min(side, height), width - min(side, width)])
+            corner = (torch.rand(batch_size, 2, generator=self.generator) * (room + 1)).long()
+            rows = send(corner[:, :1] + torch.arange(min(side, height)), self.device)
+            columns = send(corner[:, 1:] + torch.arange(min(side, width)), self.device)
+            which, channels = send(index, self.device).view(-1, 1, 1, 1), torch.arange(3, device=self.device)
+            batch = self.images[which, channels.view(-1, 1, 1), rows[:, None, :, None], columns[:, None, None, :]]
+        return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _validate(self, stage: Stage) -> float:
+        if self.validation is None or not len(self.validation):
+            raise BlemishError(f"stage {stage.name} validates, and there are no validation images")
+        self.method.eval()
+        value = self.method.validate(stage, self.validation)
+        self.method.train()
+        return value
 
     def _agree(self, *mine: bool) -> list[bool]:
         """What the first process says: all must save, or stop, after the same step."""
@@ -285,18 +318,20 @@ class Trainer:
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
-    def _save_checkpoint(self, number: int, step: int, n_steps: int, optimizer: Any, average: _Average) -> None:
+    def _save_checkpoint(
+        self, number: int, step: int, finished: bool, optimizer: Any, average: _Average, best: _Best
+    ) -> None:
         if self.folder is None:
             return
-        done = step == n_steps
         generators = self.accelerator.gather(self.generator.get_state().to(self.device)[None]).cpu()
         state = {
             "fingerprint": self.fingerprint,
-            "stage": number + 1 if done else number,
-            "step": 0 if done else step,
+            "stage": number + 1 if finished else number,
+            "step": 0 if finished else step,
             "method": self.method.state_dict(),
             "optimizer": optimizer.state_dict(),
             "average": average.shadow,
+            "best": best.state(),
             "generators": generators,
             "elapsed_s": self.elapsed_s,
             "n_steps_done": self.n_steps_done,
@@ -343,9 +378,62 @@ class _Average:
         if self.live:
             torch._foreach_copy_(self.live, self.shadow)
 
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The average in place of the weights, for a while."""
+        last = [one.clone() for one in self.live]
+        self.apply()
+        yield
+        if self.live:
+            torch._foreach_copy_(self.live, last)
+
     def load(self, shadow: list[Tensor]) -> None:
         for mine, theirs in zip(self.shadow, shadow, strict=True):
             mine.copy_(theirs)
+
+
+class _Best:
+    """The weights that did best on the validation images; does nothing for a stage that does not validate."""
+
+    def __init__(self, method: Method, stage: Stage) -> None:
+        self.stage, self.n_worse = stage, 0
+        self.live = (
+            [one.detach() for one in [*method.parameters(), *method.buffers()]] if stage.validate_every else []
+        )
+        self.weights = [one.clone() for one in self.live]
+        self.value, self.step = -math.inf, 0
+        self.latest: dict[str, Tensor] = {}
+
+    def is_due(self, done: int, n_steps: int) -> bool:
+        every = self.stage.validate_every
+        return every > 0 and (done % every == 0 or done == n_steps)
+
+    def offer(self, step: int, value: float) -> None:
+        """Keep the weights of this step if they did better than all before."""
+        self.latest = {"validation": torch.tensor(value, dtype=torch.float64)}
+        if value > self.value:
+            self.value, self.step, self.n_worse = value, step, 0
+            torch._foreach_copy_(self.weights, self.live)
+        else:
+            self.n_worse += 1
+
+    @property
+    def is_final(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self.stage.patience <= self.n_worse
+
+    def apply(self) -> None:
+        if self.step:
+            torch._foreach_copy_(self.live, self.weights)
+
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("value", "step", "n_worse", "latest", "weights")}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for mine, theirs in zip(self.weights, state["weights"], strict=True):
+            mine.copy_(theirs)
+        for name in ("value", "step", "n_worse", "latest"):
+            setattr(self, name, state[name])
 
 
 @contextmanager

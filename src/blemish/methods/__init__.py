@@ -5,8 +5,9 @@ from __future__ import annotations
 from blemish.errors import BlemishError
 from blemish.methods.base import Method
 from blemish.methods.draem import DRAEM
+from blemish.methods.ssae import SSAE
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM,)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, SSAE)}
 
 
 def method_type(name: str) -> type[Method]:

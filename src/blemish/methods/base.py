@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -52,6 +52,14 @@ class Stage:
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     ema_decay: float = 0.0
     """Above 0, the stage ends with an exponential moving average of the weights in place of the last ones."""
+    crop_px: Callable[[float], int] | None = None
+    """Side of the random squares that training sees in place of whole images, given the share of the stage that is
+    done; what is larger than the images means whole ones."""
+    validate_every: int = 0
+    """Steps between calls of ``Method.validate``; 0 for none. With them, the stage ends with the weights that did
+    best."""
+    patience: int = 0
+    """Stop after so many validations in a row without a better one; 0 never stops early."""
 
     def n_iterations(self, n_images: int) -> int:
         """Steps of this stage for ``n_images`` training images."""
@@ -71,6 +79,8 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
     recipes: ClassVar[Mapping[str, Settings]]
+    validation_share: ClassVar[float] = 0.0
+    """Share of the good images kept from training for ``validate`` and ``finish``."""
     settings: Settings
 
     def __init__(self, settings: Settings | None = None, textures: TextureBank | None = None) -> None:
@@ -92,6 +102,26 @@ class Method(nn.Module, ABC):
 
         ``generator`` is a CPU generator and the only source of randomness.
         """
+
+    @property
+    def uses_textures(self) -> bool:
+        """Whether ``loss`` needs ``textures``, with these settings."""
+        return True
+
+    def validate(self, stage: Stage, images: Tensor) -> float:
+        """How well the method does what ``stage`` trains, on good images it has not seen; higher is better.
+
+        Called in inference mode for stages with ``validate_every``: (N, 3, H, W) float in [0, 1]. Always draws the
+        same damage.
+        """
+        raise NotImplementedError(f"{self.name} has no validation")
+
+    def finish(self, images: Tensor) -> dict[str, Any]:
+        """Take what is not trained from good images that training has not seen, (N, 3, H, W) float in [0, 1].
+
+        Called once, after training. Returns what was tried and chosen, for the record. Default: nothing.
+        """
+        return {}
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:

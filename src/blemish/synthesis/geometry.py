@@ -11,20 +11,21 @@ from torch import Generator, Tensor
 from blemish.synthesis.draw import coin, send, uniform
 
 
-def rotate(images: Tensor, angles_rad: Tensor) -> Tensor:
-    """Turn each image about its centre, bilinear; what comes from outside is black.
+def rotate(images: Tensor, angles_rad: Tensor, *, padding_mode: str = "zeros") -> Tensor:
+    """Turn each image about its centre, bilinear.
 
     Parameters
     ----------
     images : (B, C, H, W) float.
     angles_rad : (B,) float on the same device.
+    padding_mode : what comes from outside: black (``zeros``) or as the nearest pixel (``border``).
     """
     height, width = images.shape[-2:]
     cos, sin, zero = angles_rad.cos(), angles_rad.sin(), torch.zeros_like(angles_rad)
     x_row = torch.stack([cos, -sin * (height / width), zero], 1)
     y_row = torch.stack([sin * (width / height), cos, zero], 1)
     grid = F.affine_grid(torch.stack([x_row, y_row], 1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
 
 
 def rotate_nearest(images: Tensor, angles_rad: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -72,3 +73,27 @@ def randomly_rotate(images: Tensor, probability: float, max_deg: float, generato
         return images
     index = send(turned, images.device)
     return images.index_copy(0, index, rotate(images[index], send(angles_rad[turned], images.device)))
+
+
+def randomly_mirror_and_turn(
+    images: Tensor, generator: Generator, *, horizontally: bool, vertically: bool, quarter_turns: bool
+) -> Tensor:
+    """Mirror each image with probability 1/2, and turn it by a random multiple of 90 degrees, as far as allowed.
+
+    Parameters
+    ----------
+    images : (B, C, H, W) of any dtype; not changed. Images that are not square are turned by 180 degrees only.
+    generator : a CPU generator; the only source of randomness.
+    """
+    step = 1 if images.shape[-2] == images.shape[-1] else 2
+    mirrored = coin(0.5 * horizontally, len(images), generator), coin(0.5 * vertically, len(images), generator)
+    turns = torch.randint(4 // step, (len(images),), generator=generator) * step * quarter_turns
+    result = images.clone()
+    for axis, chosen in zip((3, 2), mirrored, strict=True):
+        index = send(chosen.nonzero()[:, 0], images.device)
+        result[index] = result[index].flip(axis)
+    for n_turns in (1, 2, 3):
+        index = send((turns == n_turns).nonzero()[:, 0], images.device)
+        if len(index):
+            result[index] = result[index].rot90(n_turns, (2, 3))
+    return result

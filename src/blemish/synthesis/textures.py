@@ -39,6 +39,7 @@ class TextureBank:
         self.images = images
         self.source = source
         self._histograms: NDArray[np.float64] | None = None
+        self._others: dict[tuple[tuple[int, int], torch.device], TextureBank] = {}
 
     @classmethod
     def from_folder(cls, folder: str | Path, size_hw: tuple[int, int]) -> TextureBank:
@@ -73,14 +74,17 @@ class TextureBank:
         return len(self.images)
 
     def at(self, size_hw: tuple[int, int], device: torch.device) -> TextureBank:
-        """This bank, with its textures in the size and on the device of a batch from now on."""
-        if self.images.shape[1:3] != size_hw:
-            resized = F.interpolate(self.images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
-            self.images = resized.permute(0, 2, 3, 1).contiguous()
-            self._histograms = None
-        if self.images.device != device:
-            self.images = self.images.to(device)
-        return self
+        """The same textures in the size and on the device of a batch; made once for each."""
+        if self.images.shape[1:3] == size_hw and self.images.device == device:
+            return self
+        key = size_hw, device
+        if key not in self._others:
+            images = self.images.to(device)
+            if images.shape[1:3] != size_hw:
+                resized = F.interpolate(images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
+                images = resized.permute(0, 2, 3, 1).contiguous()
+            self._others[key] = TextureBank(images, self.source)
+        return self._others[key]
 
     @property
     def histograms(self) -> NDArray[np.float64]:

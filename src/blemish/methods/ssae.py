@@ -1,0 +1,377 @@
+"""SSAE: a self-supervised autoencoder that acts as a filter of defects, with stacked dilated convolutions.
+
+Bauer, Nakajima, Müller, *Self-Supervised Training with Autoencoders for Visual Anomaly Detection*,
+https://arxiv.org/abs/2206.11723
+
+    blemish fit parts/good --method ssae --recipe small
+
+One network gives back what is normal and replaces what is not, because it has learned to repair images of good
+parts in which a patch was modified. What it changes is what it takes for an anomaly.
+
+There is no other public implementation. Where the paper is silent or can be read in more ways than one, we read:
+
+- a stack of dilated convolutions is linear; batch norm and ReLU come after its 3x3 convolution (section 3.3);
+- both sums of objectives (1) and (4) are those of one image, and a batch is the mean of its images; M and
+  |X - X^| are squared with the error they weigh, as the norms say; the second term of (4) is divided by the sum
+  of |X - X^|, which takes the place of M;
+- transposed convolutions double the size exactly; images are padded to a multiple of 8 px;
+- means over k x k pixels near the border are over the pixels that are there;
+- 1 - SSIM is that of DRÆM (11x11 Gaussian window), averaged over channels;
+- the heatmap that eq. (14) divides out has to fit the image, so objects must be aligned, as they are in MVTec AD;
+- sizes and strengths of the damage, batch size and length of the training are ours; n, k and t are chosen on good
+  images with simulated damage, after training (``finish``).
+
+Recipe ``small`` works on patches of 2x2 pixels with a narrow network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from blemish.errors import BlemishError
+from blemish.layers import conv_bn_relu, double_conv, pad_to_multiple
+from blemish.methods.base import Method, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.heatmaps import Choice, choices, corrected_map, difference_map, smooth_map
+from blemish.metrics import average_precision
+from blemish.synthesis.corruption import KINDS, CorruptionSettings, corrupt
+from blemish.synthesis.geometry import randomly_mirror_and_turn
+
+NETWORKS = {"filter": "filter", "amplify": "amplifier"}
+"""The network that each objective trains."""
+N_COPIES = 4
+"""With simulated damage, of each validation image."""
+
+
+@dataclass(frozen=True)
+class SSAESettings(Settings):
+    """Network, damage, objective, schedule and scoring. The defaults are recipe ``paper``: a texture at 512 px."""
+
+    image_size_px: int = 512
+    objective: Literal["filter", "amplify", "ensemble"] = "filter"
+    """``filter``: objective (1); ``amplify``: objective (4); ``ensemble``: a network for each, and the larger of
+    their heatmaps at every pixel (section 4.3)."""
+    balance: float = 0.5
+    """Lambda of both objectives: the weight of the modified area; the rest weighs 1 - lambda."""
+    widths: tuple[int, ...] = (64, 128, 256)
+    """Filters of the encoder's blocks, and of the decoder's in the other direction."""
+    filters_per_dilation: int = 64
+    kernel: int = 3
+    """Filter size f of the dilated convolutions: 3 or 5."""
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    n_stacks: int = 4
+    patch_px: int = 1
+    """The network takes patches of this side as pixels (and gives them back). Ours."""
+    corruption: CorruptionSettings = field(default_factory=CorruptionSettings)
+    flip_horizontally: bool = True
+    flip_vertically: bool = True
+    quarter_turns: bool = True
+    """Good images are mirrored and turned by multiples of 90 degrees, where the product allows it."""
+    iterations: int = 20000
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float = 0.0
+    crops: tuple[float, ...] = (0.5, 0.75, 1.0)
+    """Progressive training: shares of the image's side that training sees, each for an equal part of it."""
+    validate_every: int = 200
+    """Steps between validations of objective (4), which is "prone to overfitting": it ends with the weights that find
+    simulated damage best on the validation images, among kinds that it was not trained on, too."""
+    patience: int = 10
+    """Objective (4) stops early after so many validations in a row without a better one."""
+    difference: Literal["squared", "ssim"] = "squared"
+    """What is compared: the channels' mean of (X - F(X))^2, or of 1 - SSIM."""
+    mean_px: int = 11
+    """Side k of the means that smooth the heatmap (eq. 3): odd."""
+    n_means: int = 2
+    """How often (n)."""
+    correction: int = 0
+    """Exponent t of 1 - avgmap (eq. 14); 0 for textures."""
+    is_chosen: bool = True
+    """Choose k, n and t after training, on good images with simulated damage, in place of the three above."""
+    image_score: Literal["sum", "max"] = "sum"
+    """Of the heatmap: the paper's sum, or its maximum."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel % 2 == 0 or self.mean_px % 2 == 0:
+            raise BlemishError(f"settings kernel, mean_px: {self.kernel}, {self.mean_px} should both be odd")
+        if not 0.0 <= self.balance <= 1.0:
+            raise BlemishError(f"setting balance: {self.balance} should be in [0, 1]")
+        if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
+            raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
+
+
+# --- the network (table 1) ---------------------------------------------------------------------------------------
+
+
+class StackedDilatedConvolution(nn.Module):
+    """SDC: convolutions of several dilations side by side, and a 3x3 convolution over all of them.
+
+    With the default dilations and kernel f, one output depends on 32 (f - 1) + 3 inputs along each axis.
+    """
+
+    def __init__(self, n_in: int, n_filters: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Conv2d(n_in, n_filters, kernel, padding=d * (kernel // 2), dilation=d) for d in dilations
+        )
+        self.n_out = n_filters * len(dilations)
+        self.merge = conv_bn_relu(self.n_out, self.n_out)
+        self.receptive_field = max(dilations) * (kernel - 1) + 3
+        """Inputs along each axis that one output depends on."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_filters * dilations, H, W)
+        merged: Tensor = self.merge(torch.cat([branch(x) for branch in self.branches], 1))
+        return merged
+
+
+class Autoencoder(nn.Module):
+    """F: images to images of the same size, values in (0, 1). Sides are multiples of ``multiple_px``."""
+
+    def __init__(self, settings: SSAESettings) -> None:
+        super().__init__()
+        s, widths = settings, settings.widths
+        self.patch_px = s.patch_px
+        self.multiple_px: int = s.patch_px * 2 ** len(widths)
+        n_pixel = 3 * s.patch_px**2
+        encoder, n_in = [], n_pixel
+        for width in widths:
+            encoder += [double_conv(n_in, width, width), nn.MaxPool2d(2)]
+            n_in = width
+        middle = []
+        for _ in range(s.n_stacks):
+            middle.append(StackedDilatedConvolution(n_in, s.filters_per_dilation, s.kernel, s.dilations))
+            n_in = middle[-1].n_out
+        decoder = []
+        for width in reversed(widths):
+            decoder += [_up(n_in, width), double_conv(width, width, width)]
+            n_in = width
+        self.encoder, self.middle, self.decoder = (nn.Sequential(*part) for part in (encoder, middle, decoder))
+        self.head = nn.Conv2d(n_in, n_pixel, 1)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W)
+        x = self.encoder(F.pixel_unshuffle(images, self.patch_px))  # (B, C, H / 8, W / 8)
+        values: Tensor = self.head(self.decoder(self.middle(x))).float().sigmoid()
+        return F.pixel_shuffle(values, self.patch_px)
+
+
+def _up(n_in: int, n_out: int) -> nn.Sequential:
+    """Transposed 3x3 convolution that doubles the size, batch norm, ReLU."""
+    transposed = nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=1)
+    return nn.Sequential(transposed, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
+
+
+# --- the objectives (section 3.1) --------------------------------------------------------------------------------
+
+
+def filter_objective(repair: Tensor, image: Tensor, mask: Tensor, balance: float) -> dict[str, Tensor]:
+    """Objective (1): give back the good area, and repair the modified one.
+
+    Parameters
+    ----------
+    repair, image : (B, 3, H, W) float, F(X^) and X.
+    mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+
+    Returns
+    -------
+    Two scalars >= 0 to be added: ``keep``, (1 - balance) |(1 - M)(F - X)|^2 / |1 - M|_1, and ``repair``,
+    balance |M (F - X)|^2 / |M|_1, means over the batch; 0 for an image that has no such area.
+    """
+    error = repair.float() - image
+    return {
+        "keep": (1.0 - balance) * _weighted_square(error, 1.0 - mask),
+        "repair": balance * _weighted_square(error, mask),
+    }
+
+
+def amplify_objective(
+    repair: Tensor, image: Tensor, modified: Tensor, mask: Tensor, balance: float
+) -> dict[str, Tensor]:
+    """Objective (4): give back the good area, and be wrong in the modified one, the more the more it was changed.
+
+    Parameters
+    ----------
+    repair, image, modified : (B, 3, H, W) float, F(X^), X and X^.
+    mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+
+    Returns
+    -------
+    Two scalars to be added: ``keep`` as in ``filter_objective``, and ``amplify`` <= 0,
+    - balance |W (F - X)|^2 / |W|_1 with W = |X - X^|.
+    """
+    error = repair.float() - image
+    return {
+        "keep": (1.0 - balance) * _weighted_square(error, 1.0 - mask),
+        "amplify": -balance * _weighted_square(error, (image - modified).abs()),
+    }
+
+
+def _weighted_square(error: Tensor, weight: Tensor) -> Tensor:
+    """|W E|^2 / |W|_1 of each image, averaged over the batch; 0 where all weights are 0."""
+    weight = weight.expand_as(error)
+    total = (weight * error).square().sum((1, 2, 3))
+    return (total / weight.sum((1, 2, 3)).clamp_min(1e-6)).mean()
+
+
+# --- the method --------------------------------------------------------------------------------------------------
+
+
+class SSAE(Method):
+    """The self-supervised autoencoder, with either objective or both."""
+
+    name = "ssae"
+    settings_type = SSAESettings
+    settings: SSAESettings
+    average_map: Tensor
+    """(parts, 1, S, S) mean heatmap of good images, for each network (eq. 13)."""
+    recipes: ClassVar[dict[str, Settings]] = {
+        "paper": SSAESettings(),
+        "fast": SSAESettings(image_size_px=256),
+        "small": SSAESettings(
+            image_size_px=128,
+            widths=(32, 64),
+            filters_per_dilation=32,
+            dilations=(1, 2, 4, 8),
+            n_stacks=3,
+            patch_px=2,
+            corruption=CorruptionSettings(kinds=("elastic", "occlusion")),
+            flip_horizontally=False,
+            flip_vertically=False,
+            quarter_turns=False,
+            iterations=1500,
+            learning_rate=2e-3,
+            schedule="cosine",
+            ema_decay=0.99,
+            crops=(1.0,),
+            difference="ssim",
+        ),
+    }
+
+    def __init__(self, settings: SSAESettings | None = None, textures: Any = None) -> None:
+        super().__init__(settings, textures)
+        s = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(s.seed)
+            if s.objective != "amplify":
+                self.filter = Autoencoder(s)
+            if s.objective != "filter":
+                self.amplifier = Autoencoder(s)
+        self.register_buffer("average_map", torch.zeros(len(self.networks), 1, s.image_size_px, s.image_size_px))
+
+    @property
+    def networks(self) -> list[Autoencoder]:
+        """Those that the objective trains."""
+        return [getattr(self, name) for name in NETWORKS.values() if hasattr(self, name)]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        s, maps = self.settings, []
+        for number, network in enumerate(self.networks):
+            heatmap = difference_map(images, _repaired(network, images), s.difference)
+            average = F.interpolate(self.average_map[number : number + 1], images.shape[-2:], mode="bilinear")
+            maps.append(corrected_map(smooth_map(heatmap, s.n_means, s.mean_px), average, s.correction))
+        anomaly_map = maps[0] if len(maps) == 1 else torch.maximum(*maps)
+        score = anomaly_map.sum((1, 2, 3)) if s.image_score == "sum" else anomaly_map.amax((1, 2, 3))
+        return anomaly_map, score
+
+    def stages(self) -> tuple[Stage, ...]:
+        s = self.settings
+        return tuple(
+            Stage(
+                objective,
+                tuple(getattr(self, name).parameters()),
+                iterations=s.iterations,
+                batch_size=s.batch_size,
+                learning_rate=s.learning_rate,
+                schedule=cosine_schedule(0.05) if s.schedule == "cosine" else step_schedule((), 1.0),
+                ema_decay=s.ema_decay,
+                crop_px=self._crop_px,
+                validate_every=s.validate_every if objective == "amplify" else 0,
+                patience=s.patience,
+            )
+            for objective, name in NETWORKS.items()
+            if hasattr(self, name)
+        )
+
+    def _crop_px(self, progress: float) -> int:
+        """Side of the crops: those of ``crops`` in turn, as multiples of what the network needs."""
+        share = self.settings.crops[int(progress * len(self.settings.crops))]
+        multiple_px = self.networks[0].multiple_px
+        return multiple_px * max(1, round(share * self.settings.image_size_px / multiple_px))
+
+    @property
+    def uses_textures(self) -> bool:
+        return "occlusion" in self.settings.corruption.kinds
+
+    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        s = self.settings
+        images = randomly_mirror_and_turn(
+            images, generator,
+            horizontally=s.flip_horizontally, vertically=s.flip_vertically, quarter_turns=s.quarter_turns,
+        )  # fmt: skip
+        modified, mask = corrupt(images, self.textures, generator, s.corruption)
+        if stage.name == "filter":
+            return filter_objective(self.filter(modified), images, mask, s.balance)
+        return amplify_objective(self.amplifier(modified), images, modified, mask, s.balance)
+
+    # --- what good images decide (section 4.1) -------------------------------------------------------------------
+
+    def validate(self, stage: Stage, images: Tensor) -> float:
+        """Average precision of the pixels of ``images`` with damage of every kind; in [0, 1]."""
+        s, network = self.settings, getattr(self, NETWORKS[stage.name])
+        modified, masks = self._damaged(images)
+        heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
+        return average_precision(heatmaps.flatten(), masks.flatten())
+
+    @torch.no_grad()
+    def finish(self, images: Tensor) -> dict[str, Any]:
+        """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
+        chosen: dict[str, Any] = {}
+        if self.settings.is_chosen:
+            best = asdict(max(self.choices(images), key=lambda choice: choice.average_precision))
+            best.pop("average_precision")
+            chosen, self.settings = best, replace(self.settings, **best)
+        s = self.settings
+        maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
+        self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13
+        return chosen
+
+    @torch.no_grad()
+    def choices(self, images: Tensor) -> list[Choice]:
+        """All n, k and t that ``finish`` chooses from, on (N, 3, H, W) float good images in [0, 1], N >= 2."""
+        self.eval()
+        modified, masks = self._damaged(images)
+        good = [self._differences(network, images) for network in self.networks]
+        damaged = [self._differences(network, modified) for network in self.networks]
+        return choices(good, damaged, masks, self.settings.difference)
+
+    def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of each image with damage of every kind, the same at each call: (N, 3, H, W), (N, 1, H, W) bool."""
+        s = self.settings
+        kinds = tuple(kind for kind in KINDS if kind != "occlusion" or self.textures is not None)
+        copies = images.repeat_interleave(N_COPIES, 0)
+        corruption = replace(s.corruption, kinds=kinds, rotation_probability=0.0)
+        modified, masks = corrupt(copies, self.textures, Generator().manual_seed(s.seed), corruption)
+        return modified, masks > 0.5
+
+    def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:
+        """Difference maps (N, 1, H, W) of any number of images."""
+        kind = self.settings.difference
+        return torch.cat([difference_map(some, _repaired(network, some), kind) for some in torch.split(images, 8)])
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        names = {"filter": "reconstruction", "amplifier": "amplified"}
+        return {
+            heading: _repaired(getattr(self, name), images) for name, heading in names.items() if hasattr(self, name)
+        }
+
+
+def _repaired(network: Autoencoder, images: Tensor) -> Tensor:
+    """F(X) for images of any size."""
+    height, width = images.shape[-2:]
+    padded: Tensor = network(pad_to_multiple(images, network.multiple_px))
+    return padded[..., :height, :width]
