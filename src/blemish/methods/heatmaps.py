@@ -23,7 +23,7 @@ Difference = Literal["squared", "ssim"]
 N_MEANS = (1, 2, 3)
 MEAN_SHARES = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12)
 """Sides of the means that are tried, shares of the image's side: 3, 5, 5, 9 and 11 px at 128 px."""
-CORRECTIONS = {"ssim": (0, 1, 2, 4, 8), "squared": (0, 8, 32, 128, 512)}
+CORRECTIONS: dict[Difference, tuple[int, ...]] = {"ssim": (0, 1, 2, 4, 8), "squared": (0, 8, 32, 128, 512)}
 """Exponents that are tried. A squared error is some hundredths where 1 - SSIM is some tenths."""
 MAX_PIXELS = 1_000_000
 """Of larger sets of maps every few pixels are judged."""
@@ -61,7 +61,9 @@ class Choice:
     """Of the pixels of damaged images, in [0, 1]."""
 
 
-def choices(good: Sequence[Tensor], damaged: Sequence[Tensor], masks: Tensor, difference: Difference) -> list[Choice]:
+def choices(
+    good: Sequence[Tensor], damaged: Sequence[Tensor], masks: Tensor, exponents: Sequence[int]
+) -> list[Choice]:
     """Try all n, k and t.
 
     Parameters
@@ -69,6 +71,7 @@ def choices(good: Sequence[Tensor], damaged: Sequence[Tensor], masks: Tensor, di
     good : for each network of the method, difference maps (N, 1, H, W) of good images, N >= 2.
     damaged : for each network, those of the same images with damage, (N * C, 1, H, W): C of each in a row.
     masks : (N * C, 1, H, W) bool, where the damage is.
+    exponents : the t that are tried.
     """
     side_px = masks.shape[-1]
     sides_px = sorted({max(3, round(share * side_px / 2) * 2 + 1) for share in MEAN_SHARES})
@@ -81,7 +84,7 @@ def choices(good: Sequence[Tensor], damaged: Sequence[Tensor], masks: Tensor, di
             smooth_good = [smooth_map(one, n_means, mean_px) for one in good]
             smooth = [smooth_map(one, n_means, mean_px) for one in damaged]
             averages = [((one.sum(0) - one) / max(n - 1, 1)).repeat_interleave(copies, 0) for one in smooth_good]
-            for exponent in CORRECTIONS[difference]:
+            for exponent in exponents:
                 parts = [corrected_map(*pair, exponent) for pair in zip(smooth, averages, strict=True)]
                 scores = torch.stack(parts).amax(0).flatten()[::stride]
                 found.append(Choice(n_means, mean_px, exponent, average_precision(scores, labels)))

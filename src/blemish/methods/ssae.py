@@ -26,83 +26,32 @@ Recipe ``small`` works on patches of 2x2 pixels with a narrow network.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from blemish.errors import BlemishError
 from blemish.layers import conv_bn_relu, double_conv, pad_to_multiple
-from blemish.methods.base import Method, Settings, Stage, cosine_schedule, step_schedule
-from blemish.methods.heatmaps import Choice, choices, corrected_map, difference_map, smooth_map
+from blemish.methods.base import Method, Stage, cosine_schedule, step_schedule
+from blemish.methods.heatmaps import (
+    CORRECTIONS,
+    Choice,
+    choices,
+    corrected_map,
+    difference_map,
+    smooth_map,
+)
+from blemish.methods.ssae_settings import RECIPES, SSAESettings
 from blemish.metrics import average_precision
-from blemish.synthesis.corruption import KINDS, CorruptionSettings, corrupt
+from blemish.synthesis.corruption import KINDS, corrupt
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 NETWORKS = {"filter": "filter", "amplify": "amplifier"}
 """The network that each objective trains."""
 N_COPIES = 4
 """With simulated damage, of each validation image."""
-
-
-@dataclass(frozen=True)
-class SSAESettings(Settings):
-    """Network, damage, objective, schedule and scoring. The defaults are recipe ``paper``: a texture at 512 px."""
-
-    image_size_px: int = 512
-    objective: Literal["filter", "amplify", "ensemble"] = "filter"
-    """``filter``: objective (1); ``amplify``: objective (4); ``ensemble``: a network for each, and the larger of
-    their heatmaps at every pixel (section 4.3)."""
-    balance: float = 0.5
-    """Lambda of both objectives: the weight of the modified area; the rest weighs 1 - lambda."""
-    widths: tuple[int, ...] = (64, 128, 256)
-    """Filters of the encoder's blocks, and of the decoder's in the other direction."""
-    filters_per_dilation: int = 64
-    kernel: int = 3
-    """Filter size f of the dilated convolutions: 3 or 5."""
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    n_stacks: int = 4
-    patch_px: int = 1
-    """The network takes patches of this side as pixels (and gives them back). Ours."""
-    corruption: CorruptionSettings = field(default_factory=CorruptionSettings)
-    flip_horizontally: bool = True
-    flip_vertically: bool = True
-    quarter_turns: bool = True
-    """Good images are mirrored and turned by multiples of 90 degrees, where the product allows it."""
-    iterations: int = 20000
-    learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    ema_decay: float = 0.0
-    crops: tuple[float, ...] = (0.5, 0.75, 1.0)
-    """Progressive training: shares of the image's side that training sees, each for an equal part of it."""
-    validate_every: int = 200
-    """Steps between validations of objective (4), which is "prone to overfitting": it ends with the weights that find
-    simulated damage best on the validation images, among kinds that it was not trained on, too."""
-    patience: int = 10
-    """Objective (4) stops early after so many validations in a row without a better one."""
-    difference: Literal["squared", "ssim"] = "squared"
-    """What is compared: the channels' mean of (X - F(X))^2, or of 1 - SSIM."""
-    mean_px: int = 11
-    """Side k of the means that smooth the heatmap (eq. 3): odd."""
-    n_means: int = 2
-    """How often (n)."""
-    correction: int = 0
-    """Exponent t of 1 - avgmap (eq. 14); 0 for textures."""
-    is_chosen: bool = True
-    """Choose k, n and t after training, on good images with simulated damage, in place of the three above."""
-    image_score: Literal["sum", "max"] = "sum"
-    """Of the heatmap: the paper's sum, or its maximum."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel % 2 == 0 or self.mean_px % 2 == 0:
-            raise BlemishError(f"settings kernel, mean_px: {self.kernel}, {self.mean_px} should both be odd")
-        if not 0.0 <= self.balance <= 1.0:
-            raise BlemishError(f"setting balance: {self.balance} should be in [0, 1]")
-        if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
-            raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
 
 
 # --- the network (table 1) ---------------------------------------------------------------------------------------
@@ -228,28 +177,8 @@ class SSAE(Method):
     settings: SSAESettings
     average_map: Tensor
     """(parts, 1, S, S) mean heatmap of good images, for each network (eq. 13)."""
-    recipes: ClassVar[dict[str, Settings]] = {
-        "paper": SSAESettings(),
-        "fast": SSAESettings(image_size_px=256),
-        "small": SSAESettings(
-            image_size_px=128,
-            widths=(32, 64),
-            filters_per_dilation=32,
-            dilations=(1, 2, 4, 8),
-            n_stacks=3,
-            patch_px=2,
-            corruption=CorruptionSettings(kinds=("elastic", "occlusion")),
-            flip_horizontally=False,
-            flip_vertically=False,
-            quarter_turns=False,
-            iterations=1500,
-            learning_rate=2e-3,
-            schedule="cosine",
-            ema_decay=0.99,
-            crops=(1.0,),
-            difference="ssim",
-        ),
-    }
+    recipes = RECIPES
+    validation_share = 0.05
 
     def __init__(self, settings: SSAESettings | None = None, textures: Any = None) -> None:
         super().__init__(settings, textures)
@@ -346,7 +275,8 @@ class SSAE(Method):
         modified, masks = self._damaged(images)
         good = [self._differences(network, images) for network in self.networks]
         damaged = [self._differences(network, modified) for network in self.networks]
-        return choices(good, damaged, masks, self.settings.difference)
+        s = self.settings
+        return choices(good, damaged, masks, CORRECTIONS[s.difference] if s.is_aligned else (0,))
 
     def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of each image with damage of every kind, the same at each call: (N, 3, H, W), (N, 1, H, W) bool."""
