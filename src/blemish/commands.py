@@ -29,7 +29,9 @@ from blemish.fitting import fit
 from blemish.progress import TrainingProgress
 from blemish.report.evaluation_page import write_report
 from blemish.report.overlay import as_jpeg, overlay
+from blemish.settings import with_value
 from blemish.training import Device, resolve_device
+from blemish.tuning import tune
 
 # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -97,19 +99,43 @@ def _number(text: str) -> Any:
 
 def _assign(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Settings with ``name=value`` or ``group.name=value`` put in; values are read as YAML."""
-    result = {name: dict(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
+    result = dict(settings)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if name == "seed":
             raise BlemishError("--set seed: give --seed instead, which also draws what is held out")
         if not equals:
             raise BlemishError(f"--set {assignment}: should be name=value, as in --set iterations=500")
-        *groups, last = name.split(".")
-        place = result
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[last] = _number(value)
+        result = with_value(result, name, _number(value))
     return result
+
+
+# --- tune ----------------------------------------------------------------------------------------------------
+
+
+def tune_run(
+    data: Path, tries: Sequence[str], assignments: Sequence[str], out: Path, options: Mapping[str, Any]
+) -> None:
+    """Fit with every combination of settings into ``out``, and print how they did."""
+    tried: dict[str, list[Any]] = {}
+    for one in tries:
+        name, _, values = one.partition("=")
+        try:
+            tried[name] = yaml.safe_load(f"[{values}]")
+        except yaml.YAMLError:
+            tried[name] = []
+        if not tried[name]:
+            raise BlemishError(f"--try {one}: should be name=value,value, as in --try batch_size=4,8")
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    with TrainingProgress() as progress:
+        rows = tune(data, tried, out, settings=_assign({}, assignments), reporter=progress, **given)
+    best = max(rows, key=lambda row: row["validation"])
+    table = Table(*rows[0], caption="validation: average precision of the pixels of simulated damage")
+    for row in rows:
+        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
+        table.add_row(*cells, style="bold" if row is best else None)
+    Console().print(table)
+    print(f"{out / 'detector.blemish'}: that of {best['trial']}; settings in {out / 'config.yaml'}")
 
 
 # --- inspect -------------------------------------------------------------------------------------------------

@@ -87,10 +87,11 @@ def fit(
     )  # fmt: skip
     if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
-        write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
+        write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
     record = trainer.run()
     chosen = network.finish(images.validation.to(trainer.device).float() / 255.0)
-    provenance = _provenance(config, images, bank, record) | {"chosen": chosen}
+    provenance = _provenance(config, images, bank, record)
+    provenance |= {"chosen": chosen.settings, "validation": chosen.value}
     network.textures = None  # a detector needs none
     detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
     if folder is not None and trainer.accelerator.is_main_process:
@@ -208,11 +209,11 @@ def _digest(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Tuples to lists, all the way down: YAML that any reader understands."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
@@ -232,6 +233,8 @@ def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
         "n_train": provenance["n_train"],
         "n_calibration": provenance["n_calibration"],
         "textures": provenance["textures"],
+        "chosen": provenance["chosen"],
+        "validation": provenance["validation"],
         "parameters": sum(parameter.numel() for parameter in detector.method.parameters()),
         "device": record.device,
         "precision": record.precision,

@@ -56,6 +56,13 @@ class CheckedSettings:
         return self.from_dict(new)
 
 
+def with_value(settings: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A copy of nested names and values with one of them set: ``with_value({}, "anomalies.shape", "perlin")``."""
+    first, dot, rest = name.partition(".")
+    inner = settings.get(first)
+    return {**settings, first: with_value(inner if isinstance(inner, Mapping) else {}, rest, value) if dot else value}
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -66,6 +66,15 @@ class Stage:
         return self.iterations if self.epochs is None else self.epochs * -(-n_images // self.batch_size)
 
 
+class Chosen(NamedTuple):
+    """What good images decided after training."""
+
+    settings: dict[str, Any]
+    """Settings of the method that took the place of those given."""
+    value: float | None
+    """How well the method does with them, as ``Method.validate`` says it; None if that was not asked."""
+
+
 class Method(nn.Module, ABC):
     """A network that learns from good images only, with the damage and the losses it learns by.
 
@@ -116,12 +125,12 @@ class Method(nn.Module, ABC):
         """
         raise NotImplementedError(f"{self.name} has no validation")
 
-    def finish(self, images: Tensor) -> dict[str, Any]:
-        """Take what is not trained from good images that training has not seen, (N, 3, H, W) float in [0, 1].
+    def finish(self, images: Tensor) -> Chosen:
+        """Decide what is not trained by good images that training has not seen, (N, 3, H, W) float in [0, 1].
 
-        Called once, after training. Returns what was tried and chosen, for the record. Default: nothing.
+        Called once, after training. Default: nothing is decided.
         """
-        return {}
+        return Chosen({}, None)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:

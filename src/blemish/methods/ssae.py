@@ -26,7 +26,7 @@ Recipe ``small`` works on patches of 2x2 pixels with a narrow network.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.layers import conv_bn_relu, double_conv, pad_to_multiple
-from blemish.methods.base import Method, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import Chosen, Method, Stage, cosine_schedule, step_schedule
 from blemish.methods.heatmaps import (
     CORRECTIONS,
     Choice,
@@ -50,6 +50,8 @@ from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 NETWORKS = {"filter": "filter", "amplify": "amplifier"}
 """The network that each objective trains."""
+CHOSEN = ("n_means", "mean_px", "correction")
+"""Settings that good images decide: n, k and t."""
 N_COPIES = 4
 """With simulated damage, of each validation image."""
 
@@ -256,13 +258,13 @@ class SSAE(Method):
         return average_precision(heatmaps.flatten(), masks.flatten())
 
     @torch.no_grad()
-    def finish(self, images: Tensor) -> dict[str, Any]:
+    def finish(self, images: Tensor) -> Chosen:
         """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
-        chosen: dict[str, Any] = {}
+        chosen = Chosen({}, None)
         if self.settings.is_chosen:
-            best = asdict(max(self.choices(images), key=lambda choice: choice.average_precision))
-            best.pop("average_precision")
-            chosen, self.settings = best, replace(self.settings, **best)
+            best = max(self.choices(images), key=lambda choice: choice.average_precision)
+            chosen = Chosen({name: getattr(best, name) for name in CHOSEN}, best.average_precision)
+            self.settings = replace(self.settings, **chosen.settings)
         s = self.settings
         maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
         self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13

@@ -154,12 +154,13 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
     """
     kept, repeats = _without_repeats(runs)
     variants = _variants(kept)
+    recipes = _general_recipes(kept)
     tables = []
     for protocol in dict.fromkeys(run.protocol for run in kept):
         cells: dict[tuple[Column, _Place], list[Run]] = {}
         for run in kept:
             if run.protocol == protocol:
-                column = Column(run.method, run.recipe, variants[_identity(run)])
+                column = Column(run.method, recipes[_identity(run)], variants[_identity(run)])
                 cells.setdefault((column, _Place.of(run)), []).append(run)
         tables += [table for metric in metrics if (table := _table(metric, protocol, cells)) is not None]
     warnings = (*_protocol_warnings(tables), *repeats, *_condition_warnings(kept), *_data_warnings(kept))
@@ -167,6 +168,19 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
 
 
 # --- which runs belong together ---------------------------------------------------------------------------------
+
+
+def _general_recipes(runs: Sequence[Run]) -> dict[object, str]:
+    """For each identity, its recipe without the name of the test set, if that tells it from the others.
+
+    `paper-carpet` on carpet and `paper-tile` on tile are one column, `paper`, unless that was tried on them, too.
+    """
+    taken = {(run.method, run.recipe, run.data) for run in runs}
+    named: dict[object, str] = {}
+    for run in runs:
+        general = run.recipe.removesuffix(f"-{run.data}")
+        named[_identity(run)] = run.recipe if (run.method, general, run.data) in taken else general
+    return named
 
 
 def _identity(run: Run) -> tuple[str, str, tuple[tuple[str, str], ...]]:
