@@ -79,7 +79,7 @@ def fit(
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
     images = split_images(data, calibration, layout, size_hw, seed, network.validation_share)
-    bank = network.textures = _textures(network, textures, size_hw)
+    bank = network.textures = textures_of(network, textures, size_hw)
     trainer = Trainer(
         network, images.train, validation=images.validation, seed=seed, device=device, precision=precision,
         folder=folder, fingerprint=_fingerprint(images, bank, network.settings), tensorboard=tensorboard,
@@ -100,7 +100,7 @@ def fit(
     return detector
 
 
-def _textures(method: Method, folder: str | Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
+def textures_of(method: Method, folder: str | Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
     """What damage is made of, if the method pastes textures: those of a folder, or some made on the spot."""
     if not method.uses_textures:
         return None

@@ -8,6 +8,7 @@ of the others, since its own would flatter it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -61,31 +62,36 @@ class Choice:
     """Of the pixels of damaged images, in [0, 1]."""
 
 
+def mean_sides_px(image_size_px: int) -> tuple[int, ...]:
+    """The odd k that are tried for an image of this side."""
+    return tuple(sorted({max(3, round(share * image_size_px / 2) * 2 + 1) for share in MEAN_SHARES}))
+
+
 def choices(
-    good: Sequence[Tensor], damaged: Sequence[Tensor], masks: Tensor, exponents: Sequence[int]
+    good: Sequence[Tensor],
+    damaged: Sequence[Tensor],
+    masks: Tensor,
+    n_means: Sequence[int],
+    sides_px: Sequence[int],
+    exponents: Sequence[int],
 ) -> list[Choice]:
-    """Try all n, k and t.
+    """Try all combinations of n, k and t.
 
     Parameters
     ----------
     good : for each network of the method, difference maps (N, 1, H, W) of good images, N >= 2.
     damaged : for each network, those of the same images with damage, (N * C, 1, H, W): C of each in a row.
     masks : (N * C, 1, H, W) bool, where the damage is.
-    exponents : the t that are tried.
     """
-    side_px = masks.shape[-1]
-    sides_px = sorted({max(3, round(share * side_px / 2) * 2 + 1) for share in MEAN_SHARES})
     n, copies = len(good[0]), len(masks) // len(good[0])
     stride = max(1, -(-masks.numel() // MAX_PIXELS))
     labels = masks.flatten()[::stride]
     found = []
-    for n_means in N_MEANS:
-        for mean_px in sides_px:
-            smooth_good = [smooth_map(one, n_means, mean_px) for one in good]
-            smooth = [smooth_map(one, n_means, mean_px) for one in damaged]
-            averages = [((one.sum(0) - one) / max(n - 1, 1)).repeat_interleave(copies, 0) for one in smooth_good]
-            for exponent in exponents:
-                parts = [corrected_map(*pair, exponent) for pair in zip(smooth, averages, strict=True)]
-                scores = torch.stack(parts).amax(0).flatten()[::stride]
-                found.append(Choice(n_means, mean_px, exponent, average_precision(scores, labels)))
+    for times, side_px in itertools.product(n_means, sides_px):
+        smooth_good, smooth = ([smooth_map(one, times, side_px) for one in maps] for maps in (good, damaged))
+        averages = [((one.sum(0) - one) / max(n - 1, 1)).repeat_interleave(copies, 0) for one in smooth_good]
+        for exponent in exponents:
+            parts = [corrected_map(*pair, exponent) for pair in zip(smooth, averages, strict=True)]
+            scores = torch.stack(parts).amax(0).flatten()[::stride]
+            found.append(Choice(times, side_px, exponent, average_precision(scores, labels)))
     return found

@@ -27,7 +27,7 @@ Recipe ``small`` works on patches of 2x2 pixels with a narrow network.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,12 @@ from blemish.layers import conv_bn_relu, double_conv, pad_to_multiple
 from blemish.methods.base import Chosen, Method, Stage, cosine_schedule, step_schedule
 from blemish.methods.heatmaps import (
     CORRECTIONS,
+    N_MEANS,
     Choice,
     choices,
     corrected_map,
     difference_map,
+    mean_sides_px,
     smooth_map,
 )
 from blemish.methods.ssae_settings import RECIPES, SSAESettings
@@ -208,6 +210,12 @@ class SSAE(Method):
         score = anomaly_map.sum((1, 2, 3)) if s.image_score == "sum" else anomaly_map.amax((1, 2, 3))
         return anomaly_map, score
 
+    def part(self, objective: Literal["filter", "amplify"]) -> SSAE:
+        """The same trained network of one objective, as a method by itself; ``finish`` is to decide the rest anew."""
+        one = SSAE(replace(self.settings, objective=objective), self.textures)
+        setattr(one, NETWORKS[objective], getattr(self, NETWORKS[objective]))
+        return one
+
     def stages(self) -> tuple[Stage, ...]:
         s = self.settings
         return tuple(
@@ -260,25 +268,30 @@ class SSAE(Method):
     @torch.no_grad()
     def finish(self, images: Tensor) -> Chosen:
         """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
-        chosen = Chosen({}, None)
-        if self.settings.is_chosen:
-            best = max(self.choices(images), key=lambda choice: choice.average_precision)
-            chosen = Chosen({name: getattr(best, name) for name in CHOSEN}, best.average_precision)
-            self.settings = replace(self.settings, **chosen.settings)
-        s = self.settings
+        best = max(self.choices(images), key=lambda choice: choice.average_precision)
+        chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen else {}
+        s = self.settings = replace(self.settings, **chosen)
         maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
         self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13
-        return chosen
+        return Chosen(chosen, best.average_precision)
 
     @torch.no_grad()
     def choices(self, images: Tensor) -> list[Choice]:
-        """All n, k and t that ``finish`` chooses from, on (N, 3, H, W) float good images in [0, 1], N >= 2."""
+        """What ``finish`` chooses from (only what is set, without ``is_chosen``), and how well it does.
+
+        Parameters
+        ----------
+        images : (N, 3, H, W) float good images in [0, 1], N >= 2.
+        """
         self.eval()
         modified, masks = self._damaged(images)
         good = [self._differences(network, images) for network in self.networks]
         damaged = [self._differences(network, modified) for network in self.networks]
         s = self.settings
-        return choices(good, damaged, masks, CORRECTIONS[s.difference] if s.is_aligned else (0,))
+        if not s.is_chosen:
+            return choices(good, damaged, masks, (s.n_means,), (s.mean_px,), (s.correction,))
+        exponents = CORRECTIONS[s.difference] if s.is_aligned else (0,)
+        return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.image_size_px), exponents)
 
     def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of each image with damage of every kind, the same at each call: (N, 3, H, W), (N, 1, H, W) bool."""
