@@ -165,9 +165,9 @@ def _intro(results: Sequence[ObjectiveResult]) -> str:
 
 _READING = (
     "<p>Both networks see the same kinds of damage. Under objective (1) a network gives back what is good and "
-    "repairs the rest: it is a filter, and what it changes is the defect. Under objective (4) it is rewarded for being "
-    "wrong where the image was damaged: it does not repair a defect but makes it stand out. The paper finds (1) the more robust "
-    "and (4) now and then the sharper one; the ensemble takes the larger of both heatmaps at each pixel. Figures are "
-    "in percent; the outlines and verdicts below are the ensemble's.</p>"
+    "repairs the rest: it is a filter, and what it changes is the defect. Under objective (4) it is rewarded for "
+    "being wrong where the image was damaged: it does not repair a defect but makes it stand out. The paper finds "
+    "(1) the more robust and (4) now and then the sharper one; the ensemble takes the larger of both heatmaps at "
+    "each pixel. Figures are in percent; the outlines and verdicts below are the ensemble's.</p>"
 )
 FOOTER = "n, k and t smooth and correct the heatmaps; they were chosen on good images with simulated damage."
