@@ -13,9 +13,12 @@ import json
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blemish.detector import Detector
+from blemish.evaluation import evaluate
 from machine import describe
 
 COLUMNS = (
@@ -39,6 +42,7 @@ def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> di
     """Fit and evaluate one seed, or read what an earlier call left."""
     out = arguments.runs / f"{data.stem}-{arguments.method}-{recipe}-{seed}"
     options = ["--textures", arguments.textures] if arguments.textures else []
+    options += [word for assignment in arguments.set for word in ("--set", assignment)]
     if not (out / "detector.blemish").exists():
         options += ["--resume"] if (out / "checkpoint.pt").exists() else []
         blemish(
@@ -65,7 +69,20 @@ def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> di
         "precision",
         "textures",
     )
-    return row | {name: summary[name] for name in wanted} | {"protocol": metrics["protocol"]}
+    row |= {name: summary[name] for name in wanted} | {"protocol": metrics["protocol"], "set": arguments.set}
+    if arguments.method == "ssae":
+        row |= {"chosen": summary["chosen"], "validation": summary["validation"]} | both_scores(out, data)
+    return row
+
+
+def both_scores(run: Path, data: Path) -> dict[str, float]:
+    """Image AUROC of SSAE by the sum of the heatmap, as in the paper, and by its maximum."""
+    detector = Detector.load(run / "detector.blemish")
+    found = {}
+    for score in ("sum", "max"):
+        detector.method.settings = replace(detector.method.settings, image_score=score)  # type: ignore[call-arg]
+        found[f"image_auroc_{score}"] = evaluate(detector, data).metrics["image_auroc"]
+    return found
 
 
 def main() -> None:
@@ -77,6 +94,7 @@ def main() -> None:
     parser.add_argument("--textures", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", action="append", default=[], help="as of `blemish fit`; use another --runs for it")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
