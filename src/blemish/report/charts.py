@@ -1,6 +1,6 @@
 """Curves and a histogram as SVG: drawn with the page's own colours, so they follow its light and dark.
 
-Pure: numbers in, markup out. Classes (`first`, `second`, `limit`) are coloured by `STYLE`.
+Pure: numbers in, markup out. Classes (`first`, `second`, `band`, `limit`) are coloured by `STYLE`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,21 +36,58 @@ class Axis:
         return np.asarray((values - self.low) / (self.high - self.low))
 
 
-def curves_chart(title: str, x: Axis, y: Axis, curves: Sequence[tuple[str, Curve]]) -> str:
+class Band(NamedTuple):
+    """An area between two lines, such as a mean with its standard deviation; (n,) float in the axes' units."""
+
+    name: str
+    x: NDArray[Any]
+    low: NDArray[Any]
+    high: NDArray[Any]
+
+
+def curves_chart(
+    title: str,
+    x: Axis,
+    y: Axis,
+    curves: Sequence[tuple[str, Curve]],
+    *,
+    band: Band | None = None,
+    limit: tuple[str, float] | None = None,
+) -> str:
     """A figure with up to two curves, each with its name in the legend; those without points are left out.
 
     Parameters
     ----------
     curves : name and points in the axes' units.
+    band : drawn below them, as far as it is inside the frame.
+    limit : name and place on the x axis of a vertical line.
     """
     drawn = [(name, points) for name, points in curves if len(points.x)]
     if not drawn:
         return _figure(title, _note("Not defined: the test set lacks good or defective samples."), ())
-    lines = [
+    keys = [(kind, name) for kind, (name, _) in zip(SERIES, drawn, strict=False)]
+    content = "".join(
         f'<polyline class="{kind}" points="{_points(x, y, points.x, points.y)}"/>'
         for kind, (_, points) in zip(SERIES, drawn, strict=False)
-    ]
-    return _figure(title, _axes(x, y) + "".join(lines), [name for name, _ in drawn])
+    )
+    if band is not None:
+        low, high = (np.clip(edge, y.low, y.high) for edge in (band.low, band.high))
+        around = _points(x, y, np.concatenate([band.x, band.x[::-1]]), np.concatenate([low, high[::-1]]))
+        content = f'<polygon class="band" points="{around}"/>{content}'
+        keys.append(("band", band.name))
+    if limit is not None:
+        content += _limit(x, limit[1])
+        keys.append(("limit", limit[0]))
+    return _figure(title, _axes(x, y) + content, keys)
+
+
+def axis_to(label: str, most: float) -> Axis:
+    """An axis from 0 to a round number that is not below ``most``, with three ticks."""
+    if not most > 0.0:
+        return Axis(label)
+    unit = 10.0 ** np.floor(np.log10(most))
+    high = float(next(step * unit for step in (2, 4, 6, 8, 10) if step * unit >= most))
+    return Axis(label, 0.0, high, (0.0, high / 2.0, high))
 
 
 def scores_chart(title: str, good: NDArray[Any], defective: NDArray[Any], threshold: float) -> str:
@@ -79,21 +116,20 @@ def scores_chart(title: str, good: NDArray[Any], defective: NDArray[Any], thresh
                     f'<rect class="{kind}" x="{start:.1f}" y="{top:.1f}" width="{max(end - start - 0.8, 0.8):.1f}" '
                     f'height="{n * unit:.1f}"/>'
                 )
-    at = float(_x(x, np.array([threshold]))[0])
-    limit = f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{BOTTOM}"/>'
     line = f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{middle}" y2="{middle}"/>'
-    names = (f"{len(good)} good, upwards", f"{len(defective)} defective, downwards", "threshold")
-    return _figure(title, _axes(x, y) + "".join(bars) + line + limit, names)
-
-
-def _figure(title: str, content: str, names: Sequence[str]) -> str:
-    kinds = (*SERIES, "limit")
-    keys = "".join(
-        f'<span><i class="key {kind}"></i>{html.escape(name)}</span>'
-        for kind, name in zip(kinds, names, strict=False)
+    keys = (
+        ("first", f"{len(good)} good, upwards"),
+        ("second", f"{len(defective)} defective, downwards"),
+        ("limit", "threshold"),
     )
+    return _figure(title, _axes(x, y) + "".join(bars) + line + _limit(x, threshold), keys)
+
+
+def _figure(title: str, content: str, named: Sequence[tuple[str, str]]) -> str:
+    """A chart with its legend: the class and the name of what is drawn."""
+    keys = "".join(f'<span><i class="key {kind}"></i>{html.escape(name)}</span>' for kind, name in named)
     label = html.escape(title)
-    described = html.escape(f"{title}: {', '.join(names)}") if names else label
+    described = html.escape(f"{title}: {', '.join(name for _, name in named)}") if named else label
     return (
         f'<figure class="chart"><figcaption>{label}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{described}">{content}</svg>'
@@ -105,10 +141,10 @@ def _axes(x: Axis, y: Axis) -> str:
     parts = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/>']
     for tick, at in zip(x.ticks, _x(x, np.array(x.ticks)), strict=True):
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{tick:.3g}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{_tick(tick)}</text>')
     for tick, at in zip(y.ticks, _y(y, np.array(y.ticks)), strict=True):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{abs(tick):.3g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick(abs(tick))}</text>')
     middle_x, middle_y = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
     parts.append(f'<text x="{middle_x}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x.label)}</text>')
     turned = f"rotate(-90 11 {middle_y})"
@@ -116,6 +152,15 @@ def _axes(x: Axis, y: Axis) -> str:
         f'<text x="11" y="{middle_y}" text-anchor="middle" transform="{turned}">{html.escape(y.label)}</text>'
     )
     return "".join(parts)
+
+
+def _limit(x: Axis, value: float) -> str:
+    at = float(_x(x, np.array([value]))[0])
+    return f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{BOTTOM}"/>'
+
+
+def _tick(value: float) -> str:
+    return f"{value:.3g}" if value % 1 or abs(value) >= 1e6 else f"{value:.0f}"
 
 
 def _note(text: str) -> str:
@@ -147,10 +192,12 @@ margin: 1rem 0; }
 .chart polyline.first { stroke: var(--first); }
 .chart polyline.second { stroke: var(--second); stroke-dasharray: 6 3; }
 .chart rect.first { fill: var(--first); } .chart rect.second { fill: var(--second); }
+.chart .band { fill: var(--first); opacity: .22; }
 .chart .limit { stroke: var(--text); stroke-width: 1.5; stroke-dasharray: 4 2; }
 .keys { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .2rem 0 0; font-size: .82rem; }
 .key { display: inline-block; width: 1.4rem; margin-right: .35rem; vertical-align: middle; border-top: 3px solid; }
 .key.first { border-color: var(--first); } .key.second { border-color: var(--second); border-top-style: dashed; }
+.key.band { border-color: var(--first); border-top-width: .7rem; opacity: .3; }
 .key.limit { border-color: var(--text); border-top-style: dashed; }
 :root { --first: #0072b2; --second: #c45500; }
 @media (prefers-color-scheme: dark) { :root { --first: #56b4e9; --second: #f0a04b; } }

@@ -178,7 +178,7 @@ def row_html(row: Row, quality: int = 90) -> str:
     name, truth = html.escape(row.name).replace("/", "/<wbr>"), html.escape(row.truth or "")
     score, threshold = (html.escape(text) for text in score_texts(row.score, row.threshold))
     verdict, relation = ("DEFECT", "above") if row.is_defective else ("PASS", "not above")
-    pictures = "".join(_figure_html(row.name, heading, picture, quality) for heading, picture in row.pictures)
+    pictures = "".join(picture_html(row.name, heading, picture, quality) for heading, picture in row.pictures)
     known = f"<p>True label: {truth}. {judgement(row)[1]}</p>" if row.truth else ""
     note = f"<p>{html.escape(row.note)}</p>" if row.note else ""
     return (
@@ -188,7 +188,8 @@ def row_html(row: Row, quality: int = 90) -> str:
     )
 
 
-def _figure_html(name: str, heading: str, picture: NDArray[np.uint8], quality: int) -> str:
+def picture_html(name: str, heading: str, picture: NDArray[np.uint8], quality: int = 90) -> str:
+    """An (H, W, 3) uint8 RGB picture of what is called ``name``, with its heading below it."""
     heading, alt = html.escape(heading), html.escape(f"{heading} of {name}")
     shape = "wide" if _is_wide(picture) else "narrow"
     size = f'width="{picture.shape[1]}" height="{picture.shape[0]}"'
