@@ -157,8 +157,12 @@ def largest_share(images: Tensor) -> Tensor:
     ----------
     images : (B, C, H, W) float.
     """
-    spread = images.amax() - images.amin()
-    ratio = 2.0 * images.var() / spread.square().clamp_min(1e-6)
+    return allowed_share(images.var(), images.amax() - images.amin())
+
+
+def allowed_share(variance: Tensor, spread: Tensor) -> Tensor:
+    """The same from sigma^2 and r: in [0, 1/3], for no variance exceeds r^2 / 4."""
+    ratio = 2.0 * variance / spread.square().clamp_min(1e-6)
     return ratio / (1.0 + ratio)
 
 
