@@ -51,7 +51,7 @@ def fit_run(
     if any(given[name] not in (None, options.get(name)) for name in ("method", "recipe")):
         options.pop("settings", None)  # they were another recipe's
     options |= {name: value for name, value in given.items() if value is not None}
-    options["settings"] = _assign(options.get("settings") or {}, assignments)
+    options["settings"] = assigned(options.get("settings") or {}, assignments)
     if options.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
     data = options.pop("data")
@@ -97,7 +97,7 @@ def _number(text: str) -> Any:
         return yaml.safe_load(text)
 
 
-def _assign(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+def assigned(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Settings with ``name=value`` or ``group.name=value`` put in; values are read as YAML."""
     result = dict(settings)
     for assignment in assignments:
@@ -128,7 +128,7 @@ def tune_run(
             raise BlemishError(f"--try {one}: should be name=value,value, as in --try batch_size=4,8")
     given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     with TrainingProgress() as progress:
-        rows = tune(data, tried, out, settings=_assign({}, assignments), reporter=progress, **given)
+        rows = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
     best = max(rows, key=lambda row: row["validation"])
     table = Table(*rows[0], caption="validation: average precision of the pixels of simulated damage")
     for row in rows:

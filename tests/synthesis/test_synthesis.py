@@ -235,9 +235,10 @@ def test_three_different_ones_are_chosen_for_each_image(bank: TextureBank, monke
 def test_histograms_are_those_of_the_textures_at_hand(bank: TextureBank) -> None:
     other = TextureBank(bank.images.clone(), "copy")
     for size_hw in ((32, 48), (16, 20)):
-        counts = other.at(size_hw, CPU).histograms
+        resized = other.at(size_hw, CPU)
+        counts = resized.histograms
         assert counts.shape == (12, 3, 256)
-        expected = np.bincount(other.images[5, ..., 1].flatten().numpy(), minlength=256)
+        expected = np.bincount(resized.images[5, ..., 1].flatten().numpy(), minlength=256)
         np.testing.assert_array_equal(counts[5, 1], expected)
 
 
@@ -259,6 +260,7 @@ def test_textures_from_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-de
     bank = TextureBank.from_folder(tmp_path, (8, 12))
     assert bank.images.shape == (3, 8, 12, 3)
     assert bank.at((4, 6), CPU).images.shape == (3, 4, 6, 3)  # resized when asked for another size
+    assert bank.images.shape == (3, 8, 12, 3)  # and not for good: nothing is resized twice
     (tmp_path / "empty").mkdir()
     with pytest.raises(BlemishError, match="no texture image"):
         TextureBank.from_folder(tmp_path / "empty", (8, 8))

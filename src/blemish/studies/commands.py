@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from blemish.commands import assigned
 from blemish.data.layouts import Dataset, name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import make_folder
+from blemish.progress import TrainingProgress
 from blemish.studies.moments import KINDS, Kind, Moments, PixelSums, check_window, line_moments, window_moments
 from blemish.studies.moments_page import moments_page
+from blemish.studies.objectives import NAMES, study_objectives
 from blemish.studies.orthogonality import AtWidth, Repair, figures, measure, widths_px
 from blemish.studies.orthogonality_page import orthogonality_page
 from blemish.studies.output import write_study
@@ -170,3 +174,13 @@ def _good_images(data: Path, layout: str) -> tuple[Dataset, list[Path]]:
             f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; a study needs at least 2, better 50"
         )
     return dataset, paths
+
+
+def objectives_run(data: Sequence[Path], out: Path, assignments: Sequence[str], **options: Any) -> None:
+    """Write ``objectives.csv``, ``.html`` and the runs, and print the table."""
+    with TrainingProgress() as progress:
+        results = study_objectives(data, out, settings=assigned({}, assignments), reporter=progress, **options)
+    for one in results:
+        figures_text = "  ".join(f"{name} {value:.3f}" for name, value in one.metrics.items() if value is not None)
+        print(f"{one.data} {NAMES[one.objective]}: {figures_text}")
+    print(f"Look at {out / 'objectives.html'}")

@@ -150,6 +150,9 @@ def _corrupt(
 def largest_share(images: Tensor) -> Tensor:
     """Largest |S| / N for which good images are told apart by the rest of the image (theorem 2): a scalar.
 
+    Sigma^2 is the variance of all pixels together: the theorem supposes that they have the same distribution, as in a
+    texture. For aligned objects it does not hold, and this is no more than a bound on the size.
+
     |S| < 2 sigma^2 |S_rest| holds for values in an interval of length 1; for those of an interval of length r,
     sigma / r takes the place of sigma. Both are taken from the batch.
 
