@@ -116,7 +116,7 @@ def objectives(
 
     Example: `blemish study objectives mvtec/bottle mvtec/pill --out study`
 
-    Trains a network for objective (1) and one for objective (4) on each dataset, and measures both and their ensemble.
+    Trains a network for objective (1) and one for (4) on each dataset, and measures both and their ensemble.
     A dataset whose run folder is in --out is not trained on again.
 
     Parameters
