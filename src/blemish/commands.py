@@ -130,7 +130,7 @@ def tune_run(
     with TrainingProgress() as progress:
         rows = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
     best = max(rows, key=lambda row: row["validation"])
-    table = Table(*rows[0], caption="validation: average precision of the pixels of simulated damage")
+    table = Table(*rows[0], caption="validation: pixel AUROC on simulated damage")
     for row in rows:
         cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
         table.add_row(*cells, style="bold" if row is best else None)

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.losses import ssim_map
-from blemish.metrics import average_precision
+from blemish.metrics import auroc
 
 Difference = Literal["squared", "ssim"]
 N_MEANS = (1, 2, 3)
-MEAN_SHARES = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12)
-"""Sides of the means that are tried, shares of the image's side: 3, 5, 5, 9 and 11 px at 128 px."""
-CORRECTIONS: dict[Difference, tuple[int, ...]] = {"ssim": (0, 1, 2, 4, 8), "squared": (0, 8, 32, 128, 512)}
+MEAN_SHARES = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 9)
+"""Sides of the means that are tried, shares of the image's side: 3, 5, 7, 9, 11 and 15 px at 128 px."""
+CORRECTIONS: dict[Difference, tuple[int, ...]] = {"ssim": (0, 1, 2, 4, 8), "squared": (0, 32, 128, 256, 512)}
 """Exponents that are tried. A squared error is some hundredths where 1 - SSIM is some tenths."""
 MAX_PIXELS = 1_000_000
 """Of larger sets of maps every few pixels are judged."""
@@ -58,8 +58,8 @@ class Choice:
     n_means: int
     mean_px: int
     correction: int
-    average_precision: float
-    """Of the pixels of damaged images, in [0, 1]."""
+    pixel_auroc: float
+    """Of the damaged images, in [0, 1]."""
 
 
 def mean_sides_px(image_size_px: int) -> tuple[int, ...]:
@@ -93,5 +93,5 @@ def choices(
         for exponent in exponents:
             parts = [corrected_map(*pair, exponent) for pair in zip(smooth, averages, strict=True)]
             scores = torch.stack(parts).amax(0).flatten()[::stride]
-            found.append(Choice(times, side_px, exponent, average_precision(scores, labels)))
+            found.append(Choice(times, side_px, exponent, auroc(scores, labels)))
     return found

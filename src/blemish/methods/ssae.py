@@ -46,14 +46,15 @@ from blemish.methods.heatmaps import (
     smooth_map,
 )
 from blemish.methods.ssae_settings import RECIPES, SSAESettings
-from blemish.metrics import average_precision
-from blemish.synthesis.corruption import KINDS, corrupt
+from blemish.metrics import auroc
+from blemish.synthesis.corruption import Kind, corrupt
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 NETWORKS = {"filter": "filter", "amplify": "amplifier"}
 """The network that each objective trains."""
 CHOSEN = ("n_means", "mean_px", "correction")
 """Settings that good images decide: n, k and t."""
+VALIDATION_KINDS: tuple[Kind, ...] = ("elastic", "swap")
 N_COPIES = 4
 """With simulated damage, of each validation image."""
 
@@ -259,21 +260,21 @@ class SSAE(Method):
     # --- what good images decide (section 4.1) -------------------------------------------------------------------
 
     def validate(self, stage: Stage, images: Tensor) -> float:
-        """Average precision of the pixels of ``images`` with damage of every kind; in [0, 1]."""
+        """Pixel AUROC on ``images`` with damage that is hard to see; in [0, 1]."""
         s, network = self.settings, getattr(self, NETWORKS[stage.name])
         modified, masks = self._damaged(images)
         heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
-        return average_precision(heatmaps.flatten(), masks.flatten())
+        return auroc(heatmaps.flatten(), masks.flatten())
 
     @torch.no_grad()
     def finish(self, images: Tensor) -> Chosen:
         """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
-        best = max(self.choices(images), key=lambda choice: choice.average_precision)
+        best = max(self.choices(images), key=lambda choice: choice.pixel_auroc)
         chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen else {}
         s = self.settings = replace(self.settings, **chosen)
         maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
         self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13
-        return Chosen(chosen, best.average_precision)
+        return Chosen(chosen, best.pixel_auroc)
 
     @torch.no_grad()
     def choices(self, images: Tensor) -> list[Choice]:
@@ -294,13 +295,15 @@ class SSAE(Method):
         return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.image_size_px), exponents)
 
     def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of each image with damage of every kind, the same at each call: (N, 3, H, W), (N, 1, H, W) bool."""
-        s = self.settings
-        kinds = tuple(kind for kind in KINDS if kind != "occlusion" or self.textures is not None)
-        copies = images.repeat_interleave(N_COPIES, 0)
-        corruption = replace(s.corruption, kinds=kinds, rotation_probability=0.0)
-        modified, masks = corrupt(copies, self.textures, Generator().manual_seed(s.seed), corruption)
-        return modified, masks > 0.5
+        """Copies of each image, damaged alike at each call: (N, 3, H, W) and (N, 1, H, W) bool.
+
+        Whatever the method is trained on, this damage keeps the colours of the image, so that what finds it does not
+        find just anything that is foreign.
+        """
+        corruption = replace(self.settings.corruption, kinds=VALIDATION_KINDS, rotation_probability=0.0)
+        copies, generator = images.repeat_interleave(N_COPIES, 0), Generator().manual_seed(self.settings.seed)
+        modified, masks = corrupt(copies, None, generator, corruption)
+        return modified, masks > 0
 
     def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:
         """Difference maps (N, 1, H, W) of any number of images."""

@@ -42,8 +42,8 @@ class SSAESettings(Settings):
     crops: tuple[float, ...] = (0.5, 0.75, 1.0)
     """Progressive training: shares of the image's side that training sees, each for an equal part of it."""
     validate_every: int = 200
-    """Steps between validations of objective (4), which is "prone to overfitting": it ends with the weights that find
-    simulated damage best on the validation images, among kinds that it was not trained on, too."""
+    """Steps between validations of objective (4), which is prone to overfitting: it ends with the weights that find
+    simulated damage best on the validation images, of a kind that it was not trained on, too."""
     patience: int = 10
     """Objective (4) stops early after so many validations in a row without a better one."""
     difference: Difference = "squared"
@@ -157,7 +157,7 @@ RECIPES: dict[str, Settings] = {
         dilations=(1, 2, 4, 8),
         kernel=3,
         corruption=CorruptionSettings(kinds=_OCCLUDED),
-        iterations=4000,
+        iterations=8000,
         learning_rate=3e-3,
         schedule="cosine",
         ema_decay=0.998,
