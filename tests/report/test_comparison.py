@@ -176,3 +176,18 @@ def test_sources_are_those_of_the_figures_shown_with_their_doubts() -> None:
 def test_a_method_that_no_paper_knows_stands_alone() -> None:
     table = only_table(run(method="mine"))
     assert [column.label for column in table.columns] == ["mine small"]
+
+
+def test_a_recipe_that_bears_the_name_of_its_test_set_is_one_column_with_its_siblings() -> None:
+    runs = [
+        run("bottle", recipe="paper-bottle", options={"kernel": "5"}),
+        run("pill", recipe="paper-pill", options={"kernel": "3"}),
+        run("pill", recipe="paper-pill", options={"kernel": "3"}, seed=1, auroc=0.8),
+    ]
+    table = only_table(*runs)
+    assert [column.label for column in table.columns] == ["draem paper", "DRÆM published"]
+    assert cell(table, "pill", "draem paper").mean_percent == pytest.approx(85.0)
+    other = only_table(*runs, run("pill", recipe="paper"))
+    assert {"draem paper", "draem paper-pill"} <= set(cells(other, "pill"))
+    (row,) = (row for row in only_table(run("pill", recipe="paper-object")).rows if row.label == "pill")
+    assert row.cells[0] is not None
