@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
-from contract import MethodContract
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+import torch
+from contract import MethodContract, good_images
+
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.losses import ssim_map
 from blemish.methods.base import Settings
-from blemish.methods.ssae import SSAE, SSAESettings
+from blemish.methods.heatmaps import (
+    CORRECTIONS,
+    N_MEANS,
+    choices,
+    corrected_map,
+    difference_map,
+    mean_sides_px,
+    smooth_map,
+)
+from blemish.methods.ssae import (
+    SSAE,
+    Autoencoder,
+    SSAESettings,
+    StackedDilatedConvolution,
+    amplify_objective,
+    filter_objective,
+)
+from blemish.metrics import auroc
 from blemish.synthesis.corruption import CorruptionSettings
 from blemish.synthesis.textures import TextureBank
 
@@ -23,6 +51,7 @@ TINY = SSAESettings(
     validate_every=10,
     mean_px=3,
 )
+PLAIN = replace(TINY, corruption=CorruptionSettings())
 
 
 class TestContract(MethodContract):
@@ -31,3 +60,409 @@ class TestContract(MethodContract):
     def make(self, settings: Settings) -> SSAE:
         assert isinstance(settings, SSAESettings)
         return SSAE(settings, TextureBank.procedural((32, 32), n=6))
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- the network (table 1) -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f", [3, 5])
+def test_the_paper_network_is_that_of_table_1(f: int) -> None:
+    def conv(n_in: int, n_out: int, side: int = 3) -> int:
+        return n_in * n_out * side**2 + n_out
+
+    def with_norm(n_in: int, n_out: int) -> int:
+        return conv(n_in, n_out) + 2 * n_out
+
+    encoder = sum(itertools.starmap(with_norm, [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256)]))
+    stacks = sum(6 * conv(n_in, 64, f) + with_norm(384, 384) for n_in in (256, 384, 384, 384))
+    decoder = sum(itertools.starmap(with_norm, [
+        (384, 256), (256, 256), (256, 256),
+        (256, 128), (128, 128), (128, 128),
+        (128, 64), (64, 64), (64, 64),
+    ]))  # fmt: skip
+    paper = SSAE.recipes["paper"]
+    assert isinstance(paper, SSAESettings)
+    with torch.device("meta"):
+        network = Autoencoder(replace(paper, kernel=f))
+        sizes = []
+        for block in (*network.encoder, *network.middle, *network.decoder, network.head):
+            block.register_forward_hook(lambda _module, _inputs, output: sizes.append(tuple(output.shape[1:])))
+        network(torch.empty(1, 3, 512, 512))
+    assert sum(one.numel() for one in network.parameters()) == encoder + stacks + decoder + conv(64, 3, 1)
+    assert sizes == [
+        (64, 512, 512), (64, 256, 256), (128, 256, 256), (128, 128, 128), (256, 128, 128), (256, 64, 64),
+        *[(384, 64, 64)] * 4,
+        (256, 128, 128), (256, 128, 128), (128, 256, 256), (128, 256, 256), (64, 512, 512), (64, 512, 512),
+        (3, 512, 512),
+    ]  # fmt: skip
+    dilations = [branch.dilation for stack in network.middle for branch in stack.branches]  # type: ignore[union-attr]
+    assert dilations == [(d, d) for d in (1, 2, 4, 8, 16, 32)] * 4
+
+
+@pytest.mark.parametrize("patch_px", [1, 2])
+def test_the_network_gives_back_images_of_the_same_size_in_0_to_1(patch_px: int) -> None:
+    network = Autoencoder(replace(TINY, patch_px=patch_px)).eval()
+    repaired = network(drawn(2, 3, 16, 40))
+    assert repaired.shape == (2, 3, 16, 40)
+    assert repaired.min() > 0.0
+    assert repaired.max() < 1.0
+    assert repaired.std() > 0.0
+
+
+@pytest.mark.parametrize(("kernel", "dilations"), [(3, (1, 2, 4, 8, 16, 32)), (5, (1, 2, 4)), (3, (1,))])
+def test_an_output_of_a_stack_depends_on_as_many_inputs_as_it_says(kernel: int, dilations: tuple[int, ...]) -> None:
+    stack = StackedDilatedConvolution(1, 1, kernel, dilations).eval()
+    for parameter in stack.parameters():
+        torch.nn.init.constant_(parameter, 0.1)
+    x = torch.ones(1, 1, 75, 75, requires_grad=True)
+    stack(x)[0, 0, 37, 37].backward()
+    assert x.grad is not None
+    rows, columns = x.grad[0, 0].nonzero(as_tuple=True)
+    for positions in (rows, columns):
+        assert int(positions.max() - positions.min()) + 1 == stack.receptive_field
+        assert int(positions.max() + positions.min()) == 2 * 37
+
+
+# --- the objectives (eq. 1 and 4) ------------------------------------------------------------------------------
+
+
+def naive_term(error: np.ndarray, weight: np.ndarray) -> float:
+    """|W E|^2 / |W|_1 of one image, (C, H, W), from the definition of the norms."""
+    square = total = 0.0
+    for c, y, x in np.ndindex(error.shape):
+        square += (weight[c, y, x] * error[c, y, x]) ** 2
+        total += abs(weight[c, y, x])
+    return square / total if total else 0.0
+
+
+def objective_inputs(mask: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Repair, image, modified image and mask of a batch of two; the second mask is what is asked for."""
+    repair, image, modified = (drawn(2, 3, 3, 4, seed=seed) for seed in range(3))
+    masks = drawn(2, 1, 3, 4, seed=3)
+    if mask == "binary":
+        masks = masks.round()
+    if mask == "empty":
+        masks[1] = 0.0
+    if mask == "whole":
+        masks[1] = 1.0
+    return repair, image, modified.where(masks > 0, image), masks
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("mask", ["real", "binary", "empty", "whole"])
+def test_objectives_equal_their_definitions(mask: str, balance: float) -> None:
+    repair, image, modified, masks = objective_inputs(mask)
+    error, m = (repair - image).double().numpy(), masks.double().expand_as(image).numpy()
+    w = (image - modified).abs().double().numpy()
+    keep, fix, amplify = (
+        np.mean([naive_term(error[number], weight[number]) for number in range(2)]) for weight in (1 - m, m, w)
+    )
+    one, four = (
+        filter_objective(repair, image, masks, balance),
+        amplify_objective(repair, image, modified, masks, balance),
+    )
+    assert {name: value.item() for name, value in one.items()} == pytest.approx(
+        {"keep": (1 - balance) * keep, "repair": balance * fix}, rel=1e-5
+    )
+    assert {name: value.item() for name, value in four.items()} == pytest.approx(
+        {"keep": (1 - balance) * keep, "amplify": -balance * amplify}, rel=1e-5
+    )
+
+
+def test_objective_4_rewards_error_where_the_image_was_changed_and_only_there() -> None:
+    image = torch.full((1, 3, 1, 3), 0.5)
+    modified, mask = image.clone(), torch.tensor([0.0, 1.0, 1.0]).view(1, 1, 1, 3)
+    modified[..., 2] = 0.9  # masked: the middle pixel, where nothing changed, and the last, where something did
+    repair = torch.full_like(image, 0.6).requires_grad_()
+    losses = amplify_objective(repair, image, modified, mask, 0.5)
+    assert losses["amplify"] < 0
+    torch.stack(list(losses.values())).sum().backward()
+    assert repair.grad is not None
+    kept, unchanged, changed = repair.grad.unbind(3)
+    assert bool((kept > 0).all())
+    assert bool((unchanged == 0).all())
+    assert bool((changed < 0).all())
+
+
+# --- heatmaps (eq. 2, 3, 13, 14) -----------------------------------------------------------------------------
+
+
+def naive_mean(heatmap: np.ndarray, side_px: int) -> np.ndarray:
+    """Of the pixels within a square around each that the image has, (H, W)."""
+    reach, result = side_px // 2, np.zeros_like(heatmap)
+    for y, x in np.ndindex(heatmap.shape):
+        result[y, x] = heatmap[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].mean()
+    return result
+
+
+@pytest.mark.parametrize("n_means", [0, 1, 3])
+@pytest.mark.parametrize("mean_px", [1, 3, 7])
+def test_smooth_map_is_a_mean_inside_the_image_again_and_again(n_means: int, mean_px: int) -> None:
+    heatmaps = drawn(2, 1, 9, 13)
+    expected = heatmaps[:, 0].double().numpy()
+    for _ in range(n_means):
+        expected = np.stack([naive_mean(one, mean_px) for one in expected])
+    np.testing.assert_allclose(smooth_map(heatmaps, n_means, mean_px)[:, 0].numpy(), expected, rtol=1e-5)
+
+
+def test_difference_map_is_the_channels_mean_of_what_is_compared() -> None:
+    image, repair = drawn(2, 3, 12, 15), drawn(2, 3, 12, 15, seed=1)
+    squared = ((image - repair).double().numpy() ** 2).mean(1, keepdims=True)
+    np.testing.assert_allclose(difference_map(image, repair, "squared").numpy(), squared, rtol=1e-5)
+    unlike = (1 - ssim_map(image, repair)).mean(1, keepdim=True)
+    torch.testing.assert_close(difference_map(image, repair, "ssim"), unlike)
+    assert difference_map(image, image, "squared").abs().max() == 0.0
+    assert difference_map(image, image, "ssim").abs().max() < 1e-5
+    assert difference_map(image, image, "ssim").min() >= 0.0
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 3])
+def test_corrected_map_is_eq_14(exponent: int) -> None:
+    heatmap, average = drawn(2, 1, 3, 4), drawn(1, 1, 3, 4, seed=1)
+    average[0, 0, 0, 0] = 1.7  # 1 - SSIM reaches 2: nothing is found there, and nothing turns negative
+    expected = heatmap.double().numpy() * np.clip(1 - average.double().numpy(), 0, None) ** exponent
+    np.testing.assert_allclose(corrected_map(heatmap, average, exponent).numpy(), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_choices_judge_each_image_by_the_average_of_the_others() -> None:
+    n, copies, size = 3, 2, (6, 7)
+    good = [drawn(n, 1, *size, seed=seed) for seed in (0, 1)]
+    damaged = [drawn(n * copies, 1, *size, seed=seed) for seed in (2, 3)]
+    masks = drawn(n * copies, 1, *size, seed=4) > 0.7
+    found = choices(good, damaged, masks, (1, 2), (3, 5), (0, 2))
+    assert len(found) == 8
+    for choice in found:
+        parts = []
+        for one_good, one_damaged in zip(good, damaged, strict=True):
+            flat = [naive_many(one[0], choice.n_means, choice.mean_px) for one in one_good.double().numpy()]
+            maps = []
+            for number, heatmap in enumerate(one_damaged.double().numpy()):
+                others = [one for index, one in enumerate(flat) if index != number // copies]
+                smooth = naive_many(heatmap[0], choice.n_means, choice.mean_px)
+                maps.append(smooth * (1 - np.mean(others, 0)) ** choice.correction)
+            parts.append(np.stack(maps))
+        expected = auroc(np.maximum(*parts).ravel(), masks.numpy().ravel())
+        assert choice.pixel_auroc == pytest.approx(expected, rel=1e-4)
+    assert len({choice.pixel_auroc for choice in found}) == 8
+
+
+def naive_many(heatmap: np.ndarray, n_means: int, mean_px: int) -> np.ndarray:
+    for _ in range(n_means):
+        heatmap = naive_mean(heatmap, mean_px)
+    return heatmap
+
+
+def test_sides_of_means_are_odd_and_follow_the_image() -> None:
+    assert mean_sides_px(128) == (3, 5, 7, 9, 11, 15)
+    assert mean_sides_px(512) == (11, 17, 23, 33, 43, 57)
+    assert mean_sides_px(32) == (3, 5)
+
+
+# --- the method ----------------------------------------------------------------------------------------------
+
+
+class Remembers(torch.nn.Module):
+    """In place of a network: gives back the one good image it knows, whatever it sees."""
+
+    multiple_px = 1
+
+    def __init__(self, image: torch.Tensor) -> None:
+        super().__init__()
+        self.image = torch.nn.Parameter(image)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.image.expand_as(images)
+
+
+class Copies(Remembers):
+    """Repairs nothing."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + 0.01 * self.image
+
+
+def with_network(settings: SSAESettings, *networks: torch.nn.Module) -> SSAE:
+    method = SSAE(settings)
+    names = {"filter": ["filter"], "amplify": ["amplifier"], "ensemble": ["filter", "amplifier"]}[settings.objective]
+    for name, network in zip(names, networks, strict=True):
+        setattr(method, name, network)
+    return method.eval()
+
+
+@pytest.mark.parametrize("image_score", ["sum", "max"])
+@pytest.mark.parametrize("difference", ["squared", "ssim"])
+def test_the_heatmap_is_smoothed_corrected_and_scored_as_set(difference: Any, image_score: Any) -> None:
+    known, images = drawn(1, 3, 32, 32), drawn(2, 3, 32, 32, seed=1)
+    asked = replace(PLAIN, difference=difference, image_score=image_score, n_means=2, mean_px=5, correction=3)
+    method = with_network(asked, Remembers(known))
+    method.average_map.copy_(drawn(1, 1, 32, 32, seed=2))
+    anomaly_map, score = method(images)
+    smooth = smooth_map(difference_map(images, known.expand_as(images), difference), 2, 5)
+    expected = smooth * (1 - method.average_map) ** 3
+    torch.testing.assert_close(anomaly_map.detach(), expected)
+    torch.testing.assert_close(
+        score.detach(), expected.sum((1, 2, 3)) if image_score == "sum" else expected.amax((1, 2, 3))
+    )
+
+
+def test_the_ensemble_takes_the_larger_of_both_networks_at_every_pixel() -> None:
+    ensemble = SSAE(replace(PLAIN, objective="ensemble", correction=2, mean_px=5)).eval()
+    ensemble.average_map.copy_(drawn(2, 1, 32, 32, seed=2))
+    images, alone = drawn(2, 3, 32, 32), []
+    for number, objective in enumerate(("filter", "amplify")):
+        one = ensemble.part(objective).eval()  # type: ignore[arg-type]
+        assert len(one.networks) == 1
+        one.average_map.copy_(ensemble.average_map[number : number + 1])
+        alone.append(one(images)[0].detach())
+    assert bool((alone[0] > alone[1]).any() and (alone[0] < alone[1]).any())
+    torch.testing.assert_close(ensemble(images)[0].detach(), torch.maximum(*alone))
+    assert set(ensemble.explain(images)) == {"reconstruction", "amplified"}
+
+
+def test_the_ensemble_trains_its_networks_one_after_the_other() -> None:
+    ensemble = SSAE(replace(PLAIN, objective="ensemble"))
+    first, second = ensemble.stages()
+    assert (first.name, second.name) == ("filter", "amplify")
+    assert first.validate_every == 0  # only objective (4) is prone to overfitting
+    assert second.validate_every == PLAIN.validate_every
+    images = drawn(2, 3, 32, 32)
+    for stage, mine, other in ((first, "filter", "amplifier"), (second, "amplifier", "filter")):
+        assert {id(one) for one in stage.parameters} == {id(one) for one in getattr(ensemble, mine).parameters()}
+        ensemble.zero_grad(set_to_none=True)
+        losses = ensemble.loss(stage, images, torch.Generator().manual_seed(0))
+        assert set(losses) == ({"keep", "repair"} if mine == "filter" else {"keep", "amplify"})
+        torch.stack(list(losses.values())).sum().backward()
+        assert all(one.grad is not None for one in getattr(ensemble, mine).parameters())
+        assert all(one.grad is None for one in getattr(ensemble, other).parameters())
+
+
+@pytest.mark.parametrize(("objective", "n_networks"), [("filter", 1), ("amplify", 1), ("ensemble", 2)])
+def test_an_objective_has_the_networks_it_trains(objective: Any, n_networks: int) -> None:
+    method = SSAE(replace(PLAIN, objective=objective))
+    assert len(method.networks) == len(method.stages()) == len(method.average_map) == n_networks
+
+
+@pytest.mark.parametrize(("patch_px", "multiple_px"), [(1, 4), (2, 8)])
+def test_crops_grow_and_suit_the_network(patch_px: int, multiple_px: int) -> None:
+    method = SSAE(replace(PLAIN, patch_px=patch_px, image_size_px=100, crops=(0.01, 0.5, 0.75, 1.0)))
+    (stage,) = method.stages()
+    assert stage.crop_px is not None
+    sides = [stage.crop_px(step / 400) for step in range(400)]
+    assert all(side % multiple_px == 0 and side > 0 for side in sides)
+    assert sides == sorted(sides)
+    assert [sides.count(side) for side in sorted(set(sides))] == [100, 100, 100, 100]
+    assert sorted(set(sides))[1:3] == pytest.approx([50, 75], abs=multiple_px / 2)
+
+
+def test_textures_are_used_for_occlusion_only() -> None:
+    assert SSAE(TINY).uses_textures
+    assert not SSAE(PLAIN).uses_textures
+    method = SSAE(TINY)
+    with pytest.raises(BlemishError, match="needs textures"):
+        method.loss(method.stages()[0], drawn(2, 3, 32, 32), torch.Generator())
+
+
+# --- what good images decide -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stripes() -> torch.Tensor:
+    return good_images(1).float().expand(3, -1, -1, -1) / 255.0
+
+
+def test_validation_is_high_for_a_network_that_repairs_and_low_for_one_that_copies(stripes: torch.Tensor) -> None:
+    asked = replace(PLAIN, objective="amplify", n_means=1, corruption=CorruptionSettings(max_side=0.3))
+    repairs, copies = (with_network(asked, kind(stripes[:1])) for kind in (Remembers, Copies))
+    (stage,) = repairs.stages()
+    value = repairs.validate(stage, stripes)
+    assert value > 0.9
+    assert copies.validate(stage, stripes) < 0.6
+    assert repairs.validate(stage, stripes) == value  # the same damage at each call
+
+
+@pytest.mark.parametrize(("is_aligned", "exponents"), [(True, CORRECTIONS["squared"]), (False, (0,))])
+def test_all_combinations_are_tried_and_the_best_is_taken(is_aligned: bool, exponents: tuple[int, ...]) -> None:
+    method = SSAE(
+        replace(PLAIN, image_size_px=64, is_aligned=is_aligned, corruption=CorruptionSettings(max_side=0.3))
+    )
+    images = drawn(3, 3, 64, 64)
+    tried = method.choices(images)
+    assert [(one.n_means, one.mean_px, one.correction) for one in tried] == list(
+        itertools.product(N_MEANS, mean_sides_px(64), exponents)
+    )
+    chosen = method.finish(images)
+    best = max(one.pixel_auroc for one in tried)
+    assert chosen.value == best
+    (taken,) = (one for one in tried if one.pixel_auroc == best)
+    assert chosen.settings == {"n_means": taken.n_means, "mean_px": taken.mean_px, "correction": taken.correction}
+    assert replace(method.settings, **chosen.settings) == method.settings
+    again = SSAE(replace(method.settings, is_chosen=False)).choices(images)
+    assert [one.pixel_auroc for one in again] == [best]
+
+
+def test_the_average_map_is_the_mean_of_the_validation_maps() -> None:
+    method = SSAE(replace(PLAIN, objective="ensemble"))
+    images = drawn(9, 3, 32, 32)  # more than are inspected at once
+    method.finish(images)
+    s = method.settings
+    for number, repaired in enumerate(method.explain(images).values()):
+        expected = smooth_map(difference_map(images, repaired, s.difference), s.n_means, s.mean_px).mean(0)
+        torch.testing.assert_close(method.average_map[number], expected)
+
+
+def test_settings_are_left_alone_where_nothing_is_to_be_chosen() -> None:
+    asked = replace(PLAIN, is_chosen=False, n_means=3, mean_px=7, correction=5)
+    method = SSAE(asked)
+    chosen = method.finish(drawn(2, 3, 32, 32))
+    assert chosen.settings == {}
+    assert chosen.value is not None
+    assert method.settings == asked
+    assert method.average_map.any()  # which eq. 14 needs all the same
+
+
+def test_a_correction_helps_where_good_images_differ_from_their_repair() -> None:
+    blank = torch.full((4, 3, 32, 32), 0.5)
+    blank[..., ::2] = 0.6
+    known = blank[:1].clone()
+    known[:, :, :6] = 0.0  # a place that this network never gives back right
+    asked = replace(PLAIN, is_aligned=True, corruption=CorruptionSettings(is_limited=False, max_side=0.3))
+    chosen = with_network(asked, Remembers(known)).finish(blank)
+    assert chosen.settings["correction"] > 0
+
+
+def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
+    asked = replace(PLAIN, objective="ensemble", is_aligned=True, image_size_px=64, mean_px=33)
+    method = SSAE(asked)
+    chosen = method.finish(drawn(3, 3, 64, 64)).settings
+    assert chosen["mean_px"] != 33
+    Detector.calibrate(method, good_images(size_px=64), 0.1).save(tmp_path / "x.blemish")
+    loaded = Detector.load(tmp_path / "x.blemish").method
+    assert isinstance(loaded, SSAE)
+    assert {name: getattr(loaded.settings, name) for name in chosen} == chosen
+    assert loaded.average_map.any()
+    assert torch.equal(loaded.average_map, method.average_map)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"kernel": 4}, "kernel, mean_px: 4, 11 should both be odd"),
+        ({"mean_px": 2}, "kernel, mean_px: 3, 2 should both be odd"),
+        ({"balance": 2.0}, "balance: 2.0 should be in"),
+        ({"balance": -0.1}, "balance: -0.1 should be in"),
+        ({"crops": ()}, "crops: \\(\\) should be shares"),
+        ({"crops": (0.5, 1.5)}, "crops: .* should be shares"),
+        ({"crops": (0.0,)}, "crops: .* should be shares"),
+        ({"objective": "both"}, "objective: 'both' should be one of filter"),
+        ({"difference": "l1"}, "difference: 'l1'"),
+        ({"corruption": {"kinds": ["scratch"]}}, "kinds"),
+        ({"widht": 3}, "unknown setting widht"),
+    ],
+)
+def test_wrong_settings_are_told(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(BlemishError, match=told):
+        SSAESettings.from_dict(wrong)
