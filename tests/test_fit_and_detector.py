@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,14 @@ import blemish
 from blemish.data.loading import load_images, resize
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.fitting import build
+from blemish.evaluation import evaluate
+from blemish.files import write_text
+from blemish.fitting import build, split_images
+from blemish.report.comparison import compare
+from blemish.report.runs import find_runs
 from blemish.scoring import Threshold
+from blemish.synthesis.textures import TextureBank
+from blemish.tuning import tune
 
 TINY: dict[str, Any] = {
     "image_size_px": 32,
@@ -182,6 +189,146 @@ def test_wrong_options_are_told_in_one_line(tmp_path: Path, options: dict[str, A
         blemish.fit(folder, **{"settings": TINY, **options})
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# --- validation images, and what they decide --------------------------------------------------------------------
+
+
+def bytes_of(images: torch.Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+def test_no_image_is_used_for_two_things(tmp_path: Path) -> None:
+    folder = save_parts(tmp_path / "good", 40)
+    everything = set(bytes_of(load_images(sorted(folder.iterdir()), (32, 32))))
+    assert len(everything) == 40
+    first, again, other = (split_images(folder, None, "auto", (32, 32), seed, 0.1) for seed in (0, 0, 1))
+    parts = [bytes_of(part) for part in (first.train, first.validation, first.calibration)]
+    assert [len(part) for part in parts] == [31, 4, 5]
+    assert set().union(*parts) == everything
+    assert bytes_of(again.validation) == parts[1]
+    assert bytes_of(other.validation) != parts[1]
+    none = split_images(folder, None, "auto", (32, 32), 0)
+    assert [len(part) for part in (none.train, none.validation, none.calibration)] == [35, 0, 5]
+    assert set(bytes_of(none.calibration)) == set(
+        parts[2]
+    )  # a method that validates is calibrated on the same images
+
+
+def test_validation_images_are_taken_from_training_where_calibration_has_its_own(tmp_path: Path) -> None:
+    good, fresh = save_parts(tmp_path / "good", 12), tmp_path / "fresh"
+    fresh.mkdir()
+    for number in range(6):
+        Image.fromarray(part(100 + number)).save(fresh / f"{number}.png")
+    images = split_images(good, fresh, "auto", (32, 32), 0, 0.05)
+    assert [len(one) for one in (images.train, images.validation, images.calibration)] == [
+        10,
+        2,
+        6,
+    ]  # never fewer than 2
+    assert set(bytes_of(images.train)) | set(bytes_of(images.validation)) == set(
+        bytes_of(load_images(sorted(good.iterdir()), (32, 32)))
+    )
+
+
+TINY_SSAE: dict[str, Any] = {
+    "image_size_px": 32, "batch_size": 4, "widths": [4, 6], "patch_px": 1, "filters_per_dilation": 3,
+    "dilations": [1, 2], "n_stacks": 1, "iterations": 6, "corruption": {"kinds": ["elastic"]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ssae_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
+    folder = tmp_path_factory.mktemp("ssae")
+    save_parts(folder / "good", 20)
+    detector = blemish.fit(
+        folder / "good", method="ssae", settings=TINY_SSAE, out=folder / "run", device="cpu", false_rejects=0.2
+    )
+    return detector, folder / "run"
+
+
+def test_what_good_images_decided_is_recorded(ssae_run: tuple[Detector, Path]) -> None:
+    detector, folder = ssae_run
+    chosen = detector.provenance["chosen"]
+    assert set(chosen) == {"n_means", "mean_px", "correction"}
+    assert {name: getattr(detector.method.settings, name) for name in chosen} == chosen
+    assert 0.0 < detector.provenance["validation"] <= 1.0
+    assert [detector.provenance[f"n_{part}"] for part in ("train", "validation", "calibration")] == [13, 2, 5]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["chosen"], summary["validation"]) == (chosen, detector.provenance["validation"])
+    assert Detector.load(folder / "detector.blemish").provenance["chosen"] == chosen
+    written = yaml.safe_load((folder / "config.yaml").read_text())["settings"]
+    assert written["mean_px"] == build("ssae", "small", 0, TINY_SSAE).settings.mean_px  # type: ignore[attr-defined]
+
+
+def test_the_config_of_a_run_that_chose_makes_the_same_detector(ssae_run: tuple[Detector, Path]) -> None:
+    detector, folder = ssae_run
+    again = blemish.fit(**yaml.safe_load((folder / "config.yaml").read_text()))
+    assert again.method.settings == detector.method.settings
+    assert again.threshold == detector.threshold
+    for name, tensor in detector.method.state_dict().items():
+        assert torch.equal(tensor, again.method.state_dict()[name])
+
+
+def test_a_method_without_a_choice_records_none(run: tuple[Detector, Path]) -> None:
+    detector, _ = run
+    assert (detector.provenance["chosen"], detector.provenance["validation"]) == ({}, None)
+    assert detector.provenance["n_validation"] == 0
+
+
+@pytest.mark.parametrize(("kinds", "is_made"), [(["elastic", "cut-out"], False), (["elastic", "occlusion"], True)])
+def test_textures_are_made_for_a_method_that_pastes_them(
+    kinds: list[str], is_made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    bank = TextureBank.procedural((32, 32), n=6)
+    monkeypatch.setattr(TextureBank, "procedural", lambda *given: made.append(given) or bank)
+    detector = blemish.fit(
+        save_parts(tmp_path / "good", 12), method="ssae", device="cpu",
+        settings={**TINY_SSAE, "iterations": 1, "corruption": {"kinds": kinds}},
+    )  # fmt: skip
+    assert len(made) == is_made
+    assert detector.provenance["textures"] == (bank.source if is_made else "none")
+    assert detector.method.textures is None
+
+
+def write_mask(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.eye(40, 50, dtype=np.uint8) * 255).save(path)
+
+
+def test_seeds_that_chose_differently_are_averaged(ssae_run: tuple[Detector, Path], tmp_path: Path) -> None:
+    for folder in ("train/good", "test/good", "test/dent"):
+        save_parts(tmp_path / "parts" / folder, 2)
+    for number in range(2):
+        write_mask(tmp_path / "parts" / "ground_truth" / "dent" / f"part {number}_mask.png")
+    for seed, n_means in ((0, 1), (1, 3)):
+        detector = Detector.load(ssae_run[1] / "detector.blemish")
+        chosen = {**detector.provenance["chosen"], "n_means": n_means}
+        detector.method.settings = replace(detector.method.settings, seed=seed, **chosen)
+        detector.provenance |= {"chosen": chosen, "seed": seed}
+        metrics = evaluate(detector, tmp_path / "parts").metrics
+        assert metrics["detector"]["chosen"] == chosen
+        told = metrics["detector"]["settings"]
+        assert {told[name] for name in chosen} == {"chosen"}
+        assert told["n_stacks"] == 1
+        (tmp_path / str(seed)).mkdir()
+        write_text(tmp_path / str(seed) / "metrics.json", json.dumps(metrics))
+    runs, _ = find_runs([tmp_path])
+    table = compare(runs, ["image_auroc"]).tables[0]
+    (column,) = table.columns
+    assert table.n_seeds(column) == 2
+
+
+def test_plain_images_leave_nothing_to_choose_by(tmp_path: Path) -> None:
+    for number in range(12):
+        Image.new("L", (40, 40), 90).save(tmp_path / f"{number}.png")
+    detector = blemish.fit(tmp_path, method="ssae", settings={**TINY_SSAE, "mean_px": 7}, device="cpu")
+    assert (detector.provenance["chosen"], detector.provenance["validation"]) == ({}, None)
+    assert detector.method.settings.mean_px == 7  # type: ignore[attr-defined]
+    assert np.isfinite(detector.inspect(np.zeros((10, 10), dtype=np.uint8)).score)
+    with pytest.raises(BlemishError, match="no simulated damage shows"):
+        tune(tmp_path, {"n_stacks": [1]}, tmp_path / "out", method="ssae", settings=TINY_SSAE, device="cpu")
 
 
 def test_nested_settings_are_merged() -> None:

@@ -60,7 +60,7 @@ def tune(
     Raises
     ------
     BlemishError
-        If the method does not validate, or a setting is unknown or of the wrong type.
+        If the method does not validate, no damage shows on the images, or a setting is unknown or of the wrong type.
     """
     if not method_type(method).validation_share:
         raise BlemishError(f"tune: {method} has nothing to choose by; methods that do: ssae")
@@ -77,6 +77,8 @@ def tune(
         if not _is_done(folder, config):
             fit(data, method=method, recipe=recipe, settings=changes, out=folder, reporter=reporter, **options)
         summary = json.loads((folder / "summary.json").read_text())
+        if summary["validation"] is None:
+            raise BlemishError(f"tune: no simulated damage shows on the images of {data}, so nothing can be compared")
         rows.append({"trial": folder.name, **trial, **{name: summary[name] for name in RESULTS}, **summary["chosen"]})
         write_text(out / "trials.csv", _table(rows))
     best = out / max(rows, key=lambda row: row["validation"])["trial"]

@@ -26,6 +26,7 @@ Recipe ``small`` works on patches of 2x2 pixels with a narrow network.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -270,11 +271,12 @@ class SSAE(Method):
     def finish(self, images: Tensor) -> Chosen:
         """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
         best = max(self.choices(images), key=lambda choice: choice.pixel_auroc)
-        chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen else {}
+        is_known = not math.isnan(best.pixel_auroc)  # no damage shows on images without variance
+        chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen and is_known else {}
         s = self.settings = replace(self.settings, **chosen)
         maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
         self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13
-        return Chosen(chosen, best.pixel_auroc)
+        return Chosen(chosen, best.pixel_auroc if is_known else None)
 
     @torch.no_grad()
     def choices(self, images: Tensor) -> list[Choice]:
