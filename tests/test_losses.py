@@ -51,6 +51,26 @@ def test_ssim_in_float32_under_autocast() -> None:
     torch.testing.assert_close(value, ssim_loss(a.bfloat16().float(), b))
 
 
+def test_ssim_is_learned_from_after_an_inspection_and_after_an_export() -> None:
+    class Similarity(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return ssim_map(a, b)
+
+    for size_px, first in ((21, "inspection"), (22, "export")):  # sizes that no other test blurs
+        a, b = torch.rand(2, 1, 3, size_px, size_px)
+        if first == "inspection":
+            with torch.inference_mode():
+                before = ssim_map(a, b)
+        else:
+            program = torch.export.export(Similarity(), (a, b))
+            before = program.module()(a, b)
+        torch.testing.assert_close(ssim_map(a, b), before)
+        a.requires_grad_()
+        ssim_loss(a, b).backward()
+        assert a.grad is not None
+        assert a.grad.abs().max() > 0
+
+
 def test_l2_is_the_mean_square() -> None:
     assert l2_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]])).item() == pytest.approx(2.5)
 

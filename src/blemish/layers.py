@@ -30,7 +30,6 @@ def pad_to_multiple(images: Tensor, multiple_px: int) -> Tensor:
     return F.pad(images, (0, -width % multiple_px, 0, -height % multiple_px), mode="replicate")
 
 
-@functools.lru_cache(maxsize=8)
 def blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
     """Gaussian blur along an axis as a matrix, zero beyond the ends: ``blur_matrix(H, ...) @ x`` blurs columns.
 
@@ -38,6 +37,18 @@ def blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.devi
     -------
     (length, length) float32, symmetric and banded; the window sums to 1. Do not write to it.
     """
+    if torch.compiler.is_compiling():  # what is traced is no tensor to keep
+        return _blur_matrix(length, window_px, sigma_px, device)
+    return _kept_blur_matrix(length, window_px, sigma_px, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # made for an inspection, it has to serve training, too
+        return _blur_matrix(length, window_px, sigma_px, device)
+
+
+def _blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
     distance = torch.arange(length)[:, None] - torch.arange(length)
     reach = torch.arange(window_px) - window_px // 2
     total = torch.exp(-(reach**2) / (2 * sigma_px**2)).sum()
