@@ -120,7 +120,7 @@ class MethodContract:
 
     def trained(self, **options: object) -> dict[str, Tensor]:
         method = self.make(self.tiny)
-        Trainer(method, good_images(), device="cpu", **options).run()  # type: ignore[arg-type]
+        Trainer(method, good_images(), validation=good_images(2), device="cpu", **options).run()  # type: ignore[arg-type]
         return {name: tensor.clone() for name, tensor in method.state_dict().items()}
 
     def test_training_changes_the_weights_and_the_same_seed_gives_the_same(self) -> None:
@@ -144,7 +144,9 @@ class MethodContract:
         with pytest.raises(Enough):
             self.trained(seed=3, folder=tmp_path, reporter=StopsHalfway(), checkpoint_every_s=0.0)
         method = self.make(self.tiny)
-        Trainer(method, good_images(), device="cpu", seed=99, folder=tmp_path, resume=True).run()
+        Trainer(
+            method, good_images(), validation=good_images(2), device="cpu", seed=99, folder=tmp_path, resume=True
+        ).run()  # fmt: skip
         resumed = method.state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

@@ -62,6 +62,14 @@ class TestContract(MethodContract):
         return SSAE(settings, TextureBank.procedural((32, 32), n=6))
 
 
+class TestContractOfTheEnsembleWithSSIM(TestContract):
+    """What TINY leaves out: both networks, validation in the loop, 1 - SSIM, eq. 14."""
+
+    tiny = replace(
+        TINY, objective="ensemble", difference="ssim", correction=1, patch_px=2, image_score="max", iterations=25
+    )
+
+
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
