@@ -97,9 +97,10 @@ def fit(
     data
         Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
     method
-        Which paper: draem (default).
+        Which paper: draem (default), ssae.
     recipe
-        paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default).
+        paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). Of ssae also
+        paper-object, and paper-CATEGORY for each category of MVTec AD.
     textures
         Folder of photographs that simulated damage is made of. Default: textures made on the spot.
     calibration

@@ -130,9 +130,11 @@ def tune_run(
     with TrainingProgress() as progress:
         rows = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
     best = max(rows, key=lambda row: row["validation"])
-    table = Table(*rows[0], caption="validation: pixel AUROC on simulated damage")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(*columns, caption="validation: pixel AUROC on simulated damage")
     for row in rows:
-        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
+        values = [row.get(name, "") for name in columns]
+        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
         table.add_row(*cells, style="bold" if row is best else None)
     Console().print(table)
     print(f"{out / 'detector.blemish'}: that of {best['trial']}; settings in {out / 'config.yaml'}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import signal
 import threading
 import time
@@ -29,6 +28,7 @@ from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
 from blemish.methods.base import Method, Stage
 from blemish.synthesis.draw import send
+from blemish.weights import Average, Best
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bf16"]
@@ -187,8 +187,8 @@ class Trainer:
         fused = {"fused": True} if self.device.type == "cuda" else {}
         plain_optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **fused)
         objective, optimizer = self.accelerator.prepare(_Objective(self.method), plain_optimizer)
-        average = _Average(self.method, stage.ema_decay)
-        best = _Best(self.method, stage)
+        average = Average(self.method, stage.ema_decay)
+        best = Best(self.method, stage)
         start, n_steps = 0, stage.n_iterations(len(self.images))
         if checkpoint and checkpoint["step"]:
             start = checkpoint["step"]
@@ -319,7 +319,7 @@ class Trainer:
                 file.write(json.dumps(row) + "\n")
 
     def _save_checkpoint(
-        self, number: int, step: int, finished: bool, optimizer: Any, average: _Average, best: _Best
+        self, number: int, step: int, finished: bool, optimizer: Any, average: Average, best: Best
     ) -> None:
         if self.folder is None:
             return
@@ -358,82 +358,6 @@ class Trainer:
         self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
         self.n_images_seen = checkpoint["n_images_seen"]
         return checkpoint
-
-
-class _Average:
-    """Exponential moving average of weights and batch-norm statistics; does nothing at a decay of 0."""
-
-    def __init__(self, method: Method, decay: float) -> None:
-        self.decay = decay
-        everything = [*method.parameters(), *method.buffers()]
-        self.live = [one.detach() for one in everything if one.is_floating_point()] if decay > 0 else []
-        self.shadow = [one.clone() for one in self.live]
-
-    def update(self, step: int) -> None:
-        if self.live:  # short memory at first, so that the start is forgotten
-            decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.shadow, self.live, 1.0 - decay)
-
-    def apply(self) -> None:
-        if self.live:
-            torch._foreach_copy_(self.live, self.shadow)
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """The average in place of the weights, for a while."""
-        last = [one.clone() for one in self.live]
-        self.apply()
-        yield
-        if self.live:
-            torch._foreach_copy_(self.live, last)
-
-    def load(self, shadow: list[Tensor]) -> None:
-        for mine, theirs in zip(self.shadow, shadow, strict=True):
-            mine.copy_(theirs)
-
-
-class _Best:
-    """The weights that did best on the validation images; does nothing for a stage that does not validate."""
-
-    def __init__(self, method: Method, stage: Stage) -> None:
-        self.stage, self.n_worse = stage, 0
-        self.live = (
-            [one.detach() for one in [*method.parameters(), *method.buffers()]] if stage.validate_every else []
-        )
-        self.weights = [one.clone() for one in self.live]
-        self.value, self.step = -math.inf, 0
-        self.latest: dict[str, Tensor] = {}
-
-    def is_due(self, done: int, n_steps: int) -> bool:
-        every = self.stage.validate_every
-        return every > 0 and (done % every == 0 or done == n_steps)
-
-    def offer(self, step: int, value: float) -> None:
-        """Keep the weights of this step if they did better than all before."""
-        self.latest = {"validation": torch.tensor(value, dtype=torch.float64)}
-        if value > self.value:
-            self.value, self.step, self.n_worse = value, step, 0
-            torch._foreach_copy_(self.weights, self.live)
-        else:
-            self.n_worse += 1
-
-    @property
-    def is_final(self) -> bool:
-        """Whether patience is at its end."""
-        return 0 < self.stage.patience <= self.n_worse
-
-    def apply(self) -> None:
-        if self.step:
-            torch._foreach_copy_(self.live, self.weights)
-
-    def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("value", "step", "n_worse", "latest", "weights")}
-
-    def load(self, state: dict[str, Any]) -> None:
-        for mine, theirs in zip(self.weights, state["weights"], strict=True):
-            mine.copy_(theirs)
-        for name in ("value", "step", "n_worse", "latest"):
-            setattr(self, name, state[name])
 
 
 @contextmanager

@@ -227,9 +227,8 @@ class DRAEM(Method):
         s = self.settings
         if self.textures is None:
             raise BlemishError("DRAEM needs textures to train; give DRAEM(settings, textures=TextureBank...)")
-        with torch.autocast(images.device.type, enabled=False):  # coordinates do not fit into bf16
-            images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
-            spoiled, mask = spoil(images, self.textures, generator, s.anomalies)
+        images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
+        spoiled, mask = spoil(images, self.textures, generator, s.anomalies)
         reconstruction, anomaly_map = self._repair_and_judge(spoiled)
         losses = {}
         if reconstruction is not None:  # eq. 2

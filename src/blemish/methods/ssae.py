@@ -261,11 +261,11 @@ class SSAE(Method):
     # --- what good images decide (section 4.1) -------------------------------------------------------------------
 
     def validate(self, stage: Stage, images: Tensor) -> float:
-        """Pixel AUROC on ``images`` with damage that is hard to see; in [0, 1]."""
+        """Pixel AUROC on ``images`` with damage that is hard to see; in [0, 1], 0 if none shows on them."""
         s, network = self.settings, getattr(self, NETWORKS[stage.name])
         modified, masks = self._damaged(images)
         heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
-        return auroc(heatmaps.flatten(), masks.flatten())
+        return auroc(heatmaps.flatten(), masks.flatten()) if masks.any() else 0.0
 
     @torch.no_grad()
     def finish(self, images: Tensor) -> Chosen:

@@ -24,12 +24,16 @@ LONG_SIDE_PX = 320
 WIDE = 3.75
 """Those are longer by this factor."""
 
-HEADINGS = {"reconstruction": "What the model thinks it should look like"}
+HEADINGS = {
+    "reconstruction": "What the model thinks it should look like",
+    "amplified": "What the model makes of it to point it out",
+}
 """Headings for a method's own pictures; others are shown under their own names."""
 
 LEGEND = {
     "Photograph": "what was inspected.",
     HEADINGS["reconstruction"]: "the same image without the defect, as the model imagines it.",
+    HEADINGS["amplified"]: "the same image, with what is unusual made wrong on purpose.",
     "Anomaly map": "how unusual each spot is; bright is unusual, uncoloured is normal. All images share one scale.",
     "Outline": "in yellow, what is unusual in an image that is judged defective.",
     "Found and missed": "the outline beside the true mask: green is found, yellow is outlined but good, "

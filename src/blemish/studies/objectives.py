@@ -21,7 +21,7 @@ from blemish.evaluation import evaluate
 from blemish.files import make_folder, write_text
 from blemish.fitting import fit, split_images, textures_of
 from blemish.methods.ssae import CHOSEN, SSAE
-from blemish.report.page import Row, make_row, write_page
+from blemish.report.page import HEADINGS, Row, make_row, write_page
 from blemish.training import Reporter
 
 METRICS = ("image_auroc", "pixel_auroc", "image_ap", "pixel_ap", "pixel_aupro")
@@ -141,7 +141,8 @@ def _row(detectors: Mapping[str, Detector], sample: Sample, name: str) -> Row:
 
 
 def _spoken(heading: str) -> str:
-    return heading if heading == "Anomaly map" else "Reconstruction"
+    """A heading without the words that the objective's name says."""
+    return "Reconstruction" if heading in HEADINGS.values() else heading
 
 
 def _csv(results: Sequence[ObjectiveResult]) -> str:

@@ -72,7 +72,8 @@ def randomly_rotate(images: Tensor, probability: float, max_deg: float, generato
     if len(turned) == 0:
         return images
     index = send(turned, images.device)
-    return images.index_copy(0, index, rotate(images[index], send(angles_rad[turned], images.device)))
+    with torch.autocast(images.device.type, enabled=False):  # coordinates do not fit into bf16
+        return images.index_copy(0, index, rotate(images[index], send(angles_rad[turned], images.device)))
 
 
 def randomly_mirror_and_turn(
