@@ -40,19 +40,19 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_every_combination_is_fitted_and_the_best_is_kept(parts: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     tried = {"batch_size": [2, 4], "corruption.kinds": [["elastic"], ["elastic", "swap"]]}
-    rows = tune(parts, tried, out, settings=TINY, device="cpu")
-    assert [(row["batch_size"], row["corruption.kinds"]) for row in rows] == [
+    trials = tune(parts, tried, out, settings=TINY, device="cpu")
+    assert [(one.settings["batch_size"], one.settings["corruption.kinds"]) for one in trials] == [
         (2, ["elastic"]), (2, ["elastic", "swap"]), (4, ["elastic"]), (4, ["elastic", "swap"]),
     ]  # fmt: skip
-    for row in rows:
-        config = yaml.safe_load((out / row["trial"] / "config.yaml").read_text())
-        assert config["settings"]["batch_size"] == row["batch_size"]
-        assert config["settings"]["corruption"]["kinds"] == row["corruption.kinds"]
-        assert json.loads((out / row["trial"] / "summary.json").read_text())["validation"] == row["validation"]
-    best = max(rows, key=lambda row: row["validation"])
+    for one in trials:
+        config = yaml.safe_load((one.folder / "config.yaml").read_text())
+        assert config["settings"]["batch_size"] == one.settings["batch_size"]
+        assert config["settings"]["corruption"]["kinds"] == one.settings["corruption.kinds"]
+        assert json.loads((one.folder / "summary.json").read_text())["validation"] == one.validation
+    best = max(trials, key=lambda one: one.validation)
     for name in ("detector.blemish", "config.yaml", "summary.json"):
-        assert (out / name).read_bytes() == (out / best["trial"] / name).read_bytes()
-    assert [float(row["validation"]) for row in table(out / "trials.csv")] == [row["validation"] for row in rows]
+        assert (out / name).read_bytes() == (best.folder / name).read_bytes()
+    assert [float(row["validation"]) for row in table(out / "trials.csv")] == [one.validation for one in trials]
 
 
 def test_what_an_earlier_call_fitted_is_not_fitted_again(
@@ -74,6 +74,8 @@ def test_what_an_earlier_call_fitted_is_not_fitted_again(
     assert again[0] == first[0]
     tune(parts, {"batch_size": [2]}, tmp_path / "tuned", settings=TINY, device="cpu", seed=1)
     assert len(fitted) == 3, "another seed is another trial"
+    some = tune(parts, {"is_chosen": [False, True]}, tmp_path / "other", settings=TINY, device="cpu")
+    assert [len(one.chosen) for one in some] == [0, 3], "rows with other columns are one table, too"
 
 
 def test_mistakes_are_told_before_any_training(parts: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from blemish.report.evaluation_page import write_report
 from blemish.report.overlay import as_jpeg, overlay
 from blemish.settings import with_value
 from blemish.training import Device, resolve_device
-from blemish.tuning import tune
+from blemish.tuning import best_of, tune
 
 # --- fit -----------------------------------------------------------------------------------------------------
 
@@ -128,16 +128,17 @@ def tune_run(
             raise BlemishError(f"--try {one}: should be name=value,value, as in --try batch_size=4,8")
     given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     with TrainingProgress() as progress:
-        rows = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
-    best = max(rows, key=lambda row: row["validation"])
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(*columns, caption="validation: pixel AUROC on simulated damage")
-    for row in rows:
-        values = [row.get(name, "") for name in columns]
-        cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
-        table.add_row(*cells, style="bold" if row is best else None)
+        trials = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
+    best = best_of(trials)
+    table = Table(
+        "trial", "settings", "training", "validation", caption="validation: pixel AUROC on simulated damage"
+    )
+    for trial in trials:
+        words = ", ".join(f"{name}={value}" for name, value in trial.settings.items())
+        cells = (trial.folder.name, escape(words), f"{trial.training_s:.0f} s", f"{trial.validation:.4f}")
+        table.add_row(*cells, style="bold" if trial is best else None)
     Console().print(table)
-    print(f"{out / 'detector.blemish'}: that of {best['trial']}; settings in {out / 'config.yaml'}")
+    print(f"{out / 'detector.blemish'}: that of {best.folder.name}; settings in {out / 'config.yaml'}")
 
 
 # --- inspect -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,27 @@ from blemish.methods import method_type
 from blemish.settings import with_value
 from blemish.training import Reporter
 
-RESULTS = ("validation", "training_s", "parameters")
 RESULT_FILES = ("detector.blemish", "config.yaml", "summary.json")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of settings, fitted."""
+
+    folder: Path
+    """Its run folder."""
+    settings: dict[str, Any]
+    """Those that were tried, by their dotted names."""
+    validation: float
+    """How well it finds simulated damage, as the method says it (``Method.validate``)."""
+    training_s: float
+    chosen: dict[str, Any]
+    """What good images decided after training."""
+
+    def row(self) -> dict[str, Any]:
+        """A line of ``trials.csv``."""
+        found = {"validation": self.validation, "training_s": self.training_s}
+        return {"trial": self.folder.name, **self.settings, **found, **self.chosen}
 
 
 def tune(
@@ -39,7 +58,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     **options: Any,
-) -> list[dict[str, Any]]:
+) -> list[Trial]:
     """Fit with every combination of the ``tried`` settings, and keep the best.
 
     A combination that an earlier call has fitted into ``out`` is not fitted again.
@@ -55,7 +74,7 @@ def tune(
 
     Returns
     -------
-    A row for each combination: its folder, its settings, how well it found simulated damage (``validation``).
+    One for each combination, in the order of their folders.
 
     Raises
     ------
@@ -69,7 +88,7 @@ def tune(
     given = [functools.reduce(lambda put, one: with_value(put, *one), trial.items(), shared) for trial in trials]
     wanted = [build(method, recipe, seed, one).settings for one in given]  # mistakes come before training
     make_folder(out)
-    rows: list[dict[str, Any]] = []
+    done: list[Trial] = []
     for number, (trial, changes, whole) in enumerate(zip(trials, given, wanted, strict=True), 1):
         folder = out / f"trial-{number:02d}"
         config = {"data": str(data), "method": method, "recipe": recipe, "settings": plain(asdict(whole))}
@@ -79,13 +98,18 @@ def tune(
         summary = json.loads((folder / "summary.json").read_text())
         if summary["validation"] is None:
             raise BlemishError(f"tune: no simulated damage shows on the images of {data}, so nothing can be compared")
-        rows.append({"trial": folder.name, **trial, **{name: summary[name] for name in RESULTS}, **summary["chosen"]})
-        write_text(out / "trials.csv", _table(rows))
-    best = out / max(rows, key=lambda row: row["validation"])["trial"]
+        done.append(Trial(folder, trial, *(summary[name] for name in ("validation", "training_s", "chosen"))))
+        write_text(out / "trials.csv", _table([one.row() for one in done]))
+    best = best_of(done)
     for name in RESULT_FILES:
         with replace_file(out / name) as file:
-            file.write((best / name).read_bytes())
-    return rows
+            file.write((best.folder / name).read_bytes())
+    return done
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The one that finds simulated damage best."""
+    return max(trials, key=lambda trial: trial.validation)
 
 
 def _usual(settings: Any) -> dict[str, list[int]]:
