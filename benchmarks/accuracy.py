@@ -19,6 +19,7 @@ from typing import Any
 
 from blemish.detector import Detector
 from blemish.evaluation import evaluate
+from blemish.training import Device, resolve_device
 from machine import describe
 
 COLUMNS = (
@@ -71,13 +72,15 @@ def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> di
     )
     row |= {name: summary[name] for name in wanted} | {"protocol": metrics["protocol"], "set": arguments.set}
     if arguments.method == "ssae":
-        row |= {"chosen": summary["chosen"], "validation": summary["validation"]} | both_scores(out, data)
+        row |= {"chosen": summary["chosen"], "validation": summary["validation"]} | both_scores(
+            out, data, arguments.device
+        )
     return row
 
 
-def both_scores(run: Path, data: Path) -> dict[str, float]:
+def both_scores(run: Path, data: Path, device: Device) -> dict[str, float]:
     """Image AUROC of SSAE by the sum of the heatmap, as in the paper, and by its maximum."""
-    detector = Detector.load(run / "detector.blemish")
+    detector = Detector.load(run / "detector.blemish", resolve_device(device))
     found = {}
     for score in ("sum", "max"):
         detector.method.settings = replace(detector.method.settings, image_score=score)  # type: ignore[call-arg]

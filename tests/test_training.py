@@ -247,10 +247,22 @@ def test_patience_stops_a_stage_early_and_the_next_one_is_trained(tmp_path: Path
     assert record.iterations == 35 + 60
     assert torch.equal(toy.first.weight, toy.weights_seen[1])
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["stage"], row["step"]) for row in rows][:4] == [
-        ("first", 20), ("first", 35), ("second", 20), ("second", 40)
+    assert [(row["stage"], row["step"], row.get("validation")) for row in rows][:8] == [
+        ("first", 7, 0.5), ("first", 14, 0.6), ("first", 20, None), ("first", 21, 0.2), ("first", 28, 0.1),
+        ("first", 35, 0.6), ("second", 20, None), ("second", 40, None),
     ]  # fmt: skip
-    assert [row.get("validation") for row in rows[:3]] == [0.6, 0.6, None]
+
+
+def test_patience_counts_from_when_training_sees_whole_images() -> None:
+    class Cropped(Validates):
+        def stages(self) -> tuple[Stage, ...]:
+            first, second = super().stages()
+            return replace(first, crop_px=lambda progress: 4 if progress < 0.5 else 8), second
+
+    toy = Cropped((0.9, 0.1, 0.1, 0.1, 0.1, 0.1), patience=2)
+    record = Trainer(toy, IMAGES, validation=IMAGES[:1], device="cpu").run()
+    assert record.iterations == 50 + 60  # crops until step 30; those at 40 and 50 count
+    assert torch.equal(toy.first.weight, toy.weights_seen[0])
 
 
 def test_a_better_validation_begins_patience_anew() -> None:
@@ -287,7 +299,8 @@ def test_the_best_weights_survive_an_interruption(ema_decay: float, tmp_path: Pa
 def test_patience_is_remembered_over_an_interruption(tmp_path: Path) -> None:
     class PressesCtrlC:
         def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
+            if step == 20:
+                os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted, match="after step 20 of 60"):
         Trainer(

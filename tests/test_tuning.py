@@ -72,8 +72,11 @@ def test_what_an_earlier_call_fitted_is_not_fitted_again(
     again = tune(parts, {"batch_size": [2, 4]}, tmp_path / "tuned", settings=TINY, device="cpu")
     assert [settings["batch_size"] for settings in fitted] == [2, 4]
     assert again[0] == first[0]
-    tune(parts, {"batch_size": [2]}, tmp_path / "tuned", settings=TINY, device="cpu", seed=1)
-    assert len(fitted) == 3, "another seed is another trial"
+    with pytest.raises(BlemishError, match="trial-01: holds a run with other data, options or settings"):
+        tune(parts, {"batch_size": [2]}, tmp_path / "tuned", settings=TINY, device="cpu", seed=1)
+    (tmp_path / "tuned" / "trial-02" / "summary.json").unlink()  # as if it had been stopped
+    assert tune(parts, {"batch_size": [2, 4]}, tmp_path / "tuned", settings=TINY, device="cpu")[0] == first[0]
+    assert [settings["batch_size"] for settings in fitted] == [2, 4, 4]
     some = tune(parts, {"is_chosen": [False, True]}, tmp_path / "other", settings=TINY, device="cpu")
     assert [len(one.chosen) for one in some] == [0, 3], "rows with other columns are one table, too"
 
@@ -83,6 +86,8 @@ def test_mistakes_are_told_before_any_training(parts: Path, tmp_path: Path) -> N
         tune(parts, {}, tmp_path / "tuned", method="draem")
     with pytest.raises(BlemishError, match="unknown setting widht"):
         tune(parts, {"widht": [1, 2]}, tmp_path / "tuned", settings=TINY)
+    with pytest.raises(BlemishError, match="seed is no setting to choose; give --seed"):
+        tune(parts, {"seed": [0, 1]}, tmp_path / "tuned", settings=TINY)
     assert not (tmp_path / "tuned").exists()
 
 

@@ -30,7 +30,7 @@ from blemish.progress import TrainingProgress
 from blemish.report.evaluation_page import write_report
 from blemish.report.overlay import as_jpeg, overlay
 from blemish.settings import with_value
-from blemish.training import Device, resolve_device
+from blemish.training import Device, TrainingInterrupted, resolve_device
 from blemish.tuning import best_of, tune
 
 # --- fit -----------------------------------------------------------------------------------------------------
@@ -66,8 +66,11 @@ def fit_run(
         raise BlemishError(
             f"{folder}: already holds a run; give --resume to go on, --overwrite to start anew, or another --out"
         )
-    with TrainingProgress() as progress:
-        detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
+    try:
+        with TrainingProgress() as progress:
+            detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
+    except TrainingInterrupted as stop:
+        raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
 

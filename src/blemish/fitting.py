@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import yaml
@@ -25,6 +26,11 @@ from blemish.methods.base import Method, Settings
 from blemish.sample_size import MIN_HELD_OUT, MIN_IMAGES, n_held_out, n_needed
 from blemish.synthesis.textures import TextureBank
 from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
+
+CONFIG = (
+    "data", "method", "recipe", "textures", "calibration", "false_rejects", "seed", "device", "precision", "layout",
+)  # fmt: skip
+"""Options of ``fit`` that a run is made of, beside its settings."""
 
 
 def fit(
@@ -68,14 +74,12 @@ def fit(
     BlemishError
         If something given is wrong: names it and the remedy.
     """
-    config = {
-        "data": str(data), "method": method, "recipe": recipe, "settings": dict(settings or {}),
-        "textures": str(textures) if textures else None, "calibration": str(calibration) if calibration else None,
-        "false_rejects": false_rejects, "seed": seed, "device": device, "precision": precision, "layout": layout,
-    }  # fmt: skip
     _check(false_rejects, device, precision)
     network = build(method, recipe, seed, settings)
-    config["settings"] = asdict(network.settings)
+    config = _config(
+        network.settings, data=data, method=method, recipe=recipe, textures=textures, calibration=calibration,
+        false_rejects=false_rejects, seed=seed, device=device, precision=precision, layout=layout,
+    )  # fmt: skip
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
     images = split_images(data, calibration, layout, size_hw, seed, network.validation_share)
@@ -87,7 +91,7 @@ def fit(
     )  # fmt: skip
     if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
-        write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = trainer.run()
     chosen = network.finish(images.validation.to(trainer.device).float() / 255.0)
     provenance = _provenance(config, images, bank, record)
@@ -98,6 +102,35 @@ def fit(
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
     return detector
+
+
+def _config(settings: Settings, **options: Any) -> dict[str, Any]:
+    """What ``config.yaml`` holds: options of ``fit``, and all settings."""
+    given = {name: str(one) if isinstance(one, Path) else one for name, one in options.items()}
+    return plain({**given, "settings": asdict(settings)})  # type: ignore[no-any-return]
+
+
+def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty", "started", "finished"]:
+    """How far a run folder is with ``fit(data, **options)``.
+
+    Raises
+    ------
+    BlemishError
+        If it holds a run of something else.
+    """
+    if not (folder / "config.yaml").exists():
+        return "empty"
+    bound = inspect.signature(fit).bind(data, **options)
+    bound.apply_defaults()
+    asked = {name: value for name, value in bound.arguments.items() if name in CONFIG}
+    settings = build(asked["method"], asked["recipe"], asked["seed"], bound.arguments["settings"]).settings
+    try:
+        found = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = None
+    if found != _config(settings, **asked):
+        raise BlemishError(f"{folder}: holds a run with other data, options or settings; take another --out")
+    return "finished" if (folder / "summary.json").exists() else "started"
 
 
 def textures_of(method: Method, folder: str | Path | None, size_hw: tuple[int, int]) -> TextureBank | None:

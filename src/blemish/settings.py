@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,6 +36,14 @@ class CheckedSettings:
             object.__setattr__(self, one.name, value)
             if not _fits(value, hint):
                 raise BlemishError(f"setting {one.name}: {value!r} should be {_spoken(hint)}")
+
+    def check_range(self, *names: str, least: float, most: float = math.inf) -> None:
+        """Refuse settings (each value of a tuple) that are below ``least``, above ``most``, or no number."""
+        for name in names:
+            value = getattr(self, name)
+            if not all(least <= one <= most for one in (value if isinstance(value, tuple) else (value,))):
+                limits = f"at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
+                raise BlemishError(f"setting {name}: {value} should be {limits}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -33,6 +33,7 @@ from blemish.weights import Average, Best
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bf16"]
 CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_FORMAT = 2  # part of what must be equal for one to be resumed
 LOG_EVERY = 20
 
 
@@ -146,7 +147,11 @@ class Trainer:
         self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
         n_processes = self.accelerator.num_processes
-        self.folder, self.fingerprint, self.reporter = folder, f"{fingerprint}/{n_processes}", reporter
+        self.folder, self.fingerprint, self.reporter = (
+            folder,
+            f"{CHECKPOINT_FORMAT}/{fingerprint}/{n_processes}",
+            reporter,
+        )
         self.checkpoint_every_s = checkpoint_every_s
         self.elapsed_s, self.n_steps_done, self.n_images_seen = 0.0, 0, 0
         self.checkpoint = self._load_checkpoint() if resume else None
@@ -217,19 +222,22 @@ class Trainer:
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
             done = step + 1
+            validated: dict[str, Tensor] = {}
             if best.is_due(done, n_steps):
                 self._stop_if_bad(stage, int(first_bad))
                 with average.applied():
-                    best.offer(done, self._validate(stage))
+                    value = self._validate(stage)
+                    best.offer(done, value, is_counted=self._side(stage, step / n_steps) is None)
+                validated = {"validation": torch.tensor(value, dtype=torch.float64)}
             finished = done == n_steps or best.is_final
             alone = self.accelerator.num_processes == 1
-            if done % LOG_EVERY and not finished and not (alone and interrupted()):
+            if done % LOG_EVERY and not finished and not validated and not (alone and interrupted()):
                 continue
             self._stop_if_bad(stage, int(first_bad))
             now_s = time.perf_counter()
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
-            self._log(stage, done, n_steps, losses | best.latest, optimizer.param_groups[0]["lr"], left_s)
+            self._log(stage, done, n_steps, losses | validated, optimizer.param_groups[0]["lr"], left_s)
             stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
             if stop or is_due or finished:
                 if finished:
@@ -241,15 +249,15 @@ class Trainer:
             if finished:
                 break
             if stop:
-                raise TrainingInterrupted(f"stopped after step {done} of {n_steps}; the same with --resume goes on")
+                raise TrainingInterrupted(f"stopped after step {done} of {n_steps}")
         self.accelerator.free_memory(objective, optimizer)
 
     def _draw(self, batch_size: int, stage: Stage, progress: float) -> Tensor:
         """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
         index = torch.randint(len(self.images), (batch_size,), generator=self.generator)
         height, width = self.images.shape[-2:]
-        side = stage.crop_px(progress) if stage.crop_px is not None else max(height, width)
-        if side >= max(height, width):
+        side = self._side(stage, progress)
+        if side is None:
             batch = self.images[send(index, self.device)]
         else:
             room = torch.tensor([height - min(side, height), width - min(side, width)])
@@ -260,14 +268,20 @@ class Trainer:
             batch = self.images[which, channels.view(-1, 1, 1), rows[:, None, :, None], columns[:, None, None, :]]
         return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
+    def _side(self, stage: Stage, progress: float) -> int | None:
+        """Side of the crops that training sees now, px; None for whole images."""
+        side = stage.crop_px(progress) if stage.crop_px is not None else None
+        return None if side is None or side >= max(self.images.shape[-2:]) else side
+
     @torch.no_grad()
     def _validate(self, stage: Stage) -> float:
+        """What the first process finds: statistics of batch norm may differ between them."""
         if self.validation is None or not len(self.validation):
             raise BlemishError(f"stage {stage.name} validates, and there are no validation images")
         self.method.eval()
-        value = self.method.validate(stage, self.validation)
+        value = torch.tensor(self.method.validate(stage, self.validation), dtype=torch.float64, device=self.device)
         self.method.train()
-        return value
+        return float(broadcast(value))
 
     def _agree(self, *mine: bool) -> list[bool]:
         """What the first process says: all must save, or stop, after the same step."""

@@ -1,7 +1,7 @@
 """Settings chosen on good images alone: train with each, and keep what finds simulated damage best.
 
 What a method calls its validation (``Method.validate``) is measured on good images that were kept from training, with
-damage of every kind painted on them. No defect and no test image is read.
+damage painted on them, the same for all settings. No defect and no test image is read.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file, write_text
-from blemish.fitting import build, fit, plain
+from blemish.fitting import build, fit, state_of
 from blemish.methods import method_type
 from blemish.settings import with_value
 from blemish.training import Reporter
@@ -79,22 +77,26 @@ def tune(
     Raises
     ------
     BlemishError
-        If the method does not validate, no damage shows on the images, or a setting is unknown or of the wrong type.
+        If the method does not validate, no damage shows on the images, a setting is unknown or of the wrong type, or
+        ``out`` holds other trials.
     """
     if not method_type(method).validation_share:
         raise BlemishError(f"tune: {method} has nothing to choose by; methods that do: ssae")
+    if "seed" in tried:
+        raise BlemishError("tune: seed is no setting to choose; give --seed instead")
     shared, seed = dict(settings or {}), options.get("seed", 0)
     trials = _combinations(tried or _usual(build(method, recipe, seed, shared).settings))
     given = [functools.reduce(lambda put, one: with_value(put, *one), trial.items(), shared) for trial in trials]
-    wanted = [build(method, recipe, seed, one).settings for one in given]  # mistakes come before training
+    for one in given:  # mistakes are told before training
+        build(method, recipe, seed, one)
     make_folder(out)
     done: list[Trial] = []
-    for number, (trial, changes, whole) in enumerate(zip(trials, given, wanted, strict=True), 1):
+    for number, (trial, changes) in enumerate(zip(trials, given, strict=True), 1):
         folder = out / f"trial-{number:02d}"
-        config = {"data": str(data), "method": method, "recipe": recipe, "settings": plain(asdict(whole))}
-        config |= {name: plain(value) for name, value in options.items()}
-        if not _is_done(folder, config):
-            fit(data, method=method, recipe=recipe, settings=changes, out=folder, reporter=reporter, **options)
+        wanted = {"method": method, "recipe": recipe, "settings": changes, **options}
+        state = state_of(folder, data, **wanted)
+        if state != "finished":
+            fit(data, out=folder, resume=state == "started", reporter=reporter, **wanted)
         summary = json.loads((folder / "summary.json").read_text())
         if summary["validation"] is None:
             raise BlemishError(f"tune: no simulated damage shows on the images of {data}, so nothing can be compared")
@@ -120,14 +122,6 @@ def _usual(settings: Any) -> dict[str, list[int]]:
 
 def _combinations(tried: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
-
-
-def _is_done(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Whether an earlier call fitted this."""
-    if not (folder / "summary.json").exists() or not (folder / "config.yaml").exists():
-        return False
-    found = yaml.safe_load((folder / "config.yaml").read_text())
-    return all(found.get(name) == value for name, value in config.items())
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -56,19 +56,17 @@ class Best:
         self.live = [one.detach() for one in everything]
         self.weights = [one.clone() for one in self.live]
         self.value, self.step = -math.inf, 0
-        self.latest: dict[str, Tensor] = {}
 
     def is_due(self, done: int, n_steps: int) -> bool:
         every = self.stage.validate_every
         return every > 0 and (done % every == 0 or done == n_steps)
 
-    def offer(self, step: int, value: float) -> None:
-        """Keep the weights of this step if they did better than all before."""
-        self.latest = {"validation": torch.tensor(value, dtype=torch.float64)}
+    def offer(self, step: int, value: float, *, is_counted: bool) -> None:
+        """Keep the weights of this step if they did better than all before; if not, that may cost patience."""
         if value > self.value:
             self.value, self.step, self.n_worse = value, step, 0
             torch._foreach_copy_(self.weights, self.live)
-        else:
+        elif is_counted:
             self.n_worse += 1
 
     @property
@@ -81,10 +79,10 @@ class Best:
             torch._foreach_copy_(self.live, self.weights)
 
     def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("value", "step", "n_worse", "latest", "weights")}
+        return {name: getattr(self, name) for name in ("value", "step", "n_worse", "weights")}
 
     def load(self, state: dict[str, Any]) -> None:
         for mine, theirs in zip(self.weights, state["weights"], strict=True):
             mine.copy_(theirs)
-        for name in ("value", "step", "n_worse", "latest"):
+        for name in ("value", "step", "n_worse"):
             setattr(self, name, state[name])

@@ -356,14 +356,15 @@ def test_an_objective_has_the_networks_it_trains(objective: Any, n_networks: int
 
 @pytest.mark.parametrize(("patch_px", "multiple_px"), [(1, 4), (2, 8)])
 def test_crops_grow_and_suit_the_network(patch_px: int, multiple_px: int) -> None:
-    method = SSAE(replace(PLAIN, patch_px=patch_px, image_size_px=100, crops=(0.01, 0.5, 0.75, 1.0)))
+    method = SSAE(replace(PLAIN, patch_px=patch_px, image_size_px=104, crops=(0.01, 0.5, 0.75, 1.0)))
     (stage,) = method.stages()
     assert stage.crop_px is not None
     sides = [stage.crop_px(step / 400) for step in range(400)]
     assert all(side % multiple_px == 0 and side > 0 for side in sides)
     assert sides == sorted(sides)
     assert [sides.count(side) for side in sorted(set(sides))] == [100, 100, 100, 100]
-    assert sorted(set(sides))[1:3] == pytest.approx([50, 75], abs=multiple_px / 2)
+    assert sides[-1] == 104, "it ends with whole images"
+    assert sorted(set(sides))[1:3] == pytest.approx([52, 78], abs=multiple_px / 2)
 
 
 def test_textures_are_used_for_occlusion_only() -> None:
@@ -474,3 +475,35 @@ def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
 def test_wrong_settings_are_told(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(BlemishError, match=told):
         SSAESettings.from_dict(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"image_size_px": 30}, "image_size_px: 30 should be a multiple of 4"),
+        ({"mean_px": -1}, "mean_px: -1 should be at least 1"),
+        ({"kernel": -1}, "kernel: -1 should be at least 1"),
+        ({"dilations": ()}, "dilations: none"),
+        ({"dilations": (0,)}, r"dilations: \(0,\) should be at least 1"),
+        ({"patch_px": 0}, "patch_px: 0 should be at least 1"),
+        ({"filters_per_dilation": 0}, "filters_per_dilation: 0 should be at least 1"),
+        ({"iterations": 0}, "iterations: 0 should be at least 1"),
+        ({"n_means": -1}, "n_means: -1 should be at least 0"),
+        ({"correction": -1}, "correction: -1 should be at least 0"),
+        ({"balance": float("nan")}, r"balance: nan should be in \[0, 1\]"),
+        ({"corruption": {"brightness_probability": 7.0}}, "brightness_probability: 7.0 should be in"),
+        ({"corruption": {"roughness": float("nan")}}, "roughness: nan should be in"),
+    ],
+)
+def test_settings_out_of_range_are_told_in_one_line(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(BlemishError, match=told):
+        TINY.replaced(changes)
+
+
+def test_every_trial_sits_the_same_exam() -> None:
+    """What is compared by its validation must be validated on the same damage, whatever it is trained on."""
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    small = SSAE(replace(TINY, corruption=CorruptionSettings(max_side=0.1, brightness_probability=1.0)))
+    large = SSAE(replace(TINY, corruption=CorruptionSettings(kinds=("cut-out",), max_side=0.9)))
+    for one, other in zip(small._damaged(images), large._damaged(images), strict=True):
+        assert torch.equal(one, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,14 @@ def test_a_recipe_that_bears_the_name_of_its_test_set_is_one_column_with_its_sib
     assert {"draem paper", "draem paper-pill"} <= set(cells(other, "pill"))
     (row,) = (row for row in only_table(run("pill", recipe="paper-object")).rows if row.label == "pill")
     assert row.cells[0] is not None
+
+
+def test_the_same_recipe_on_other_test_sets_does_not_depend_on_the_order() -> None:
+    """`paper-carpet` tried on tile is not a seed of `paper-tile`, in whatever order they are given."""
+    foreign = run("tile", recipe="paper-carpet", auroc=0.5)
+    own = run("tile", recipe="paper-tile", seed=1, auroc=1.0)
+    home = run("carpet", recipe="paper-carpet")
+    for order in itertools.permutations([foreign, own, home]):
+        found = {label: one.mean_percent for label, one in cells(only_table(*order), "tile").items() if one}
+        assert found["draem paper"] == pytest.approx(100.0)
+        assert found["draem paper-carpet"] == pytest.approx(50.0)

@@ -56,6 +56,18 @@ def test_each_objective_and_their_ensemble_is_measured(tmp_path: Path) -> None:
     assert again == results
 
 
+def test_a_folder_with_another_run_is_left_alone(tmp_path: Path) -> None:
+    data, out = make_dataset(tmp_path / "dose"), tmp_path / "study"
+    study_objectives([data], out, settings=TINY, device="cpu")
+    trained = (out / "dose" / "detector.blemish").read_bytes()
+    for other in ({"seed": 1}, {"settings": {**TINY, "iterations": 3}}):
+        with pytest.raises(BlemishError, match="dose: holds a run with other data, options or settings"):
+            study_objectives([data], out, **{"settings": TINY, "device": "cpu", **other})
+    with pytest.raises(BlemishError, match="leave out --set objective"):
+        study_objectives([data], tmp_path / "other", settings={**TINY, "objective": "filter"})
+    assert (out / "dose" / "detector.blemish").read_bytes() == trained
+
+
 def test_a_part_repairs_as_it_does_in_the_ensemble(tmp_path: Path) -> None:
     study_objectives([make_dataset(tmp_path / "dose")], tmp_path / "study", settings=TINY, device="cpu")
     method: Any = Detector.load(tmp_path / "study" / "dose" / "detector.blemish").method

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 
 if TYPE_CHECKING:
@@ -30,9 +29,7 @@ class Settings(CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("image_size_px", "batch_size"):
-            if getattr(self, name) < 1:
-                raise BlemishError(f"setting {name}: {getattr(self, name)} should be at least 1")
+        self.check_range("image_size_px", "batch_size", least=1)
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,8 @@ class Stage:
     """Steps between calls of ``Method.validate``; 0 for none. With them, the stage ends with the weights that did
     best."""
     patience: int = 0
-    """Stop after so many validations in a row without a better one; 0 never stops early."""
+    """Stop after so many validations in a row without a better one, counted from when training sees whole images; 0
+    never stops early."""
 
     def n_iterations(self, n_images: int) -> int:
         """Steps of this stage for ``n_images`` training images."""

@@ -51,6 +51,12 @@ def corrected_map(heatmap: Tensor, average: Tensor, exponent: int) -> Tensor:
     return heatmap * (1.0 - average).clamp_min(0.0) ** exponent if exponent else heatmap
 
 
+def judged(heatmaps: Tensor, masks: Tensor) -> float:
+    """Pixel AUROC of heatmaps (N, 1, H, W) against bool masks; of at most a million pixels, evenly spaced."""
+    stride = max(1, -(-masks.numel() // MAX_PIXELS))
+    return auroc(heatmaps.flatten()[::stride], masks.flatten()[::stride])
+
+
 @dataclass(frozen=True)
 class Choice:
     """One way to make a heatmap, and how well it finds simulated damage."""
@@ -84,14 +90,11 @@ def choices(
     masks : (N * C, 1, H, W) bool, where the damage is.
     """
     n, copies = len(good[0]), len(masks) // len(good[0])
-    stride = max(1, -(-masks.numel() // MAX_PIXELS))
-    labels = masks.flatten()[::stride]
     found = []
     for times, side_px in itertools.product(n_means, sides_px):
         smooth_good, smooth = ([smooth_map(one, times, side_px) for one in maps] for maps in (good, damaged))
         averages = [((one.sum(0) - one) / max(n - 1, 1)).repeat_interleave(copies, 0) for one in smooth_good]
         for exponent in exponents:
             parts = [corrected_map(*pair, exponent) for pair in zip(smooth, averages, strict=True)]
-            scores = torch.stack(parts).amax(0).flatten()[::stride]
-            found.append(Choice(times, side_px, exponent, auroc(scores, labels)))
+            found.append(Choice(times, side_px, exponent, judged(torch.stack(parts).amax(0), masks)))
     return found

@@ -21,7 +21,15 @@ There is no other public implementation. Where the paper is silent or can be rea
 - sizes and strengths of the damage, batch size and length of the training are ours; n, k and t are chosen on good
   images with simulated damage, after training (``finish``).
 
-Recipe ``small`` works on patches of 2x2 pixels with a narrow network.
+- progressive training takes crops of half, three quarters and all of the image's side, a third of the time each;
+- objective (4) stops when pixel AUROC on simulated damage of another kind no longer rises;
+- theorem 2 limits the damage by the variance of all pixels of the batch, over their range squared, also for objects,
+  for which it is only a bound on the size;
+- 1 - avgmap is never below 0, and each network of the ensemble has an average heatmap of its own;
+- textures that occlude are augmented as DRÆM's are.
+
+Recipe ``small`` works on patches of 4x4 pixels with a narrow network. It and ``fast`` score an image by the maximum
+of its heatmap: after a short training some error is left everywhere, and a sum drowns a small defect in it.
 """
 
 from __future__ import annotations
@@ -43,12 +51,12 @@ from blemish.methods.heatmaps import (
     choices,
     corrected_map,
     difference_map,
+    judged,
     mean_sides_px,
     smooth_map,
 )
 from blemish.methods.ssae_settings import RECIPES, SSAESettings
-from blemish.metrics import auroc
-from blemish.synthesis.corruption import Kind, corrupt
+from blemish.synthesis.corruption import CorruptionSettings, Kind, corrupt
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 NETWORKS = {"filter": "filter", "amplify": "amplifier"}
@@ -56,6 +64,8 @@ NETWORKS = {"filter": "filter", "amplify": "amplifier"}
 CHOSEN = ("n_means", "mean_px", "correction")
 """Settings that good images decide: n, k and t."""
 VALIDATION_KINDS: tuple[Kind, ...] = ("elastic", "swap")
+MAX_JUDGED = 50
+"""Validation images that are judged with simulated damage; the average heatmap is that of all."""
 N_COPIES = 4
 """With simulated damage, of each validation image."""
 
@@ -91,7 +101,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         s, widths = settings, settings.widths
         self.patch_px = s.patch_px
-        self.multiple_px: int = s.patch_px * 2 ** len(widths)
+        self.multiple_px = s.multiple_px
         n_pixel = 3 * s.patch_px**2
         encoder, n_in = [], n_pixel
         for width in widths:
@@ -216,7 +226,7 @@ class SSAE(Method):
         """The same trained network of one objective, as a method by itself; ``finish`` is to decide the rest anew."""
         one = SSAE(replace(self.settings, objective=objective), self.textures)
         setattr(one, NETWORKS[objective], getattr(self, NETWORKS[objective]))
-        return one
+        return one.to(self.average_map.device)
 
     def stages(self) -> tuple[Stage, ...]:
         s = self.settings
@@ -240,7 +250,7 @@ class SSAE(Method):
     def _crop_px(self, progress: float) -> int:
         """Side of the crops: those of ``crops`` in turn, as multiples of what the network needs."""
         share = self.settings.crops[int(progress * len(self.settings.crops))]
-        multiple_px = self.networks[0].multiple_px
+        multiple_px = self.settings.multiple_px
         return multiple_px * max(1, round(share * self.settings.image_size_px / multiple_px))
 
     @property
@@ -265,7 +275,7 @@ class SSAE(Method):
         s, network = self.settings, getattr(self, NETWORKS[stage.name])
         modified, masks = self._damaged(images)
         heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
-        return auroc(heatmaps.flatten(), masks.flatten()) if masks.any() else 0.0
+        return judged(heatmaps, masks) if masks.any() else 0.0
 
     @torch.no_grad()
     def finish(self, images: Tensor) -> Chosen:
@@ -287,6 +297,7 @@ class SSAE(Method):
         images : (N, 3, H, W) float good images in [0, 1], N >= 2.
         """
         self.eval()
+        images = images[:MAX_JUDGED]
         modified, masks = self._damaged(images)
         good = [self._differences(network, images) for network in self.networks]
         damaged = [self._differences(network, modified) for network in self.networks]
@@ -297,14 +308,14 @@ class SSAE(Method):
         return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.image_size_px), exponents)
 
     def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of each image, damaged alike at each call: (N, 3, H, W) and (N, 1, H, W) bool.
+        """Copies of (at most 50) images, damaged alike at each call: (N, 3, H, W) and (N, 1, H, W) bool.
 
-        Whatever the method is trained on, this damage keeps the colours of the image, so that what finds it does not
-        find just anything that is foreign.
+        Whatever the method is trained on, the damage is the same, and keeps the colours of the image, so that what
+        finds it does not find just anything that is foreign.
         """
-        corruption = replace(self.settings.corruption, kinds=VALIDATION_KINDS, rotation_probability=0.0)
-        copies, generator = images.repeat_interleave(N_COPIES, 0), Generator().manual_seed(self.settings.seed)
-        modified, masks = corrupt(copies, None, generator, corruption)
+        copies = images[:MAX_JUDGED].repeat_interleave(N_COPIES, 0)
+        generator = Generator().manual_seed(self.settings.seed)
+        modified, masks = corrupt(copies, None, generator, CorruptionSettings(kinds=VALIDATION_KINDS))
         return modified, masks > 0
 
     def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class SSAESettings(Settings):
     """Steps between validations of objective (4), which is prone to overfitting: it ends with the weights that find
     simulated damage best on the validation images, of a kind that it was not trained on, too."""
     patience: int = 10
-    """Objective (4) stops early after so many validations in a row without a better one."""
+    """Objective (4) stops early after so many validations in a row without a better one; counted from when training
+    sees whole images. 0: never."""
     difference: Difference = "squared"
     """What is compared: the channels' mean of (X - F(X))^2, or of 1 - SSIM."""
     mean_px: int = 11
@@ -55,8 +56,8 @@ class SSAESettings(Settings):
     correction: int = 0
     """Exponent t of 1 - avgmap (eq. 14); 0 for textures."""
     is_aligned: bool = False
-    """Whether images show the same place of the product at the same pixel, as those of objects do: only then t may
-    be above 0."""
+    """Whether images show the same place of the product at the same pixel, as those of objects do: only then other t
+    than 0 are tried."""
     is_chosen: bool = True
     """Choose k, n and t after training, on good images with simulated damage, in place of the three above."""
     image_score: Literal["sum", "max"] = "sum"
@@ -64,12 +65,25 @@ class SSAESettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_range("iterations", "patch_px", "widths", "dilations", "filters_per_dilation", "n_stacks", least=1)
+        self.check_range("kernel", "mean_px", least=1)
+        self.check_range("n_means", "correction", "validate_every", "patience", "learning_rate", least=0)
+        self.check_range("balance", "ema_decay", least=0, most=1)
         if self.kernel % 2 == 0 or self.mean_px % 2 == 0:
             raise BlemishError(f"settings kernel, mean_px: {self.kernel}, {self.mean_px} should both be odd")
-        if not 0.0 <= self.balance <= 1.0:
-            raise BlemishError(f"setting balance: {self.balance} should be in [0, 1]")
+        if not self.dilations:
+            raise BlemishError("setting dilations: none; give one or more, such as [1, 2, 4]")
         if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
             raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
+        if self.image_size_px % self.multiple_px:
+            raise BlemishError(
+                f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}"
+            )
+
+    @property
+    def multiple_px(self) -> int:
+        """What the sides of the network's images are multiples of."""
+        return int(self.patch_px * 2 ** len(self.widths))
 
 
 # --- recipes (section 4.1 and 4.3) -------------------------------------------------------------------------------

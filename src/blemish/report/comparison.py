@@ -160,7 +160,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
         cells: dict[tuple[Column, _Place], list[Run]] = {}
         for run in kept:
             if run.protocol == protocol:
-                column = Column(run.method, recipes[_identity(run)], variants[_identity(run)])
+                column = Column(run.method, recipes[_identity(run), run.data], variants[_identity(run)])
                 cells.setdefault((column, _Place.of(run)), []).append(run)
         tables += [table for metric in metrics if (table := _table(metric, protocol, cells)) is not None]
     warnings = (*_protocol_warnings(tables), *repeats, *_condition_warnings(kept), *_data_warnings(kept))
@@ -171,7 +171,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
 
 
 def _general_recipes(runs: Sequence[Run]) -> dict[object, str]:
-    """For each identity, its recipe without the name of the test set, if that tells it from the others.
+    """For each identity and test set, the recipe without the name of the test set, if that tells it from the others.
 
     `paper-carpet` on carpet and `paper-tile` on tile are one column, `paper`, unless that was tried on them, too.
     """
@@ -179,7 +179,7 @@ def _general_recipes(runs: Sequence[Run]) -> dict[object, str]:
     named: dict[object, str] = {}
     for run in runs:
         general = run.recipe.removesuffix(f"-{run.data}")
-        named[_identity(run)] = run.recipe if (run.method, general, run.data) in taken else general
+        named[_identity(run), run.data] = run.recipe if (run.method, general, run.data) in taken else general
     return named
 
 

@@ -19,10 +19,10 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import make_folder, write_text
-from blemish.fitting import fit, split_images, textures_of
+from blemish.fitting import fit, split_images, state_of
 from blemish.methods.ssae import CHOSEN, SSAE
 from blemish.report.page import HEADINGS, Row, make_row, write_page
-from blemish.training import Reporter
+from blemish.training import Device, Reporter, resolve_device
 
 METRICS = ("image_auroc", "pixel_auroc", "image_ap", "pixel_ap", "pixel_aupro")
 NAMES = {"filter": "objective (1)", "amplify": "objective (4)", "ensemble": "ensemble"}
@@ -52,7 +52,7 @@ def study_objectives(
     settings: Mapping[str, Any] | None = None,
     textures: Path | None = None,
     seed: int = 0,
-    device: Any = "auto",
+    device: Device = "auto",
     layout: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[ObjectiveResult]:
@@ -68,8 +68,10 @@ def study_objectives(
     Raises
     ------
     BlemishError
-        If two datasets have the same name, or one has no test images.
+        If two datasets have the same name, one has no test images, or ``out`` holds other runs.
     """
+    if "objective" in (settings or {}):
+        raise BlemishError("study objectives: trains them all; leave out --set objective")
     names = [name_of(path) for path in data]
     if len(set(names)) < len(names):
         raise BlemishError(f"study objectives: two datasets are called alike ({', '.join(names)}); rename one")
@@ -82,12 +84,15 @@ def study_objectives(
     for path, name in zip(data, names, strict=True):
         changes = {**(settings or {}), "objective": "ensemble"}
         folder = out / name
-        if not (folder / "detector.blemish").exists():
-            fit(
-                path, method="ssae", recipe=recipe, settings=changes, textures=textures, seed=seed, device=device,
-                layout=layout, out=folder, resume=True, reporter=reporter,
-            )  # fmt: skip
-        detectors = _detectors(Detector.load(folder / "detector.blemish"), path, layout, textures, seed)
+        options: dict[str, Any] = {
+            "method": "ssae", "recipe": recipe, "settings": changes, "textures": textures, "seed": seed,
+            "device": device, "layout": layout,
+        }  # fmt: skip
+        state = state_of(folder, path, **options)
+        if state != "finished":
+            fit(path, out=folder, resume=state == "started", reporter=reporter, **options)
+        ensemble = Detector.load(folder / "detector.blemish", resolve_device(device))
+        detectors = _detectors(ensemble, path, layout, seed)
         for objective, detector in detectors.items():
             metrics = evaluate(detector, path, layout).metrics
             chosen = {one: getattr(detector.method.settings, one) for one in CHOSEN}
@@ -99,7 +104,7 @@ def study_objectives(
     return results
 
 
-def _detectors(ensemble: Detector, data: Path, layout: str, textures: Path | None, seed: int) -> dict[str, Detector]:
+def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[str, Detector]:
     """A detector for each objective, calibrated on the images that the ensemble was calibrated on."""
     method = ensemble.method
     assert isinstance(method, SSAE)
@@ -107,8 +112,7 @@ def _detectors(ensemble: Detector, data: Path, layout: str, textures: Path | Non
     found = {}
     for objective in ("filter", "amplify"):
         part = method.part(objective)
-        part.textures = textures_of(part, textures, ensemble.size_hw)
-        part.finish(images.validation.float() / 255.0)
+        part.finish(images.validation.to(ensemble.device).float() / 255.0)
         found[objective] = Detector.calibrate(part, images.calibration, ensemble.threshold.false_reject_rate)
     return found | {"ensemble": ensemble}
 

@@ -61,6 +61,10 @@ class CorruptionSettings(CheckedSettings):
         super().__post_init__()
         if not self.kinds:
             raise BlemishError(f"setting kinds: none; give one or more of {', '.join(KINDS)}")
+        self.check_range(
+            "brightness_probability", "rotation_probability", "max_brightness", "roughness", least=0, most=1
+        )
+        self.check_range("max_rotation_deg", least=0, most=180)
         for name in ("side", "strength", "smoothing"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if not 0.0 < low <= high <= 1.0:
@@ -209,7 +213,7 @@ def _foreign(mask: Tensor, textures: TextureBank, generator: Generator) -> Tenso
 
 
 def _pixels(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates (x, y) of the middles of the pixels: (1, 1, W) and (1, H, 1)."""
+    """Coordinates (x, y) of the middles of the pixels: twice (1, H, W)."""
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) + 0.5
     y = torch.arange(height, device=images.device) + 0.5

@@ -79,11 +79,11 @@ class TextureBank:
             return self
         key = size_hw, device
         if key not in self._others:
-            images = self.images.to(device)
-            if images.shape[1:3] != size_hw:
+            images = self.images
+            if images.shape[1:3] != size_hw:  # where they are: only the host shrinks uint8 without aliases
                 resized = F.interpolate(images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
                 images = resized.permute(0, 2, 3, 1).contiguous()
-            self._others[key] = TextureBank(images, self.source)
+            self._others[key] = TextureBank(images.to(device), self.source)
         return self._others[key]
 
     @property
