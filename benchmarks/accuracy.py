@@ -78,14 +78,16 @@ def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> di
     return row
 
 
-def both_scores(run: Path, data: Path, device: Device) -> dict[str, float]:
-    """Image AUROC of SSAE by the sum of the heatmap, as in the paper, and by its maximum."""
+def both_scores(run: Path, data: Path, image_auroc: float, device: Device) -> dict[str, float]:
+    """Image AUROC of SSAE by the sum of the heatmap, as in the paper, and by its maximum; one of them is known."""
     detector = Detector.load(run / "detector.blemish", resolve_device(device))
-    found = {}
-    for score in ("sum", "max"):
-        detector.method.settings = replace(detector.method.settings, image_score=score)  # type: ignore[call-arg]
-        found[f"image_auroc_{score}"] = evaluate(detector, data).metrics["image_auroc"]
-    return found
+    own = detector.method.settings.image_score  # type: ignore[attr-defined]
+    other = "max" if own == "sum" else "sum"
+    detector.method.settings = replace(detector.method.settings, image_score=other)  # type: ignore[call-arg]
+    return {
+        f"image_auroc_{own}": image_auroc,
+        f"image_auroc_{other}": evaluate(detector, data).metrics["image_auroc"],
+    }
 
 
 def main() -> None:
