@@ -5,6 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+from blemish.detector import Detector
+from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.scoring import Threshold
+
+
+class Darkness(DRAEM):
+    """In place of a trained network: what is dark is anomalous."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        anomaly_map = 1.0 - images.mean(1, keepdim=True)
+        return anomaly_map, anomaly_map.amax((1, 2, 3))
+
+
+@pytest.fixture
+def darkness() -> Detector:
+    """A detector of what is dark, at 16 px, with the threshold at middle grey."""
+    settings = DRAEMSettings(image_size_px=16, reconstructive_widths=(4, 4), discriminative_widths=(4, 4))
+    return Detector(Darkness(settings), Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
 
 
 @pytest.fixture(scope="session")

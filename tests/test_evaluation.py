@@ -17,26 +17,8 @@ from blemish import commands, evaluation
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
-from blemish.methods.base import Method
-from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.methods.draem import DRAEM
 from blemish.protocols import PROTOCOLS, Protocol, protocol_named
-from blemish.scoring import Threshold
-
-TINY = DRAEMSettings(image_size_px=16, reconstructive_widths=(4, 4), discriminative_widths=(4, 4))
-
-
-class Darkness(DRAEM):
-    """In place of a trained network: what is dark is anomalous."""
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        anomaly_map = 1.0 - images.mean(1, keepdim=True)
-        return anomaly_map, anomaly_map.amax((1, 2, 3))
-
-
-@pytest.fixture
-def detector() -> Detector:
-    method: Method = Darkness(TINY)
-    return Detector(method, Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
 
 
 def save(path: Path, image: NDArray[np.uint8]) -> None:
@@ -106,9 +88,9 @@ def test_descriptions_tell_protocols_apart() -> None:
 # --- evaluation ----------------------------------------------------------------------------------------------
 
 
-def test_evaluate_reads_labels_and_changes_nothing(detector: Detector, data: Path) -> None:
-    before = detector.threshold
-    metrics = evaluate(detector, data).metrics
+def test_evaluate_reads_labels_and_changes_nothing(darkness: Detector, data: Path) -> None:
+    before = darkness.threshold
+    metrics = evaluate(darkness, data).metrics
     assert (metrics["n_good"], metrics["n_defective"]) == (4, 4)
     assert metrics["image_auroc"] == 1
     assert (metrics["tpr"], metrics["found"], metrics["tnr"], metrics["ca"]) == (0.5, 0.5, 1.0, 0.75)
@@ -120,16 +102,16 @@ def test_evaluate_reads_labels_and_changes_nothing(detector: Detector, data: Pat
     assert metrics["by_defect"]["dent"]["n_defective"] == 2
     assert metrics["protocol"] == "256/1"
     assert "256x256" in metrics["protocol_description"]
-    assert detector.threshold == before
+    assert darkness.threshold == before
     json.dumps(metrics, allow_nan=False)
 
 
 def test_without_room_the_metrics_come_from_histograms(
-    detector: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
+    darkness: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = evaluate(detector, data).metrics
+    exact = evaluate(darkness, data).metrics
     monkeypatch.setattr(evaluation, "MAX_EXACT_PX", 1000)
-    binned = evaluate(detector, data).metrics
+    binned = evaluate(darkness, data).metrics
     assert "error_bounds" not in exact
     for name, bound in binned["error_bounds"].items():
         assert abs(binned[name] - exact[name]) <= bound
@@ -137,9 +119,9 @@ def test_without_room_the_metrics_come_from_histograms(
     assert set(binned["by_defect"]) == set(exact["by_defect"])
 
 
-def test_images_of_several_sizes_are_compared_at_their_own(detector: Detector, data: Path) -> None:
+def test_images_of_several_sizes_are_compared_at_their_own(darkness: Detector, data: Path) -> None:
     save(data / "test" / "good" / "wide.png", np.full((40, 90), 230, np.uint8))
-    metrics = evaluate(detector, data, protocol="original/1").metrics
+    metrics = evaluate(darkness, data, protocol="original/1").metrics
     assert metrics["pixel_auroc"] > 0.95
     assert metrics["pixel_aupimo"] is None
     assert metrics["reasons"]["pixel_aupimo"] == "maps of several sizes"
@@ -147,7 +129,7 @@ def test_images_of_several_sizes_are_compared_at_their_own(detector: Detector, d
 
 @pytest.mark.parametrize("max_exact_px", [1, 10**9])
 def test_pixels_of_a_defect_without_a_mask_count_nowhere(
-    detector: Detector, data: Path, max_exact_px: int, monkeypatch: pytest.MonkeyPatch
+    darkness: Detector, data: Path, max_exact_px: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "MAX_EXACT_PX", max_exact_px)
     rows = [f"{path},good,,test" for path in sorted(data.glob("test/good/*"))]
@@ -158,7 +140,7 @@ def test_pixels_of_a_defect_without_a_mask_count_nowhere(
     known.write_text("\n".join(["path,label,mask,split", *rows]))
     more = data / "more.csv"
     more.write_text(known.read_text() + f"\n{data}/test/dent/0.png,burn,,test")
-    before, after = evaluate(detector, known).metrics, evaluate(detector, more).metrics
+    before, after = evaluate(darkness, known).metrics, evaluate(darkness, more).metrics
     assert after["n_defective"] == before["n_defective"] + 1
     assert after["found"] < before["found"]
     for name in ("pixel_auroc", "pixel_ap", "pixel_aupro"):
@@ -167,44 +149,44 @@ def test_pixels_of_a_defect_without_a_mask_count_nowhere(
     assert after["by_defect"]["burn"]["image_auroc"] == 1
 
 
-def test_good_images_only_are_null_with_a_reason(detector: Detector, data: Path) -> None:
+def test_good_images_only_are_null_with_a_reason(darkness: Detector, data: Path) -> None:
     listed = data / "good.csv"
     listed.write_text("path,label,split\n" + "\n".join(f"{path},good,test" for path in data.glob("test/good/*")))
-    metrics = evaluate(detector, listed).metrics
+    metrics = evaluate(darkness, listed).metrics
     assert metrics["image_auroc"] is None
     assert metrics["reasons"]["image_auroc"] == "no defective image"
     assert (metrics["found"], metrics["false_rejects"]) == (None, 0.0)
 
 
-def test_evaluate_without_test_images_is_told(detector: Detector, tmp_path: Path) -> None:
+def test_evaluate_without_test_images_is_told(darkness: Detector, tmp_path: Path) -> None:
     save(tmp_path / "good.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(BlemishError, match="no test images with labels"):
-        evaluate(detector, tmp_path)
+        evaluate(darkness, tmp_path)
 
 
-def test_curves_have_the_area_that_is_told(detector: Detector, data: Path) -> None:
-    found = evaluate(detector, data)
+def test_curves_have_the_area_that_is_told(darkness: Detector, data: Path) -> None:
+    found = evaluate(darkness, data)
     curve = found.rankings.curves()["pixel_roc"]
     assert math.isclose(float(np.trapezoid(curve.y, curve.x)), found.metrics["pixel_auroc"], abs_tol=1e-3)
 
 
 def test_a_score_that_is_no_number_is_told_with_the_file(
-    detector: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
+    darkness: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Darkness, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def broken(self: DRAEM, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         anomaly_map = images.mean(1, keepdim=True) * math.nan
         return anomaly_map, anomaly_map.amax((1, 2, 3))
 
-    monkeypatch.setattr(Darkness, "forward", broken)
+    monkeypatch.setattr(type(darkness.method), "forward", broken)
     with pytest.raises(BlemishError, match=r"test/.*png: its score is no number"):
-        evaluate(detector, data)
+        evaluate(darkness, data)
     with pytest.raises(BlemishError, match="no number"):  # and does not pass for a good part
-        detector.inspect(data / "test" / "good" / "0.png")
+        darkness.inspect(data / "test" / "good" / "0.png")
 
 
-def test_the_table_shows_any_name_of_a_defect(detector: Detector, data: Path) -> None:
+def test_the_table_shows_any_name_of_a_defect(darkness: Detector, data: Path) -> None:
     (data / "test" / "scratch").rename(data / "test" / "[bold]all")
     (data / "ground_truth" / "scratch").rename(data / "ground_truth" / "[bold]all")
     console = Console(record=True, width=200)
-    commands._print_table(evaluate(detector, data), console)
+    commands._print_table(evaluate(darkness, data), console)
     assert "[bold]all" in console.export_text()

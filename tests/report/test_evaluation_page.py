@@ -8,19 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from blemish.data.layouts import Sample
 from blemish.detector import Detector
 from blemish.evaluation import Evaluation, evaluate
-from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.metrics import Curve
 from blemish.report import evaluation_page
 from blemish.report.charts import BOTTOM, LEFT, RIGHT, TOP, Axis, curves_chart, scores_chart
 from blemish.report.evaluation_page import write_report
 from blemish.report.overlay import EXTRA_RGB, HIT_RGB, MISSED_RGB, draw_found
-from blemish.scoring import Threshold
 
 
 def svg_of(figure: str) -> ET.Element:
@@ -78,20 +75,6 @@ def test_found_and_missed_have_their_colours() -> None:
 # --- the report ----------------------------------------------------------------------------------------------
 
 
-class Darkness(DRAEM):
-    """In place of a trained network: what is dark is anomalous."""
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        anomaly_map = 1.0 - images.mean(1, keepdim=True)
-        return anomaly_map, anomaly_map.amax((1, 2, 3))
-
-
-@pytest.fixture
-def detector() -> Detector:
-    settings = DRAEMSettings(image_size_px=16, reconstructive_widths=(4, 4), discriminative_widths=(4, 4))
-    return Detector(Darkness(settings), Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """One good image is dark, a false alarm; a dent is light, a miss; a <b> defect without a mask is found."""
@@ -106,9 +89,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "parts.csv"
 
 
-def test_the_report_tells_and_shows(detector: Detector, data: Path) -> None:
+def test_the_report_tells_and_shows(darkness: Detector, data: Path) -> None:
     report = data.parent / "report.html"
-    write_report(report, detector, evaluate(detector, data), "parts")
+    write_report(report, darkness, evaluate(darkness, data), "parts")
     page = report.read_text(encoding="utf-8")
     order = re.findall(r'<section data-score="[^"]*" data-truth="([^"]*)" data-judgement="([^"]*)"', page)
     assert order == [("dent", "missed"), ("good", "false-alarm"), ("&lt;b&gt;hole", "found"), ("good", "passed")]
@@ -122,11 +105,11 @@ def test_the_report_tells_and_shows(detector: Detector, data: Path) -> None:
 
 
 def test_of_many_images_every_wrong_verdict_is_shown(
-    detector: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
+    darkness: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation_page, "MAX_ROWS", 3)
     report = data.parent / "report.html"
-    write_report(report, detector, evaluate(detector, data), "parts")
+    write_report(report, darkness, evaluate(darkness, data), "parts")
     page = report.read_text(encoding="utf-8")
     assert re.findall(r'data-judgement="([^"]*)"', page) == ["missed", "false-alarm", "found"]
     assert "3 of 4 images: 2 of 2 wrong verdicts, the worst first, and others" in page
@@ -147,10 +130,10 @@ def test_the_chosen_are_a_sample_of_each_kind_where_all_are_too_many(monkeypatch
     assert misses[0] == min((i for i in range(0, n, 2)), key=lambda i: scores[i])  # the worst first
 
 
-def test_one_class_only_still_makes_a_report(detector: Detector, data: Path) -> None:
+def test_one_class_only_still_makes_a_report(darkness: Detector, data: Path) -> None:
     data.write_text("path,label,split\na.png,good,test\n")
     report = data.parent / "report.html"
-    write_report(report, detector, evaluate(detector, data), "parts")
+    write_report(report, darkness, evaluate(darkness, data), "parts")
     page = report.read_text(encoding="utf-8")
     assert "Not defined" in page
     assert "good images only" in page
