@@ -112,7 +112,7 @@ def objectives(
     device: DeviceName = "auto",
     layout: str = "auto",
 ) -> None:
-    """Which objective of SSAE finds your defects? Writes `objectives.csv` and `objectives.html` (table 4).
+    """Which objective of SSAE finds your defects? Writes `objectives.csv`, `.json` and `.html` (table 4).
 
     Example: `blemish study objectives mvtec/bottle mvtec/pill --out study`
 

@@ -117,7 +117,7 @@ def test_mistakes_are_told_in_one_line(
     assert "zz.png" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["orthogonality", "moments"])
+@pytest.mark.parametrize("name", ["orthogonality", "moments", "objectives"])
 def test_every_study_helps_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exits("study", name, "--help") == 0
     assert f"Example: blemish study {name}" in capsys.readouterr().out.replace("`", "")

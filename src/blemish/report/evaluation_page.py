@@ -19,7 +19,18 @@ from blemish.evaluation import Evaluation
 from blemish.files import write_text
 from blemish.report import charts
 from blemish.report.charts import Axis, curves_chart, scores_chart
-from blemish.report.page import PAGE, STYLE, Figure, Row, figures_html, judgement, legend_html, make_row, row_html
+from blemish.report.page import (
+    PAGE,
+    STYLE,
+    TABLE_STYLE,
+    Figure,
+    Row,
+    figures_html,
+    judgement,
+    legend_html,
+    make_row,
+    row_html,
+)
 
 MAX_ROWS = 200
 PICTURE_PX, QUALITY = 208, 80  # 200 rows of four pictures stay below 10 MB
@@ -56,7 +67,7 @@ def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_na
     metrics = evaluation.metrics
     parts = {
         "title": html.escape(f"{data_name}: {detector.method.name}, {_verdict(metrics)}"),
-        "style": STYLE + charts.STYLE + _STYLE,
+        "style": STYLE + TABLE_STYLE + charts.STYLE + _STYLE,
         "intro": f"<p>{_intro(detector, metrics)}</p>",
         "figures": figures_html(_figures(metrics, detector)),
         "legend": f'<div class="charts">{_charts(evaluation)}</div>{_table(metrics)}{legend_html(rows)}'
@@ -243,13 +254,6 @@ update();
 """
 
 _STYLE = """
-.table { margin: 1rem 0 0; max-width: 100%; overflow-x: auto; background: var(--card); border: 1px solid var(--line);
-border-radius: 8px; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .35rem .75rem; text-align: right; font-weight: 400; white-space: nowrap; }
-th:first-child { position: sticky; left: 0; background: var(--card); text-align: left; }
-thead th { font-weight: 600; white-space: normal; }
-tbody > tr > * { border-top: 1px solid var(--line); } tbody > tr.mean > * { font-weight: 600; }
 .toolbar { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem 1.25rem; margin: 1.25rem 0 .5rem; }
 .toolbar select { font: inherit; padding: .3rem; color: var(--text); background: var(--card);
 border: 1px solid var(--line); border-radius: 6px; }

@@ -258,6 +258,17 @@ img { display: block; width: 100%; height: auto; max-height: 26rem; object-fit: 
 footer { color: var(--dim); font-size: .85rem; margin: 1.5rem 0; }
 @media (max-width: 760px) { section { grid-template-columns: 1fr 1fr; } .verdict { grid-column: 1 / -1; } }"""
 
+TABLE_STYLE = """
+.table { margin: 1rem 0 0; max-width: 100%; overflow-x: auto; background: var(--card); border: 1px solid var(--line);
+border-radius: 8px; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .75rem; text-align: right; font-weight: 400; white-space: nowrap; }
+th:first-child { position: sticky; left: 0; background: var(--card); text-align: left; }
+thead th { font-weight: 600; white-space: normal; }
+tbody > tr > * { border-top: 1px solid var(--line); } tbody > tr.mean > * { font-weight: 600; }
+"""
+"""Of `<div class="table"><table>`: for pages that have one."""
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{style}</style></head>

@@ -183,4 +183,3 @@ def objectives_run(data: Sequence[Path], out: Path, assignments: Sequence[str], 
     for one in results:
         figures_text = "  ".join(f"{name} {value:.3f}" for name, value in one.metrics.items() if value is not None)
         print(f"{one.data} {NAMES[one.objective]}: {figures_text}")
-    print(f"Look at {out / 'objectives.html'}")

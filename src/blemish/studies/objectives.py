@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +16,21 @@ from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
-from blemish.files import make_folder, write_text
+from blemish.files import make_folder
 from blemish.fitting import fit, split_images, state_of
 from blemish.methods.ssae import CHOSEN, SSAE
-from blemish.report.page import HEADINGS, Row, make_row, write_page
+from blemish.report.page import HEADINGS, Row, make_row, row_html
+from blemish.studies.output import percent, study_page, write_study
 from blemish.training import Device, Reporter, resolve_device
 
-METRICS = ("image_auroc", "pixel_auroc", "image_ap", "pixel_ap", "pixel_aupro")
+HEADS = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "image_ap": "image AP",
+    "pixel_ap": "pixel AP",
+    "pixel_aupro": "AUPRO",
+}
+PROTOCOL = "256/1"
 NAMES = {"filter": "objective (1)", "amplify": "objective (4)", "ensemble": "ensemble"}
 N_SHOWN = 8
 """Defective images of each dataset on the page, evenly over the kinds of defects; and two good ones."""
@@ -39,9 +45,13 @@ class ObjectiveResult:
     objective: str
     """A key of ``NAMES``."""
     metrics: Mapping[str, float | None]
-    """Values of ``METRICS``, fractions of 1."""
+    """By name as in ``metrics.json``, fractions of 1."""
     chosen: Mapping[str, int]
     """n_means, mean_px and correction, as good images decided for this objective."""
+
+    def row(self) -> dict[str, Any]:
+        """A line of ``objectives.csv``."""
+        return {"data": self.data, "objective": NAMES[self.objective], **self.metrics, **self.chosen}
 
 
 def study_objectives(
@@ -63,7 +73,7 @@ def study_objectives(
     Parameters
     ----------
     data : datasets with labelled test images.
-    out : folder for a run folder of each dataset, ``objectives.csv`` and ``objectives.html``.
+    out : folder for a run folder of each dataset, ``objectives.csv``, ``.json`` and ``.html``.
 
     Raises
     ------
@@ -94,13 +104,14 @@ def study_objectives(
         ensemble = Detector.load(folder / "detector.blemish", resolve_device(device))
         detectors = _detectors(ensemble, path, layout, seed)
         for objective, detector in detectors.items():
-            metrics = evaluate(detector, path, layout).metrics
+            metrics = evaluate(detector, path, layout, PROTOCOL).metrics
             chosen = {one: getattr(detector.method.settings, one) for one in CHOSEN}
-            results.append(ObjectiveResult(name, objective, {one: metrics[one] for one in METRICS}, chosen))
+            results.append(ObjectiveResult(name, objective, {one: metrics[one] for one in HEADS}, chosen))
         rows += [_row(detectors, sample, name) for sample in _shown(open_dataset(path, layout).test)]
-    write_text(out / "objectives.csv", _csv(results))
-    title = "SSAE: what objective (1), objective (4) and their ensemble make of defects"
-    write_page(out / "objectives.html", title, _intro(results), rows, footer=FOOTER)
+    page = study_page(TITLE, READING, (), "", _table(results), "\n".join(map(row_html, rows)), FOOTER)
+    figures = [one.row() for one in results]
+    record = {"study": "objectives", "recipe": recipe, "seed": seed, "protocol": PROTOCOL, "results": figures}
+    write_study(out, "objectives", figures, record, page)
     return results
 
 
@@ -140,7 +151,8 @@ def _row(detectors: Mapping[str, Detector], sample: Sample, name: str) -> Row:
         )  # fmt: skip
         photograph, *others, found = row.pictures
         pictures += [photograph] if not pictures else []
-        pictures += [(f"{_spoken(heading)}, {NAMES[objective]}", picture) for heading, picture in others]
+        if objective != "ensemble":
+            pictures += [(f"{_spoken(heading)}, {NAMES[objective]}", picture) for heading, picture in others]
     return Row(row.name, row.score, row.threshold, row.is_defective, (*pictures, found), row.truth)
 
 
@@ -149,30 +161,31 @@ def _spoken(heading: str) -> str:
     return "Reconstruction" if heading in HEADINGS.values() else heading
 
 
-def _csv(results: Sequence[ObjectiveResult]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["data", "objective", *METRICS, *CHOSEN])
-    for one in results:
-        writer.writerow([one.data, NAMES[one.objective], *one.metrics.values(), *one.chosen.values()])
-    return text.getvalue()
-
-
-def _intro(results: Sequence[ObjectiveResult]) -> str:
-    head = "".join(f"<th>{html.escape(one.replace('_', ' '))}</th>" for one in ("data", "", *METRICS, "n, k, t"))
+def _table(results: Sequence[ObjectiveResult]) -> str:
+    heads = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in (*HEADS.values(), "n, k, t"))
     lines = []
     for one in results:
-        cells = ["-" if value is None else f"{100 * value:.1f}" for value in one.metrics.values()]
-        words = (one.data, NAMES[one.objective], *cells, ", ".join(map(str, one.chosen.values())))
-        lines.append("<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in words) + "</tr>")
-    return f"{_READING}<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        values = [one.metrics[name] for name in HEADS]
+        cells = ["-" if value is None else percent(value) for value in values]
+        cells += [", ".join(map(str, one.chosen.values()))]
+        name = html.escape(f"{one.data}, {NAMES[one.objective]}")
+        lines.append(f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
+    return (
+        f'<div class="table"><table aria-label="By objective"><thead><tr><th scope="col"></th>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
-_READING = (
+TITLE = "What SSAE's two objectives make of defects"
+READING = (
     "<p>Both networks see the same kinds of damage. Under objective (1) a network gives back what is good and "
     "repairs the rest: it is a filter, and what it changes is the defect. Under objective (4) it is rewarded for "
     "being wrong where the image was damaged: it does not repair a defect but makes it stand out. The paper finds "
     "(1) the more robust and (4) now and then the sharper one; the ensemble takes the larger of both heatmaps at "
-    "each pixel. Figures are in percent; the outlines and verdicts below are the ensemble's.</p>"
+    "each pixel. The verdicts, and what is found and missed below, are the ensemble's.</p>"
 )
-FOOTER = "n, k and t smooth and correct the heatmaps; they were chosen on good images with simulated damage."
+FOOTER = (
+    "After table 4 and figures 2 and 4 of Bauer, Nakajima, Müller, Self-Supervised Training with Autoencoders for "
+    "Visual Anomaly Detection (arXiv:2206.11723). n, k and t smooth and correct the heatmaps; they were chosen on "
+    "good images with simulated damage. Protocol " + PROTOCOL + "."
+)

@@ -12,7 +12,7 @@ from typing import Any
 
 from blemish.files import write_text
 from blemish.report import charts
-from blemish.report.page import PAGE, STYLE, Figure, figures_html
+from blemish.report.page import PAGE, STYLE, TABLE_STYLE, Figure, figures_html
 
 
 def write_study(
@@ -52,7 +52,7 @@ def study_page(
     """
     parts = {
         "title": html.escape(title),
-        "style": STYLE + charts.STYLE + _STYLE,
+        "style": STYLE + TABLE_STYLE + charts.STYLE + _STYLE,
         "intro": intro_html,
         "figures": figures_html(figures),
         "legend": f'<div class="charts">{charts_html}</div>{reading_html}',
