@@ -72,9 +72,8 @@ def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> di
     )
     row |= {name: summary[name] for name in wanted} | {"protocol": metrics["protocol"], "set": arguments.set}
     if arguments.method == "ssae":
-        row |= {"chosen": summary["chosen"], "validation": summary["validation"]} | both_scores(
-            out, data, arguments.device
-        )
+        row |= {"chosen": summary["chosen"], "validation": summary["validation"]}
+        row |= both_scores(out, data, metrics["image_auroc"], arguments.device)
     return row
 
 

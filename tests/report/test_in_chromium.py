@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_evaluation_page import data, detector  # noqa: F401  (fixtures)
+from test_evaluation_page import data  # noqa: F401  (a fixture)
 
 from blemish.detector import Detector
 from blemish.evaluation import evaluate
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 
 @pytest.fixture
-def report(detector: Detector, data: Path, tmp_path: Path) -> Path:  # noqa: F811
+def report(darkness: Detector, data: Path, tmp_path: Path) -> Path:  # noqa: F811
     path = tmp_path / "report.html"
-    write_report(path, detector, evaluate(detector, data), "parts")
+    write_report(path, darkness, evaluate(darkness, data), "parts")
     return path
 
 
