@@ -171,7 +171,7 @@ RECIPES: dict[str, Settings] = {
         dilations=(1, 2, 4, 8),
         kernel=3,
         corruption=CorruptionSettings(kinds=_OCCLUDED),
-        iterations=8000,
+        iterations=16000,
         learning_rate=3e-3,
         schedule="cosine",
         ema_decay=0.998,
