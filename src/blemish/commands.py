@@ -26,9 +26,11 @@ from blemish.evaluation import Evaluation
 from blemish.evaluation import evaluate as evaluate_detector
 from blemish.files import make_folder, replace_file, write_text
 from blemish.fitting import fit
+from blemish.pretraining import pretrain
 from blemish.progress import TrainingProgress
 from blemish.report.evaluation_page import write_report
 from blemish.report.overlay import as_jpeg, overlay
+from blemish.report.reconstructions import draw_reconstructions
 from blemish.settings import with_value
 from blemish.training import Device, TrainingInterrupted, resolve_device
 from blemish.tuning import best_of, tune
@@ -73,6 +75,27 @@ def fit_run(
         raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
+
+
+def pretrain_run(
+    images: Sequence[Path], assignments: Sequence[str], out: Path, *, resume: bool, **options: Any
+) -> None:
+    """Train a codebook and tell how good it is."""
+    if out.exists() and not resume:
+        raise BlemishError(f"{out}: exists; take another --out, or remove it")
+    try:
+        with TrainingProgress() as progress:
+            settings = assigned({}, assignments)
+            made = pretrain(images, out, settings=settings, resume=resume, reporter=progress, **options)
+    except TrainingInterrupted as stop:
+        raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
+    sheet = out.with_suffix("") / "reconstructions.jpg"
+    with replace_file(sheet) as file:
+        file.write(as_jpeg(draw_reconstructions(made.network, made.held_out)))
+    held_out, used = made.card["held_out"], made.card["codes_in_use"]
+    print(f"{len(made.held_out)} images that were held out: {held_out['psnr_db']} dB, SSIM {held_out['ssim']}")
+    print(f"codes in use: {used['low']} low, {used['high']} high; look at {sheet}")
+    print(out)
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:

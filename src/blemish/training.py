@@ -26,7 +26,7 @@ from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
-from blemish.methods.base import Method, Stage
+from blemish.methods.base import Learner, Stage
 from blemish.synthesis.draw import send
 from blemish.weights import Average, Best
 
@@ -82,9 +82,9 @@ def resolve_device(device: Device) -> torch.device:
 
 
 class _Objective(nn.Module):
-    """``Method.loss`` as a ``forward``, which is what autocast and DDP wrap."""
+    """``Learner.loss`` as a ``forward``, which is what autocast and DDP wrap."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Learner) -> None:
         super().__init__()
         self.method = method
 
@@ -113,7 +113,7 @@ class Trainer:
 
     def __init__(
         self,
-        method: Method,
+        method: Learner,
         images: Tensor,
         *,
         validation: Tensor | None = None,
@@ -237,7 +237,8 @@ class Trainer:
             now_s = time.perf_counter()
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
-            self._log(stage, done, n_steps, losses | validated, optimizer.param_groups[0]["lr"], left_s)
+            shown = losses | self.method.observe() | validated
+            self._log(stage, done, n_steps, shown, optimizer.param_groups[0]["lr"], left_s)
             stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
             if stop or is_due or finished:
                 if finished:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blemish.methods.base import Method, Stage
+from blemish.methods.base import Learner, Stage
 
 
 class Average:
     """Exponential moving average of weights and batch-norm statistics; does nothing at a decay of 0."""
 
-    def __init__(self, method: Method, decay: float) -> None:
+    def __init__(self, method: Learner, decay: float) -> None:
         self.decay = decay
         everything = [*method.parameters(), *method.buffers()]
         self.live = [one.detach() for one in everything if one.is_floating_point()] if decay > 0 else []
@@ -50,7 +50,7 @@ class Average:
 class Best:
     """The weights that did best on the validation images; does nothing for a stage that does not validate."""
 
-    def __init__(self, method: Method, stage: Stage) -> None:
+    def __init__(self, method: Learner, stage: Stage) -> None:
         self.stage, self.n_worse = stage, 0
         everything = [*method.parameters(), *method.buffers()] if stage.validate_every else []
         self.live = [one.detach() for one in everything]

@@ -73,7 +73,36 @@ class Chosen(NamedTuple):
     """How well the method does with them, as ``Method.validate`` says it; None if that was not asked."""
 
 
-class Method(nn.Module, ABC):
+class Learner(nn.Module, ABC):
+    """What the training loop needs to know of a network."""
+
+    settings: Settings
+
+    @abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """What is trained, in this order."""
+
+    @abstractmethod
+    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        """Named losses to be summed, of good images (a method spoils them first), float (B, 3, H, W) in [0, 1].
+
+        ``generator`` is a CPU generator and the only source of randomness.
+        """
+
+    def observe(self) -> dict[str, Tensor]:
+        """Scalars that the log shows beside the losses. Default: none."""
+        return {}
+
+    def validate(self, stage: Stage, images: Tensor) -> float:
+        """How well the method does what ``stage`` trains, on good images it has not seen; higher is better.
+
+        Called in inference mode for stages with ``validate_every``: (N, 3, H, W) float in [0, 1]. Always draws the
+        same damage.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no validation")
+
+
+class Method(Learner):
     """A network that learns from good images only, with the damage and the losses it learns by.
 
     Parameters
@@ -88,7 +117,6 @@ class Method(nn.Module, ABC):
     recipes: ClassVar[Mapping[str, Settings]]
     validation_share: ClassVar[float] = 0.0
     """Share of the good images kept from training for ``validate`` and ``finish``."""
-    settings: Settings
 
     def __init__(self, settings: Settings | None = None, textures: TextureBank | None = None) -> None:
         super().__init__()
@@ -99,29 +127,10 @@ class Method(nn.Module, ABC):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect: float (B, 3, H, W) in [0, 1] to anomaly maps (B, 1, H, W) and image scores (B,), both >= 0."""
 
-    @abstractmethod
-    def stages(self) -> tuple[Stage, ...]:
-        """What is trained, in this order."""
-
-    @abstractmethod
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        """Spoil good images, float (B, 3, H, W) in [0, 1], and return named losses to be summed.
-
-        ``generator`` is a CPU generator and the only source of randomness.
-        """
-
     @property
     def uses_textures(self) -> bool:
         """Whether ``loss`` needs ``textures``, with these settings."""
         return True
-
-    def validate(self, stage: Stage, images: Tensor) -> float:
-        """How well the method does what ``stage`` trains, on good images it has not seen; higher is better.
-
-        Called in inference mode for stages with ``validate_every``: (N, 3, H, W) float in [0, 1]. Always draws the
-        same damage.
-        """
-        raise NotImplementedError(f"{self.name} has no validation")
 
     def finish(self, images: Tensor) -> Chosen:
         """Decide what is not trained by good images that training has not seen, (N, 3, H, W) float in [0, 1].

@@ -1,0 +1,85 @@
+"""DSR's pretrained VQ autoencoder on disk: half-precision safetensors, with its model card as metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from blemish.errors import BlemishError
+from blemish.files import replace_file
+from blemish.methods.vq import VQAutoencoder
+
+KIND = "blemish codebook 1"
+SHIPPED = "codebook.safetensors"
+
+
+def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, Any]) -> None:
+    """Write a VQ autoencoder as float16, whole or not at all.
+
+    Raises
+    ------
+    BlemishError
+        If the place cannot be written to or is full.
+    """
+    half = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
+    content = safetensors.torch.save(half, {"kind": KIND, "card": json.dumps(card)})
+    with replace_file(Path(path)) as file:
+        file.write(content)
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The model card of a codebook file.
+
+    Raises
+    ------
+    BlemishError
+        If the file is missing, damaged or no codebook.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError as error:
+        raise BlemishError(f"{path}: no such file; give a codebook that `blemish pretrain` wrote") from error
+    except (OSError, SafetensorError) as error:
+        raise BlemishError(f"{path}: cannot be read as safetensors ({error}); copy or train it again") from error
+    if metadata.get("kind") != KIND:
+        raise BlemishError(f"{path}: no codebook of this blemish; give one that `blemish pretrain` wrote")
+    card: dict[str, Any] = json.loads(metadata["card"])
+    return card
+
+
+def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
+    """Read a VQ autoencoder, float32 on the CPU; None: the one that ships with blemish.
+
+    Raises
+    ------
+    BlemishError
+        If the file is missing, damaged or no codebook.
+    """
+    if path is None:
+        with as_file(files("blemish").joinpath("weights", SHIPPED)) as shipped:
+            return load_codebook(shipped)
+    read_card(path)
+    tensors = {name: tensor.float() for name, tensor in safetensors.torch.load_file(str(path)).items()}
+    try:
+        network = VQAutoencoder(*_shape(tensors))
+        network.load_state_dict(tensors)
+    except (KeyError, RuntimeError) as error:
+        raise BlemishError(f"{path}: its tensors are not those of a VQ autoencoder; train it again") from error
+    return network
+
+
+def _shape(tensors: Mapping[str, torch.Tensor]) -> tuple[int, int, int, int]:
+    """What the network is made with: codes, features, hidden filters and residual layers."""
+    n_codes, n_features = tensors["codebook_low.codes"].shape
+    wide = [
+        tensor for name, tensor in tensors.items() if name.startswith("decoder.1.") and name.endswith("wide.weight")
+    ]
+    return n_codes, n_features, wide[0].shape[0] if wide else 1, len(wide)

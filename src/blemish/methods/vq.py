@@ -1,0 +1,180 @@
+"""DSR's VQ autoencoder: images as two maps of codebook vectors, and back.
+
+Zavrtanik, Kristan, Skočaj, ECCV 2022, https://arxiv.org/abs/2208.01521, sections 3.1 and 3.2; after VQ-VAE-2 (Razavi,
+van den Oord, Vinyals, NeurIPS 2019).
+
+    features_low   F_lo, 1/8 of the image's size, nearest codes of K_lo are Q_lo
+    features_high  F_hi, 1/4, from the image and Q_lo; nearest codes of K_hi are Q_hi
+    decode         the general object appearance decoder: (Q_lo, Q_hi) to the image I_gen
+
+2.97 M parameters with both codebooks. It is trained once, on natural images (``pretraining.py``), and then frozen.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MULTIPLE_PX = 8
+"""What the sides of images are multiples of."""
+CHUNK = 1024
+"""Feature vectors that are compared with all codes at a time: the distances of 4096 codes take 16 MB."""
+
+
+# --- codebooks (eq. 1) -------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
+    """Which code is nearest to each vector (eq. 1).
+
+    Parameters
+    ----------
+    vectors : (M, D) float.
+    codes : (N, D) float32.
+
+    Returns
+    -------
+    (M,) int64 in [0, N); the first of several that are equally near. Memory beyond that: ``CHUNK`` x N floats.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):  # bf16 cannot tell neighbours apart
+        half_squares, across = codes.square().sum(1) / 2, codes.T
+        vectors = vectors.float()
+        if torch.compiler.is_compiling():  # a loop over positions would be unrolled into the graph
+            return torch.addmm(half_squares, vectors, across, alpha=-1).argmin(1)
+        parts = torch.split(vectors, CHUNK)
+        return torch.cat([torch.addmm(half_squares, part, across, alpha=-1).argmin(1) for part in parts])
+
+
+class Codebook(nn.Module):
+    """K: ``n_codes`` vectors of ``n_features`` numbers. Moved by averages of features, not by gradients."""
+
+    codes: Tensor
+
+    def __init__(self, n_codes: int, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.randn(n_codes, n_features))
+
+    def forward(self, features: Tensor) -> Tensor:  # (B, D, H, W) -> (B, H, W) int64, the nearest codes
+        return nearest_codes(as_vectors(features), self.codes).view(len(features), *features.shape[2:])
+
+    def look_up(self, indices: Tensor) -> Tensor:
+        """Codes by number: (B, H, W) int64 to (B, D, H, W) float32."""
+        return F.embedding(indices, self.codes).permute(0, 3, 1, 2)
+
+    def quantized(self, features: Tensor) -> Tensor:
+        """Nearest codes in place of features, (B, D, H, W) float32; gradients go straight through to the features."""
+        return features + (self.look_up(self(features)) - features).detach()
+
+
+def as_vectors(features: Tensor) -> Tensor:
+    """(B, D, H, W) to (B * H * W, D)."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+# --- the networks (figures 2 and 3) ------------------------------------------------------------------------------
+
+
+class ResidualLayer(nn.Module):
+    """y + conv1x1(ReLU(conv3x3(y))) without biases; y = ReLU(x), as the authors' ReLU works in place."""
+
+    def __init__(self, n_features: int, n_hidden: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(n_features, n_hidden, 3, padding=1, bias=False)
+        self.narrow = nn.Conv2d(n_hidden, n_features, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_features, H, W) -> the same
+        x = x.relu()
+        change: Tensor = self.narrow(self.wide(x).relu())
+        return x + change
+
+
+def residual_stack(n_features: int, n_hidden: int, n_layers: int) -> nn.Sequential:
+    """Residual layers and a ReLU."""
+    return nn.Sequential(*(ResidualLayer(n_features, n_hidden) for _ in range(n_layers)), nn.ReLU())
+
+
+def halve(n_in: int, n_out: int) -> nn.Conv2d:
+    """4x4 convolution with stride 2: half the size."""
+    return nn.Conv2d(n_in, n_out, 4, stride=2, padding=1)
+
+
+def double(n_in: int, n_out: int) -> nn.ConvTranspose2d:
+    """Transposed 4x4 convolution with stride 2: twice the size."""
+    return nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1)
+
+
+def image_decoder(n_in: int, n_features: int, n_hidden: int, n_layers: int) -> nn.Sequential:
+    """Features at a quarter of the size to an image: (B, n_in, H, W) to (B, 3, 4H, 4W), about [0, 1]."""
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_features, 3, padding=1),
+        residual_stack(n_features, n_hidden, n_layers),
+        double(n_features, n_features // 2),
+        nn.ReLU(),
+        double(n_features // 2, 3),
+    )
+
+
+class VQAutoencoder(nn.Module):
+    """Quantized latent space encoder and general object appearance decoder. Sides are multiples of 8 px."""
+
+    def __init__(self, n_codes: int = 4096, n_features: int = 128, n_hidden: int = 64, n_layers: int = 2) -> None:
+        super().__init__()
+        n, shape = n_features, (n_features, n_hidden, n_layers)
+        self.encoder_high = nn.Sequential(
+            halve(3, n // 2), nn.ReLU(), halve(n // 2, n), nn.ReLU(), nn.Conv2d(n, n, 3, padding=1),
+            residual_stack(*shape),
+        )  # fmt: skip
+        self.encoder_low = nn.Sequential(
+            halve(n, n), nn.ReLU(), nn.Conv2d(n, n, 3, padding=1), residual_stack(*shape), nn.Conv2d(n, n, 1)
+        )
+        self.upsample_low = double(n, n)
+        self.merge_high = nn.Conv2d(2 * n, n, 1)
+        self.codebook_low, self.codebook_high = Codebook(n_codes, n), Codebook(n_codes, n)
+        self.decoder = image_decoder(2 * n, *shape)
+
+    def features_low(self, early: Tensor) -> Tensor:
+        """F_lo of ``encoder_high(images)``: (B, D, H / 4, W / 4) to (B, D, H / 8, W / 8)."""
+        features: Tensor = self.encoder_low(early)
+        return features.float()
+
+    def features_high(self, early: Tensor, quantized_low: Tensor) -> Tensor:
+        """F_hi of ``encoder_high(images)`` and Q_lo, (B, D, H / 8, W / 8): (B, D, H / 4, W / 4)."""
+        features: Tensor = self.merge_high(torch.cat([early, self.upsample_low(quantized_low)], 1))
+        return features.float()
+
+    def joined(self, quantized_low: Tensor, quantized_high: Tensor) -> Tensor:
+        """What decoders see: Q_lo, enlarged, and Q_hi as (B, 2 D, H / 4, W / 4)."""
+        return torch.cat([self.upsample_low(quantized_low), quantized_high], 1)
+
+    def decode(self, quantized_low: Tensor, quantized_high: Tensor) -> Tensor:
+        """I_gen: (B, D, H / 8, W / 8) and (B, D, H / 4, W / 4) to (B, 3, H, W) float32, about [0, 1]."""
+        image: Tensor = self.decoder(self.joined(quantized_low, quantized_high))
+        return image.float()
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Q_lo and Q_hi of images (B, 3, H, W) in [0, 1]: (B, D, H / 8, W / 8) and (B, D, H / 4, W / 4) float32."""
+        early = self.encoder_high(images)
+        quantized_low = self.codebook_low.quantized(self.features_low(early))
+        return quantized_low, self.codebook_high.quantized(self.features_high(early, quantized_low))
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Scale features and codes of either level to unit variance, and what reads them back: images stay the same.
+
+        DSR's L2(F~, Q) is then of the same weight whatever the codebook.
+        """
+        n = self.merge_high.out_channels
+        low, high = 1.0 / self.codebook_low.codes.std(), 1.0 / self.codebook_high.codes.std()
+        for level, convolution, codebook in (
+            (low, self.encoder_low[-1], self.codebook_low),
+            (high, self.merge_high, self.codebook_high),
+        ):
+            for tensor in (*convolution.parameters(), codebook.codes):
+                tensor.mul_(level)
+        self.upsample_low.weight.div_(low)
+        self.decoder.get_parameter("0.weight")[:, n:].div_(high)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W) float32, about [0, 1]
+        return self.decode(*self.encode(images))
