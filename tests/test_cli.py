@@ -242,9 +242,23 @@ def test_unknown_option_and_missing_argument_exit_with_2() -> None:
         assert "--help" in only_line(run(*arguments))
 
 
-@pytest.mark.parametrize("name", ["data", "fit", "inspect", "evaluate", "compare", "demo", "convert"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data",
+        "fit",
+        "tune",
+        "inspect",
+        "evaluate",
+        "compare",
+        "demo",
+        "pretrain",
+        "convert draem",
+        "convert codebook",
+    ],
+)
 def test_every_command_helps_with_an_example(name: str) -> None:
-    result = run(name, "--help")
+    result = run(*name.split(), "--help")
     assert result.returncode == 0
     assert f"Example: blemish {name}" in result.stdout.replace("`", "")
 

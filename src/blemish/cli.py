@@ -20,6 +20,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # told by main, with how to go on
 )
 app.command(study)
+convert = App(name="convert", help="Weights that the papers' authors released, as files of blemish.")
+app.command(convert)
 MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"]
 DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
@@ -368,9 +370,8 @@ def pretrain(
     pretrain_run(images, set_ or [], out, resume=resume, **options)
 
 
-@app.command
-def convert(
-    method: Literal["draem"],
+@convert.command
+def draem(
     reconstructive: Path,
     discriminative: Path,
     /,
@@ -385,8 +386,6 @@ def convert(
 
     Parameters
     ----------
-    method
-        draem.
     reconstructive
         State dict of the reconstructive network.
     discriminative
@@ -401,6 +400,24 @@ def convert(
     from blemish.commands import convert_files
 
     convert_files(reconstructive, discriminative, out, calibration, false_rejects)
+
+
+@convert.command
+def codebook(weights: Path, /, *, out: Path = Path("codebook.safetensors")) -> None:
+    """Make a codebook for DSR from the VQ autoencoder that its authors released.
+
+    Example: `blemish convert codebook vq_model_pretrained_128_4096.pckl --out codebook.safetensors`
+
+    Parameters
+    ----------
+    weights
+        State dict of the authors' discrete latent model.
+    out
+        The codebook file to write.
+    """
+    from blemish.commands import convert_codebook_file
+
+    convert_codebook_file(weights, out)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from blemish.convert import convert_draem
+from blemish.codebook import save_codebook
+from blemish.convert import convert_codebook, convert_draem
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.data.reading import list_images, read_image
@@ -313,3 +314,9 @@ def convert_files(
     detector.save(out)
     print(detector.threshold.explain())
     print(f"{out}: image threshold {detector.threshold.value:.4g}")
+
+
+def convert_codebook_file(weights: Path, out: Path) -> None:
+    """Write a codebook file made from the authors' weights."""
+    save_codebook(convert_codebook(weights), out, {"converted_from": weights.name})
+    print(out)
