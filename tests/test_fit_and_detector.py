@@ -20,6 +20,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import write_text
 from blemish.fitting import build, split_images
+from blemish.methods.codebook import save_codebook
+from blemish.methods.vq import VQAutoencoder
 from blemish.report.comparison import compare
 from blemish.report.runs import find_runs
 from blemish.scoring import Threshold
@@ -181,6 +183,10 @@ def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:
         ({"false_rejects": 0.0}, "rate must lie between 0 and 1"),
         ({"layout": "mvtek"}, "layout 'mvtek' is unknown"),
         ({"textures": "nowhere"}, "nowhere"),
+        ({"codebook": "mine.safetensors"}, "codebook mine.safetensors: draem builds on none"),
+        ({"method": "dsr", "settings": {}, "codebook": "no.safetensors"}, "no.safetensors: no such file"),
+        ({"defect_masks": "masks"}, "no defects to go with them"),
+        ({"method": "ssae", "settings": {}, "defects": "bad"}, "ssae learns from good images only"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(tmp_path: Path, options: dict[str, Any], told: str) -> None:
@@ -290,6 +296,43 @@ def test_textures_are_made_for_a_method_that_pastes_them(
     assert len(made) == is_made
     assert detector.provenance["textures"] == (bank.source if is_made else "none")
     assert detector.method.textures is None
+
+
+TINY_DSR: dict[str, Any] = {
+    "image_size_px": 32, "batch_size": 4, "restriction_widths": [8, 8], "decoder_widths": [8, 8, 8],
+    "detection_widths": [4, 8], "iterations": 2, "upsampling_iterations": 2,
+}  # fmt: skip
+
+
+def test_dsr_takes_another_codebook_and_says_which(tmp_path: Path) -> None:
+    save_codebook(VQAutoencoder(30, 8, 4, 1), tmp_path / "mine.safetensors", {})
+    good = save_parts(tmp_path / "good", 12)
+    options: dict[str, Any] = {"method": "dsr", "settings": TINY_DSR, "device": "cpu"}
+    mine = blemish.fit(good, **options, codebook=tmp_path / "mine.safetensors", out=tmp_path / "run")
+    assert mine.method.vq.codebook_low.codes.shape == (30, 8)
+    shipped = blemish.fit(good, **options)
+    assert shipped.method.vq.codebook_low.codes.shape == (4096, 128)
+    assert mine.provenance["pretrained_sha256"] != shipped.provenance["pretrained_sha256"]
+    assert mine.provenance["textures"] == "none"
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["codebook"] == str(tmp_path / "mine.safetensors")
+    again = Detector.load(tmp_path / "run" / "detector.blemish")
+    assert again.inspect(part(3)).score == pytest.approx(mine.inspect(part(3)).score, rel=1e-4)
+
+
+@pytest.mark.parametrize(("method", "settings"), [("draem", TINY), ("dsr", TINY_DSR)])
+def test_real_defects_are_learned_from(method: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    good = save_parts(tmp_path / "good", 12)
+    for number in range(3):
+        write_mask(tmp_path / "masks" / f"bad {number}.png")
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        Image.fromarray(part(number)).save(tmp_path / "bad" / f"bad {number}.png")
+    options: dict[str, Any] = {"method": method, "settings": settings, "device": "cpu"}
+    plain = blemish.fit(good, **options)
+    taught = blemish.fit(good, **options, defects=tmp_path / "bad", defect_masks=tmp_path / "masks")
+    assert (plain.provenance["n_defects"], taught.provenance["n_defects"]) == (0, 3)
+    assert taught.method.defects is None
+    assert taught.inspect(part(1)).score != plain.inspect(part(1)).score
 
 
 def write_mask(path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from blemish.cli import main
-from blemish.codebook import load_codebook, read_card
 from blemish.data.reading import read_image
+from blemish.methods.codebook import load_codebook, read_card
 from blemish.pretraining import squares
 
 TINY = ("iterations=24", "crop_px=16", "image_size_px=32", "batch_size=4", "n_codes=16", "n_features=8", "n_hidden=4")

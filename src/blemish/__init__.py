@@ -20,8 +20,23 @@ if TYPE_CHECKING:
     from blemish.detector import Detector, Finding
     from blemish.fitting import fit
     from blemish.methods.draem import DRAEM, DRAEMSettings
+    from blemish.methods.dsr import DSR, DSRSettings
+    from blemish.methods.ssae import SSAE
+    from blemish.methods.ssae_settings import SSAESettings
 
-__all__ = ["DRAEM", "BlemishError", "DRAEMSettings", "Detector", "Finding", "fit", "load"]
+__all__ = [
+    "DRAEM",
+    "DSR",
+    "SSAE",
+    "BlemishError",
+    "DRAEMSettings",
+    "DSRSettings",
+    "Detector",
+    "Finding",
+    "SSAESettings",
+    "fit",
+    "load",
+]
 
 _HOMES = {
     "fit": "blemish.fitting",
@@ -29,6 +44,10 @@ _HOMES = {
     "Finding": "blemish.detector",
     "DRAEM": "blemish.methods.draem",
     "DRAEMSettings": "blemish.methods.draem",
+    "DSR": "blemish.methods.dsr",
+    "DSRSettings": "blemish.methods.dsr",
+    "SSAE": "blemish.methods.ssae",
+    "SSAESettings": "blemish.methods.ssae_settings",
 }
 
 

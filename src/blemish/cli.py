@@ -77,6 +77,9 @@ def fit(
     method: str | None = None,
     recipe: str | None = None,
     textures: Path | None = None,
+    codebook: Path | None = None,
+    defects: Path | None = None,
+    defect_masks: Path | None = None,
     calibration: Path | None = None,
     false_rejects: float | None = None,
     seed: int | None = None,
@@ -99,12 +102,19 @@ def fit(
     data
         Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
     method
-        Which paper: draem (default), ssae.
+        Which paper: draem (default), dsr, ssae.
     recipe
         paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). Of ssae also
         paper-object, and paper-CATEGORY for each category of MVTec AD.
     textures
-        Folder of photographs that simulated damage is made of. Default: textures made on the spot.
+        Folder of photographs that simulated damage is made of (draem, ssae). Default: textures made on the spot.
+    codebook
+        File of `blemish pretrain` (dsr). Default: the one that comes with blemish.
+    defects
+        Folder of photographs of real defects that join the simulated ones (draem, dsr); one is enough. Without
+        --defect-masks a dataset whose training images include defective ones.
+    defect_masks
+        Folder of their masks: a name like the photograph's, white where it is defective.
     calibration
         Folder of good images to set the threshold from. Default: 10 % of DATA are held out.
     false_rejects
@@ -133,7 +143,8 @@ def fit(
     from blemish.commands import fit_run
 
     given = {
-        "data": data, "method": method, "recipe": recipe, "textures": textures, "calibration": calibration,
+        "data": data, "method": method, "recipe": recipe, "textures": textures, "codebook": codebook,
+        "defects": defects, "defect_masks": defect_masks, "calibration": calibration,
         "false_rejects": false_rejects, "seed": seed, "device": device, "precision": precision, "layout": layout,
     }  # fmt: skip
     fit_run(given, set_ or [], config, out, resume=resume, overwrite=overwrite, tensorboard=tensorboard)

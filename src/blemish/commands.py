@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from blemish.codebook import save_codebook
 from blemish.convert import convert_codebook, convert_draem
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
@@ -27,6 +26,7 @@ from blemish.evaluation import Evaluation
 from blemish.evaluation import evaluate as evaluate_detector
 from blemish.files import make_folder, replace_file, write_text
 from blemish.fitting import fit
+from blemish.methods.codebook import save_codebook
 from blemish.pretraining import pretrain
 from blemish.progress import TrainingProgress
 from blemish.report.evaluation_page import write_report

@@ -230,8 +230,7 @@ class Detector:
         tensors, description = read_artifact(path)
         try:
             kind = method_type(description["method"])
-            method = kind(kind.settings_type.from_dict(description["settings"]))
-            method.load_state_dict(tensors)
+            method = kind.restored(kind.settings_type.from_dict(description["settings"]), tensors)
             detector = cls(
                 method,
                 Threshold(**description["threshold"]),

@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from blemish.data.defects import load_defects
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
@@ -23,12 +24,16 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.methods import method_type
 from blemish.methods.base import Method, Settings
+from blemish.methods.codebook import load_codebook
+from blemish.methods.dsr import DSR, DSRSettings
 from blemish.sample_size import MIN_HELD_OUT, MIN_IMAGES, n_held_out, n_needed
+from blemish.synthesis.defects import DefectBank
 from blemish.synthesis.textures import TextureBank
 from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
 
 CONFIG = (
-    "data", "method", "recipe", "textures", "calibration", "false_rejects", "seed", "device", "precision", "layout",
+    "data", "method", "recipe", "textures", "codebook", "defects", "defect_masks", "calibration", "false_rejects",
+    "seed", "device", "precision", "layout",
 )  # fmt: skip
 """Options of ``fit`` that a run is made of, beside its settings."""
 
@@ -40,6 +45,9 @@ def fit(
     recipe: str = "small",
     settings: Mapping[str, Any] | None = None,
     textures: str | Path | None = None,
+    codebook: str | Path | None = None,
+    defects: str | Path | None = None,
+    defect_masks: str | Path | None = None,
     calibration: str | Path | None = None,
     false_rejects: float = 0.01,
     seed: int = 0,
@@ -60,6 +68,10 @@ def fit(
     method, recipe : which paper, and which of its recipes: ``paper``, ``fast``, ``small``.
     settings : single settings in place of the recipe's.
     textures : folder of photographs that simulated damage is made of; None makes textures on the spot.
+    codebook : file of ``blemish pretrain`` for a method that builds on one (dsr); None takes the one that comes with
+        blemish.
+    defects, defect_masks : folder of real defects, and of their masks, that join the simulated ones (draem, dsr); or
+        only ``defects``: a dataset whose training images include some. They decide no threshold.
     calibration : good images to set the threshold from; None holds out 10 % of ``data`` (at least 5).
     false_rejects : the share of good parts that may be rejected.
     seed : of weights, order, damage and what is held out. Same seed, same machine, on a CPU: same weights.
@@ -75,18 +87,20 @@ def fit(
         If something given is wrong: names it and the remedy.
     """
     _check(false_rejects, device, precision)
-    network = build(method, recipe, seed, settings)
+    network = build(method, recipe, seed, settings, codebook)
     config = _config(
-        network.settings, data=data, method=method, recipe=recipe, textures=textures, calibration=calibration,
-        false_rejects=false_rejects, seed=seed, device=device, precision=precision, layout=layout,
+        network.settings, data=data, method=method, recipe=recipe, textures=textures, codebook=codebook,
+        defects=defects, defect_masks=defect_masks, calibration=calibration, false_rejects=false_rejects, seed=seed,
+        device=device, precision=precision, layout=layout,
     )  # fmt: skip
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
     images = split_images(data, calibration, layout, size_hw, seed, network.validation_share)
-    bank = network.textures = textures_of(network, textures, size_hw)
+    network.textures = textures_of(network, textures, size_hw)
+    network.defects = defects_of(network, defects, defect_masks, size_hw)
     trainer = Trainer(
         network, images.train, validation=images.validation, seed=seed, device=device, precision=precision,
-        folder=folder, fingerprint=_fingerprint(images, bank, network.settings), tensorboard=tensorboard,
+        folder=folder, fingerprint=_fingerprint(images, network), tensorboard=tensorboard,
         reporter=reporter, resume=resume,
     )  # fmt: skip
     if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
@@ -94,9 +108,9 @@ def fit(
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = trainer.run()
     chosen = network.finish(images.validation.to(trainer.device).float() / 255.0)
-    provenance = _provenance(config, images, bank, record)
+    provenance = _provenance(config, images, network, record)
     provenance |= {"chosen": chosen.settings, "validation": chosen.value}
-    network.textures = None  # a detector needs none
+    network.textures = network.defects = None  # a detector needs none
     detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
     if folder is not None and trainer.accelerator.is_main_process:
         detector.save(folder / "detector.blemish")
@@ -123,7 +137,8 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     bound = inspect.signature(fit).bind(data, **options)
     bound.apply_defaults()
     asked = {name: value for name, value in bound.arguments.items() if name in CONFIG}
-    settings = build(asked["method"], asked["recipe"], asked["seed"], bound.arguments["settings"]).settings
+    words = asked["method"], asked["recipe"], asked["seed"]
+    settings = build(*words, bound.arguments["settings"], asked["codebook"]).settings
     try:
         found = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -140,6 +155,19 @@ def textures_of(method: Method, folder: str | Path | None, size_hw: tuple[int, i
     return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
 
 
+def defects_of(
+    method: Method, folder: str | Path | None, masks: str | Path | None, size_hw: tuple[int, int]
+) -> DefectBank | None:
+    """Real defects to learn from beside the simulated ones, if a folder of them is given."""
+    if folder is None:
+        if masks is not None:
+            raise BlemishError(f"defect_masks {masks}: no defects to go with them; give defects, too")
+        return None
+    if not method.uses_defects:
+        raise BlemishError(f"{method.name} learns from good images only; leave defects out, or take draem or dsr")
+    return DefectBank(*load_defects(folder, masks, size_hw))
+
+
 def _check(false_rejects: float, device: str, precision: str) -> None:
     n_needed(false_rejects)  # refuses what is no rate
     for name, value, choices in (("device", device, get_args(Device)), ("precision", precision, get_args(Precision))):
@@ -154,7 +182,13 @@ def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def build(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Method:
+def build(
+    method: str,
+    recipe: str,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    codebook: str | Path | None = None,
+) -> Method:
     """A method with the settings of a recipe, some of them replaced. Its weights are drawn from ``seed``."""
     kind = method_type(method)
     if recipe not in kind.recipes:
@@ -162,7 +196,12 @@ def build(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] |
     chosen, given = kind.recipes[recipe], dict(settings or {})
     if given.get("iterations") and "epochs" not in given and hasattr(chosen, "epochs"):  # the two exclude each other
         given["epochs"] = None
-    return kind(chosen.replaced({**given, "seed": seed}))
+    chosen = chosen.replaced({**given, "seed": seed})
+    if codebook is None:
+        return kind(chosen)
+    if not isinstance(chosen, DSRSettings):
+        raise BlemishError(f"codebook {codebook}: {method} builds on none; leave it out, or take dsr")
+    return DSR(chosen, codebook=load_codebook(codebook))
 
 
 @dataclass(frozen=True)
@@ -214,14 +253,15 @@ def split_images(
     return SplitImages(good[order[n_validation:]], good[order[:n_validation]], calibration_images)
 
 
-def _fingerprint(images: SplitImages, bank: TextureBank | None, settings: Settings) -> str:
+def _fingerprint(images: SplitImages, method: Method) -> str:
     """What must be equal for a checkpoint to be resumed."""
-    textures = "" if bank is None else bank.images
-    return _digest(images.train, images.validation, textures, json.dumps(asdict(settings), sort_keys=True))
+    banks = [bank.images for bank in (method.textures, method.defects) if bank is not None]
+    settings = json.dumps(asdict(method.settings), sort_keys=True)
+    return _digest(images.train, images.validation, *banks, *method.pretrained, settings)
 
 
 def _provenance(
-    config: Mapping[str, Any], images: SplitImages, textures: TextureBank | None, record: TrainingRecord
+    config: Mapping[str, Any], images: SplitImages, method: Method, record: TrainingRecord
 ) -> dict[str, Any]:
     """What a detector tells of where it comes from."""
     return {
@@ -229,7 +269,9 @@ def _provenance(
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
         "data_sha256": _digest(images.train, images.validation, images.calibration),
-        "textures": "none" if textures is None else textures.source,
+        "textures": "none" if method.textures is None else method.textures.source,
+        "pretrained_sha256": _digest(*method.pretrained) if method.pretrained else None,
+        "n_defects": 0 if method.defects is None else len(method.defects),
         "iterations": record.iterations, "precision": record.precision, "device": record.device,
         "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip
@@ -266,6 +308,7 @@ def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
         "n_train": provenance["n_train"],
         "n_calibration": provenance["n_calibration"],
         "textures": provenance["textures"],
+        "n_defects": provenance["n_defects"],
         "chosen": provenance["chosen"],
         "validation": provenance["validation"],
         "parameters": sum(parameter.numel() for parameter in detector.method.parameters()),

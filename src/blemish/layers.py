@@ -3,20 +3,76 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def conv_bn_relu(n_in: int, n_out: int) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
-    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
+Norm = Callable[[int], nn.Module]
 
 
-def double_conv(n_in: int, n_middle: int, n_out: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with batch norm and ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
-    return nn.Sequential(*conv_bn_relu(n_in, n_middle), *conv_bn_relu(n_middle, n_out))
+def conv_norm_relu(n_in: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+    """3x3 convolution, norm, ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
+    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), norm(n_out), nn.ReLU(inplace=True))
+
+
+def double_conv(n_in: int, n_middle: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+    """Two 3x3 convolutions, each with norm and ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
+    return nn.Sequential(*conv_norm_relu(n_in, n_middle, norm), *conv_norm_relu(n_middle, n_out, norm))
+
+
+class Encoder(nn.Module):
+    """Blocks of two convolutions with max-pooling between them. Returns the output of every block."""
+
+    def __init__(self, n_in: int, widths: tuple[int, ...], norm: Norm = nn.BatchNorm2d) -> None:
+        super().__init__()
+        inputs = (n_in, *widths[:-1])
+        self.blocks = nn.ModuleList(double_conv(i, o, o, norm) for i, o in zip(inputs, widths, strict=True))
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # (B, n_in, H, W)
+        features = []
+        for level, block in enumerate(self.blocks):
+            x = block(self.pool(x) if level else x)
+            features.append(x)  # (B, widths[level], H / 2^level, W / 2^level)
+        return features
+
+
+class UNet(nn.Module):
+    """An encoder, and as many steps back up, each of which sees the encoder's block of its size.
+
+    Parameters
+    ----------
+    n_in : channels of the input.
+    widths : channels of each block down; H and W are multiples of ``patch_px`` x 2^(number of blocks - 1).
+    up_widths : channels that each step up ends with, the deepest first.
+    patch_px : patches of this side are taken as pixels, and given back.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        widths: tuple[int, ...],
+        up_widths: tuple[int, ...],
+        patch_px: int = 1,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.encoder = Encoder(n_in * patch_px**2, widths, norm)
+        n_now, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
+        for n_skip, n_out in zip(reversed(widths[:-1]), up_widths, strict=True):
+            self.ups.append(conv_norm_relu(n_now, n_out, norm))
+            self.blocks.append(double_conv(n_out + n_skip, n_out, n_out, norm))
+            n_now = n_out
+        self.head = nn.Conv2d(n_now, 2 * patch_px**2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> logits (B, 2, H, W), the second the anomaly's
+        *skips, x = self.encoder(F.pixel_unshuffle(x, self.patch_px))
+        for up, block in zip(self.ups, self.blocks, strict=True):
+            x = block(torch.cat([up(upsample_twice(x)), skips.pop()], 1))
+        return F.pixel_shuffle(self.head(x), self.patch_px)
 
 
 def upsample_twice(x: Tensor) -> Tensor:

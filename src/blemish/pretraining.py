@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.codebook import load_codebook, save_codebook
 from blemish.data.layouts import name_of
 from blemish.data.loading import resize
 from blemish.data.reading import list_images, read_image
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.losses import ssim_map
+from blemish.methods.codebook import load_codebook, save_codebook
 from blemish.methods.vq import VQAutoencoder
 from blemish.methods.vq_training import VQSettings, VQTraining
 from blemish.training import Device, Precision, Reporter, Trainer

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from contract import good_images
 
-from blemish.codebook import load_codebook, read_card, save_codebook
 from blemish.convert import convert_codebook
 from blemish.errors import BlemishError
+from blemish.methods.codebook import load_codebook, read_card, save_codebook
 from blemish.methods.vq import CHUNK, VQAutoencoder, nearest_codes
 from blemish.methods.vq_training import CodebookAverage, VQSettings, VQTraining
 from blemish.training import Trainer
@@ -276,3 +276,18 @@ def test_settings_are_checked() -> None:
         VQSettings(crop_px=100)
     with pytest.raises(BlemishError, match="decay"):
         VQSettings(decay=1.5)
+
+
+def test_a_start_has_the_same_images_and_weights_of_the_size_that_training_begins_with() -> None:
+    network, images = VQAutoencoder(n_codes=50, n_features=16), torch.rand(2, 3, 32, 32)
+    before = network.upsample_low.weight.std(), network.decoder[0].weight.std()
+    for codebook in (network.codebook_low, network.codebook_high):
+        codebook.codes.mul_(0.01)
+    network.normalize()
+    expected = network(images)
+    assert network.upsample_low.weight.std() < 0.1 * before[0]
+    settings = VQSettings(image_size_px=32, crop_px=16, n_codes=50, n_features=16)
+    started = VQTraining(settings, network).autoencoder
+    torch.testing.assert_close(started(images), expected, atol=1e-4, rtol=1e-3)
+    for now, then in zip((started.upsample_low.weight, started.decoder[0].weight), before, strict=True):
+        assert now.std().item() == pytest.approx(then.item(), rel=0.1)

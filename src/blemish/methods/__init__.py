@@ -5,9 +5,10 @@ from __future__ import annotations
 from blemish.errors import BlemishError
 from blemish.methods.base import Method
 from blemish.methods.draem import DRAEM
+from blemish.methods.dsr import DSR
 from blemish.methods.ssae import SSAE
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, SSAE)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, DSR, SSAE)}
 
 
 def method_type(name: str) -> type[Method]:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from blemish.settings import CheckedSettings
 
 if TYPE_CHECKING:
+    from blemish.synthesis.defects import DefectBank
     from blemish.synthesis.textures import TextureBank
 
 
@@ -112,6 +113,10 @@ class Method(Learner):
         needed in training only.
     """
 
+    defects: DefectBank | None = None
+    """Real defects that join the simulated ones, for a method with ``uses_defects``; set for training only."""
+    uses_defects: ClassVar[bool] = False
+
     name: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
     recipes: ClassVar[Mapping[str, Settings]]
@@ -123,6 +128,19 @@ class Method(Learner):
         self.settings = settings if settings is not None else self.settings_type()
         self.textures = textures
 
+    @classmethod
+    def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
+        """A method with these weights: a ``state_dict`` of one with the same settings.
+
+        Raises
+        ------
+        RuntimeError
+            If they do not fit.
+        """
+        method = cls(settings)
+        method.load_state_dict(tensors)
+        return method
+
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect: float (B, 3, H, W) in [0, 1] to anomaly maps (B, 1, H, W) and image scores (B,), both >= 0."""
@@ -131,6 +149,11 @@ class Method(Learner):
     def uses_textures(self) -> bool:
         """Whether ``loss`` needs ``textures``, with these settings."""
         return True
+
+    @property
+    def pretrained(self) -> tuple[Tensor, ...]:
+        """What the method was given and does not train. Default: nothing."""
+        return ()
 
     def finish(self, images: Tensor) -> Chosen:
         """Decide what is not trained by good images that training has not seen, (N, 3, H, W) float in [0, 1].

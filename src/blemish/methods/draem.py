@@ -32,11 +32,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.layers import conv_bn_relu, double_conv, pad_to_multiple, upsample_twice
+from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_multiple, upsample_twice
 from blemish.losses import focal_loss, l2_loss, msgms_map, ssim_loss, ssim_map
 from blemish.methods.base import Method, Settings, Stage, cosine_schedule, step_schedule
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.anomalies import AnomalySettings, spoil
+from blemish.synthesis.defects import DefectSettings
 from blemish.synthesis.geometry import randomly_rotate
 
 
@@ -62,6 +63,7 @@ class DRAEMSettings(Settings):
     ema_decay: float = 0.0
     score_window_px: int = 21
     """Side of the square whose largest mean is the image score (eq. 5): odd, 21 at 256 px."""
+    defects: DefectSettings = field(default_factory=DefectSettings)
 
 
 # --- the networks (section 3.1 and 3.2) ----------------------------------------------------------------------
@@ -70,23 +72,6 @@ class DRAEMSettings(Settings):
 def _decoder_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
     """What each step up ends with: the width two levels up, the last one keeps the first's."""
     return (*reversed(widths[:-2]), widths[0])
-
-
-class Encoder(nn.Module):
-    """Blocks of two convolutions with max-pooling between them. Returns the output of every block."""
-
-    def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        inputs = (n_in, *widths[:-1])
-        self.blocks = nn.ModuleList(double_conv(i, o, o) for i, o in zip(inputs, widths, strict=True))
-        self.pool = nn.MaxPool2d(2)
-
-    def forward(self, x: Tensor) -> list[Tensor]:  # (B, n_in, H, W)
-        features = []
-        for level, block in enumerate(self.blocks):
-            x = block(self.pool(x) if level else x)
-            features.append(x)  # (B, widths[level], H / 2^level, W / 2^level)
-        return features
 
 
 class ReconstructiveNetwork(nn.Module):
@@ -98,7 +83,7 @@ class ReconstructiveNetwork(nn.Module):
         self.encoder = Encoder(3 * patch_px**2, widths)
         n_in, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
         for n_out in _decoder_widths(widths):
-            self.ups.append(conv_bn_relu(n_in, n_in))
+            self.ups.append(conv_norm_relu(n_in, n_in))
             self.blocks.append(double_conv(n_in, n_in, n_out))
             n_in = n_out
         self.head = nn.Conv2d(n_in, 3 * patch_px**2, 3, padding=1)
@@ -110,25 +95,11 @@ class ReconstructiveNetwork(nn.Module):
         return F.pixel_shuffle(self.head(x), self.patch_px)
 
 
-class DiscriminativeNetwork(nn.Module):
+class DiscriminativeNetwork(UNet):
     """Compares the repair with the image: a U-Net (section 3.2). 28.37 M parameters by default."""
 
     def __init__(self, n_in: int, widths: tuple[int, ...], patch_px: int = 1) -> None:
-        super().__init__()
-        self.patch_px = patch_px
-        self.encoder = Encoder(n_in * patch_px**2, widths)
-        n_now, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
-        for n_skip, n_out in zip(reversed(widths[:-1]), _decoder_widths(widths), strict=True):
-            self.ups.append(conv_bn_relu(n_now, n_out))
-            self.blocks.append(double_conv(n_out + n_skip, n_out, n_out))
-            n_now = n_out
-        self.head = nn.Conv2d(n_now, 2 * patch_px**2, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> logits (B, 2, H, W), the second the anomaly's
-        *skips, x = self.encoder(F.pixel_unshuffle(x, self.patch_px))
-        for up, block in zip(self.ups, self.blocks, strict=True):
-            x = block(torch.cat([up(upsample_twice(x)), skips.pop()], 1))
-        return F.pixel_shuffle(self.head(x), self.patch_px)
+        super().__init__(n_in, widths, _decoder_widths(widths), patch_px)
 
 
 def _initialize(module: nn.Module) -> None:
@@ -149,6 +120,7 @@ class DRAEM(Method):
     name = "draem"
     settings_type = DRAEMSettings
     settings: DRAEMSettings
+    uses_defects = True
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DRAEMSettings(),
         "fast": DRAEMSettings(batch_size=16, epochs=100, learning_rate=3e-4, schedule="cosine", ema_decay=0.999),
@@ -225,13 +197,15 @@ class DRAEM(Method):
 
     def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
-        if self.textures is None:
-            raise BlemishError("DRAEM needs textures to train; give DRAEM(settings, textures=TextureBank...)")
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
         spoiled, mask = spoil(images, self.textures, generator, s.anomalies)
+        if self.defects is not None:
+            real = self.defects.draw(len(images), generator, s.defects, images.device)
+            spoiled, mask = torch.cat([spoiled, real.images]), torch.cat([mask, real.masks])
         reconstruction, anomaly_map = self._repair_and_judge(spoiled)
         losses = {}
         if reconstruction is not None:  # eq. 2
+            reconstruction = reconstruction[: len(images)]  # of a real defect it is not known what it should be
             losses["l2"] = l2_loss(reconstruction, images)
             losses["ssim"] = ssim_loss(reconstruction, images)
         if s.architecture in ("full", "discriminative"):  # eq. 3

@@ -42,7 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from blemish.layers import conv_bn_relu, double_conv, pad_to_multiple
+from blemish.layers import conv_norm_relu, double_conv, pad_to_multiple
 from blemish.methods.base import Chosen, Method, Stage, cosine_schedule, step_schedule
 from blemish.methods.heatmaps import (
     CORRECTIONS,
@@ -85,7 +85,7 @@ class StackedDilatedConvolution(nn.Module):
             nn.Conv2d(n_in, n_filters, kernel, padding=d * (kernel // 2), dilation=d) for d in dilations
         )
         self.n_out = n_filters * len(dilations)
-        self.merge = conv_bn_relu(self.n_out, self.n_out)
+        self.merge = conv_norm_relu(self.n_out, self.n_out)
         self.receptive_field = max(dilations) * (kernel - 1) + 3
         """Inputs along each axis that one output depends on."""
 

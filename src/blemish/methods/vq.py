@@ -159,22 +159,41 @@ class VQAutoencoder(nn.Module):
         quantized_low = self.codebook_low.quantized(self.features_low(early))
         return quantized_low, self.codebook_high.quantized(self.features_high(early, quantized_low))
 
-    @torch.no_grad()
     def normalize(self) -> None:
-        """Scale features and codes of either level to unit variance, and what reads them back: images stay the same.
+        """Scale the codes of either level to unit variance; images stay the same.
 
         DSR's L2(F~, Q) is then of the same weight whatever the codebook.
         """
+        self._rescale(1.0 / self.codebook_low.codes.std(), 1.0 / self.codebook_high.codes.std())
+
+    def balance(self) -> None:
+        """Scale features so that what reads them has weights as large as those training begins with.
+
+        Behind codes of unit variance they may be so small that a step of an optimizer is a leap.
+        """
+        with torch.random.fork_rng(devices=[]):
+            new = VQAutoencoder(len(self.codebook_low.codes), self.merge_high.out_channels)
+        mine, theirs = self._readers(), new._readers()
+        self._rescale(*(one.std() / other.std() for one, other in zip(mine, theirs, strict=True)))
+
+    def _readers(self) -> tuple[Tensor, Tensor]:
+        """The weights that read Q_lo, and those that read Q_hi (views)."""
         n = self.merge_high.out_channels
-        low, high = 1.0 / self.codebook_low.codes.std(), 1.0 / self.codebook_high.codes.std()
-        for level, convolution, codebook in (
-            (low, self.encoder_low[-1], self.codebook_low),
-            (high, self.merge_high, self.codebook_high),
+        return self.upsample_low.weight, self.decoder.get_parameter("0.weight")[:, n:]
+
+    @torch.no_grad()
+    def _rescale(self, low: Tensor, high: Tensor) -> None:
+        """Multiply features and codes of either level, and divide what reads them."""
+        for level, convolution, codebook, reader in zip(
+            (low, high),
+            (self.encoder_low[-1], self.merge_high),
+            (self.codebook_low, self.codebook_high),
+            self._readers(),
+            strict=True,
         ):
             for tensor in (*convolution.parameters(), codebook.codes):
                 tensor.mul_(level)
-        self.upsample_low.weight.div_(low)
-        self.decoder.get_parameter("0.weight")[:, n:].div_(high)
+            reader.div_(level)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W) float32, about [0, 1]
         return self.decode(*self.encode(images))

@@ -150,6 +150,7 @@ class VQTraining(Learner):
         if start is not None:
             self.n_steps.fill_(settings.continuous_steps)
             self.autoencoder.load_state_dict(start.state_dict())
+            self.autoencoder.balance()
             for average, codebook in zip((self.average_low, self.average_high), self._codebooks, strict=True):
                 average.follow(codebook)
 

@@ -168,6 +168,10 @@ def _options(detector: Mapping[str, Any]) -> dict[str, str]:
     flat = dict(_flat(detector.get("settings") or {}))
     flat.pop("seed", None)
     flat["textures"] = json.dumps(detector.get("textures"), ensure_ascii=False)
+    if detector.get("n_defects"):
+        flat["n_defects"] = str(detector["n_defects"])
+    if detector.get("pretrained_sha256"):
+        flat["codebook"] = detector["pretrained_sha256"][:8]
     if detector.get("converted_from"):
         flat["weights"] = "converted"
     return flat

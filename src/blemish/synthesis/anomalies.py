@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 from blemish.synthesis.draw import coin, send, uniform
 from blemish.synthesis.perlin import perlin_masks
@@ -43,13 +44,13 @@ class Spoiled(NamedTuple):
     """(B, 1, H, W) float, 1 where the image was changed, else 0."""
 
 
-def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings: AnomalySettings) -> Spoiled:
+def spoil(images: Tensor, textures: TextureBank | None, generator: Generator, settings: AnomalySettings) -> Spoiled:
     """Damage a batch of good images: I_a = (1 - M) I + (1 - alpha) M I + alpha M A (eq. 4).
 
     Parameters
     ----------
     images : (B, 3, H, W) float in [0, 1], any device; not changed.
-    textures : where A is drawn from.
+    textures : where A is drawn from; not needed for plain colours.
     generator : CPU generator, the only source of randomness.
 
     Returns
@@ -62,7 +63,7 @@ def spoil(images: Tensor, textures: TextureBank, generator: Generator, settings:
         return _spoil(images, textures, generator, settings)
 
 
-def _spoil(images: Tensor, textures: TextureBank, generator: Generator, settings: AnomalySettings) -> Spoiled:
+def _spoil(images: Tensor, textures: TextureBank | None, generator: Generator, settings: AnomalySettings) -> Spoiled:
     device, size_hw = images.device, (images.shape[-2], images.shape[-1])
     damaged = images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)  # (B, H, W, 3): rows of pixels
     masks = torch.zeros_like(damaged[..., 0])  # (B, H, W)
@@ -88,7 +89,7 @@ def _anomaly(
     n: int,
     places: Places,
     size_hw: tuple[int, int],
-    textures: TextureBank,
+    textures: TextureBank | None,
     generator: Generator,
     settings: AnomalySettings,
     device: torch.device,
@@ -96,6 +97,8 @@ def _anomaly(
     """What ``n`` anomalies look like at some places: (K, 3) float in [0, 1]."""
     if settings.source == "colours":
         return send(uniform(0.0, 1.0, (n, 3), generator), device)[places.image]
+    if textures is None:
+        raise BlemishError("simulated damage needs textures; give the method textures=TextureBank...")
     drawn = torch.randint(len(textures), (n,), generator=generator)
     textures = textures.at(size_hw, device)
     if settings.augment_textures:

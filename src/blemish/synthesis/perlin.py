@@ -80,5 +80,6 @@ def perlin_masks(
     angles_rad = torch.deg2rad(uniform(-max_rotation_deg, max_rotation_deg, (n,), generator))
     side = math.ceil(math.hypot(height, width))  # a canvas from which any turned image can be cut
     cycles_xy = cycles_xy * torch.tensor([side / width, side / height])
-    shapes = perlin_noise(cycles_xy, (side, side), generator, device) > threshold
+    with torch.autocast(device.type, enabled=False):  # positions do not fit into bf16
+        shapes = perlin_noise(cycles_xy, (side, side), generator, device) > threshold
     return rotate_nearest(shapes[:, None], send(angles_rad, device), size_hw)[:, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,17 @@ def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, A
         file.write(content)
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The model card of a codebook file.
+def read_card(path: str | Path | None = None) -> dict[str, Any]:
+    """The model card of a codebook file; None: of the one that ships with blemish.
 
     Raises
     ------
     BlemishError
         If the file is missing, damaged or no codebook.
     """
+    if path is None:
+        with _shipped() as shipped:
+            return read_card(shipped)
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -64,22 +68,33 @@ def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
         If the file is missing, damaged or no codebook.
     """
     if path is None:
-        with as_file(files("blemish").joinpath("weights", SHIPPED)) as shipped:
+        with _shipped() as shipped:
             return load_codebook(shipped)
     read_card(path)
     tensors = {name: tensor.float() for name, tensor in safetensors.torch.load_file(str(path)).items()}
     try:
-        network = VQAutoencoder(*_shape(tensors))
+        network = empty_autoencoder(tensors)
         network.load_state_dict(tensors)
     except (KeyError, RuntimeError) as error:
         raise BlemishError(f"{path}: its tensors are not those of a VQ autoencoder; train it again") from error
     return network
 
 
-def _shape(tensors: Mapping[str, torch.Tensor]) -> tuple[int, int, int, int]:
-    """What the network is made with: codes, features, hidden filters and residual layers."""
+def _shipped() -> AbstractContextManager[Path]:
+    return as_file(files("blemish").joinpath("weights", SHIPPED))
+
+
+def empty_autoencoder(tensors: Mapping[str, torch.Tensor]) -> VQAutoencoder:
+    """A VQ autoencoder that these tensors fit into; what its weights are is left to chance.
+
+    Raises
+    ------
+    KeyError
+        If they hold no codebook.
+    """
     n_codes, n_features = tensors["codebook_low.codes"].shape
     wide = [
         tensor for name, tensor in tensors.items() if name.startswith("decoder.1.") and name.endswith("wide.weight")
     ]
-    return n_codes, n_features, wide[0].shape[0] if wide else 1, len(wide)
+    with torch.random.fork_rng(devices=[]):
+        return VQAutoencoder(n_codes, n_features, wide[0].shape[0] if wide else 1, len(wide))

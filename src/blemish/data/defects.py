@@ -1,0 +1,84 @@
+"""Photographs of real defects with their masks, for supervised learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.data.layouts import open_dataset
+from blemish.data.layouts.samples import EllipseMask, Mask
+from blemish.data.loading import resize, to_tensor
+from blemish.data.reading import list_images, read_image
+from blemish.errors import BlemishError
+
+SUFFIXES = ("", "_mask", "_GT", "_gt", "_label")
+
+
+def load_defects(defects: str | Path, masks: str | Path | None, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Read defective images and where they are defective.
+
+    Parameters
+    ----------
+    defects : folder of images; without ``masks`` a dataset whose training images include defective ones.
+    masks : folder with a mask for each image, of the same name, or with ``_mask``, ``_GT`` or ``_label`` behind it.
+
+    Returns
+    -------
+    (K, 3, H, W) uint8 images and (K, 1, H, W) uint8 masks, 1 where a pixel is touched by the mask.
+
+    Raises
+    ------
+    BlemishError
+        Naming every image that has no mask, or whose mask does not fit it or is empty.
+    """
+    pairs = _from_folders(Path(defects), Path(masks)) if masks is not None else _from_dataset(Path(defects))
+    images, shapes, faults = [], [], []
+    for path, mask in pairs:
+        try:
+            image = read_image(path)
+            shape = mask.read((image.shape[0], image.shape[1]))
+            if not shape.any():
+                raise BlemishError(f"{path}: its mask is empty; outline the defect in it, or leave the image out")
+            images.append(resize(image, size_hw))
+            shapes.append(_shrunk(shape, size_hw))
+        except BlemishError as error:
+            faults.append(str(error))
+    if faults:
+        raise BlemishError("\n".join(faults))
+    return to_tensor(images, size_hw), torch.from_numpy(np.stack(shapes)[:, None])
+
+
+def _shrunk(mask: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) uint8 of another size: what touches a pixel fills it, so that no thin crack is lost."""
+    return (resize(mask.astype(np.float32), size_hw) > 1e-6).astype(np.uint8)
+
+
+def _from_folders(images: Path, masks: Path) -> Sequence[tuple[Path, Mask]]:
+    if images.resolve() == masks.resolve():
+        raise BlemishError(f"{images}: holds defects and masks; put the masks into a folder of their own")
+    found = {path.stem: path for path in list_images(masks)}
+    pairs, faults = [], []
+    for image in list_images(images):
+        names = [image.stem + suffix for suffix in SUFFIXES if image.stem + suffix in found]
+        if names:
+            pairs.append((image, Mask((found[names[0]],))))
+        else:
+            faults.append(f"{image}: no mask for it in {masks}; save one as {image.stem}.png there")
+    if faults:
+        raise BlemishError("\n".join(faults))
+    if not pairs:
+        raise BlemishError(f"{images}: no images of defects in it; give a folder of them, or leave defects out")
+    return pairs
+
+
+def _from_dataset(root: Path) -> Sequence[tuple[Path, Mask | EllipseMask]]:
+    samples = open_dataset(root).train_defective
+    pairs = [(sample.path, sample.mask) for sample in samples if sample.mask is not None]
+    if not pairs:
+        raise BlemishError(f"{root}: its training images hold no defect with a mask; give defect_masks, too")
+    return pairs

@@ -1,0 +1,62 @@
+"""Real defects for supervised learning: a few photographs with masks, turned and mirrored (DSR section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from blemish.settings import CheckedSettings
+from blemish.synthesis.anomalies import Spoiled
+from blemish.synthesis.draw import send
+from blemish.synthesis.geometry import randomly_mirror_and_turn
+
+
+@dataclass(frozen=True)
+class DefectSettings(CheckedSettings):
+    """How real defects, if there are any, join the simulated ones."""
+
+    share: float = 0.5
+    """For each image of a batch, so many with a real defect come on top: with 0.5 there are as many real defects as
+    simulated ones and as good images."""
+    mirror: bool = True
+    turn: bool = True
+    """By multiples of 90 degrees."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("share", least=0.0, most=4.0)
+
+
+class DefectBank:
+    """Photographs of defective parts and where they are defective.
+
+    Parameters
+    ----------
+    images : (K, 3, H, W) uint8.
+    masks : (K, 1, H, W) uint8, 1 where defective.
+    """
+
+    def __init__(self, images: Tensor, masks: Tensor) -> None:
+        self.images = torch.cat([images, masks * 255], 1)  # (K, 4, H, W): the mask is the fourth channel
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, batch_size: int, generator: Generator, settings: DefectSettings, device: torch.device) -> Spoiled:
+        """Some defects to go with a batch of ``batch_size``, none of them twice before all were drawn once.
+
+        Returns
+        -------
+        Spoiled
+            Images (n, 3, H, W) in [0, 1] and masks (n, 1, H, W), n = ``settings.share`` x ``batch_size``, at least 1.
+        """
+        n = max(1, round(settings.share * batch_size))
+        rounds = [torch.randperm(len(self), generator=generator) for _ in range(-(-n // len(self)))]
+        self.images = self.images.to(device)
+        drawn = randomly_mirror_and_turn(
+            self.images[send(torch.cat(rounds)[:n], device)], generator,
+            horizontally=settings.mirror, vertically=settings.mirror, quarter_turns=settings.turn,
+        ).float() / 255.0  # fmt: skip
+        return Spoiled(drawn[:, :3], drawn[:, 3:])

@@ -1,0 +1,71 @@
+"""Photographs of defects and their masks, as they lie in folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.data.defects import load_defects
+from blemish.errors import BlemishError
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def mask(size_hw: tuple[int, int] = (40, 60)) -> np.ndarray:
+    pixels = np.zeros(size_hw, np.uint8)
+    pixels[: size_hw[0] // 2, 0] = 255  # a crack, one pixel wide
+    return pixels
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for number, suffix in enumerate(("", "_mask", "_GT", "_label")):
+        save(tmp_path / "bad" / f"{number}.png", np.full((40, 60, 3), 10 * number, np.uint8))
+        save(tmp_path / "masks" / f"{number}{suffix}.png", mask())
+    return tmp_path / "bad", tmp_path / "masks"
+
+
+def test_masks_are_found_by_name_and_thin_cracks_survive(folders: tuple[Path, Path]) -> None:
+    images, masks = load_defects(*folders, (16, 16))
+    assert images.shape == (4, 3, 16, 16)
+    assert masks.shape == (4, 1, 16, 16)
+    assert images[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
+    expected = np.zeros((16, 16), np.uint8)
+    expected[:8, 0] = 1
+    assert all(np.array_equal(one[0], expected) for one in masks.numpy())
+
+
+def test_a_dataset_gives_the_defects_of_its_training_split(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "train" / f"1000{number}.png", np.full((40, 60, 3), 10 * number, np.uint8))
+        save(tmp_path / "train" / f"1000{number}_GT.png", mask() * (number > 1))
+        save(tmp_path / "test" / f"2000{number}.png", np.zeros((40, 60, 3), np.uint8))
+        save(tmp_path / "test" / f"2000{number}_GT.png", mask() * (number > 1))
+    images, masks = load_defects(tmp_path, None, (16, 16))
+    assert images[:, 0, 0, 0].tolist() == [20, 30]
+    assert masks.sum().item() == 16
+
+
+def test_what_does_not_fit_is_told_by_name(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images, masks = folders
+    with pytest.raises(BlemishError, match="folder of their own"):
+        load_defects(images, images, (16, 16))
+    with pytest.raises(BlemishError, match="give defect_masks"):
+        load_defects(images, None, (16, 16))
+    (masks / "2_GT.png").unlink()
+    with pytest.raises(BlemishError, match=r"2\.png: no mask for it"):
+        load_defects(images, masks, (16, 16))
+    save(masks / "2.png", np.zeros((40, 60), np.uint8))
+    save(masks / "1_mask.png", mask((20, 60)))
+    with pytest.raises(BlemishError, match="mask is empty") as told:
+        load_defects(images, masks, (16, 16))
+    assert "1_mask.png: the mask is" in str(told.value), "all faults at once"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(BlemishError, match="no images"):
+        load_defects(tmp_path / "none", masks, (16, 16))

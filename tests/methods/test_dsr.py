@@ -1,0 +1,331 @@
+"""DSR: the networks of the paper, its latent anomalies, stages and ablations, and the contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from contract import MethodContract, good_images
+
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.layers import UNet
+from blemish.methods.base import Method, Settings
+from blemish.methods.dsr import DSR, DSRSettings, ObjectSpecificDecoder, SubspaceRestriction
+from blemish.methods.vq import VQAutoencoder
+from blemish.synthesis.defects import DefectBank
+from blemish.synthesis.latent import LatentSettings
+from blemish.synthesis.textures import TextureBank
+from blemish.training import Trainer
+
+TINY = DSRSettings(
+    image_size_px=32,
+    batch_size=4,
+    restriction_widths=(8, 8),
+    decoder_widths=(8, 8, 8),
+    detection_widths=(4, 8),
+    iterations=25,
+    upsampling_iterations=25,
+    learning_rate=1e-3,
+    schedule="cosine",
+    ema_decay=0.9,
+)
+
+
+def codebook(seed: int = 0) -> VQAutoencoder:
+    """A small one with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return VQAutoencoder(n_codes=40, n_features=8, n_hidden=4, n_layers=1)
+
+
+def dsr(settings: DSRSettings = TINY) -> DSR:
+    return DSR(settings, TextureBank.procedural((32, 32), n=6) if settings.anomalies == "image" else None, codebook())
+
+
+class TestContract(MethodContract):
+    tiny = TINY
+
+    def make(self, settings: Settings) -> DSR:
+        assert isinstance(settings, DSRSettings)
+        return dsr(settings)
+
+    def test_bf16_is_within_tolerance(self, method: Method, images: torch.Tensor) -> None:
+        """With the same codes: which of two that are almost as near is taken, bf16 may decide otherwise."""
+        assert isinstance(method, DSR)
+        taken: list[torch.Tensor] = []
+        books = method.vq.codebook_low, method.vq.codebook_high
+        hooks = [one.register_forward_hook(lambda module, given, codes: taken.append(codes)) for one in books]
+        expected, _ = method.eval()(images)
+        for hook in hooks:
+            hook.remove()
+        for one in books:
+            one.register_forward_hook(lambda module, given, codes: taken.pop(0))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got, _ = method(images)
+        assert not taken
+        assert (got.float() - expected).abs().mean() < 0.02
+
+
+class TestContractOfThePapersUpsampling(TestContract):
+    tiny = replace(TINY, upsampling="image")
+
+
+def n_parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_paper_networks_have_the_authors_number_of_parameters() -> None:
+    s = DSRSettings()
+    with torch.device("meta"):
+        assert n_parameters(SubspaceRestriction(128, s.restriction_widths)) == 7_818_240  # 7.82 M
+        assert n_parameters(ObjectSpecificDecoder(128, s.decoder_widths)) == 9_418_371  # 9.42 M
+        method = DSR(s, codebook=VQAutoencoder())
+    assert n_parameters(method.detection) == 5_610_690  # 5.61 M
+    assert method.upsampling.encoder.blocks[0][0].in_channels == 8
+
+
+def test_paper_recipe_is_the_authors_code() -> None:
+    settings = DSR.recipes["paper"]
+    assert isinstance(settings, DSRSettings)
+    narrow = {name: getattr(TINY, name) for name in ("restriction_widths", "decoder_widths", "detection_widths")}
+    detection, upsampling = DSR(replace(settings, **narrow), codebook=codebook()).stages()
+    assert (detection.iterations, upsampling.iterations) == (100_000, 20_000)
+    assert (detection.batch_size, detection.learning_rate, detection.ema_decay) == (8, 2e-4, 0.0)
+    assert [round(detection.schedule(p), 6) for p in (0.0, 0.79, 0.8, 0.999)] == [1.0, 1.0, 0.1, 0.1]
+    assert [round(upsampling.schedule(p), 6) for p in (0.0, 0.8, 0.9)] == [1.0, 0.2, 0.04]
+
+
+def test_norms_are_of_single_images() -> None:
+    assert not [one for one in dsr().modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    assert [one for one in dsr().modules() if isinstance(one, torch.nn.InstanceNorm2d)]
+
+
+def test_the_detection_module_sees_the_object_specific_image_first() -> None:
+    method, seen = dsr().eval(), []
+    method.detection.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    images = torch.rand(1, 3, 32, 32)
+    method(images)
+    assert torch.equal(seen[0][:, 3:], method.vq(images))
+    assert torch.equal(seen[0][:, :3].clamp(0, 1), method.explain(images)["object-specific"])
+
+
+def test_the_score_is_of_the_map_before_upsampling() -> None:
+    method = dsr().eval()
+    images = torch.rand(2, 3, 32, 32)
+    _, score = method(images)
+    for tensor in method.upsampling.parameters():
+        torch.nn.init.normal_(tensor)
+    changed, same = method(images)
+    assert torch.equal(score, same)
+    plain, without = dsr(replace(TINY, upsampling="none")).eval(), dsr().eval()
+    plain.load_state_dict({k: v for k, v in without.state_dict().items() if not k.startswith("upsampling")})
+    assert torch.equal(plain(images)[1], without(images)[1])
+    assert not torch.equal(plain(images)[0], changed)
+
+
+# --- the codebook --------------------------------------------------------------------------------------------
+
+
+def test_the_codebook_is_bit_equal_after_training_and_gets_no_gradient() -> None:
+    method = dsr()
+    before = {name: tensor.clone() for name, tensor in method.vq.state_dict().items()}
+    Trainer(method, good_images(), device="cpu").run()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.vq.state_dict().items())
+    assert all(parameter.grad is None for parameter in method.vq.parameters())
+
+
+def test_a_detector_holds_its_codebook_whatever_its_shape(tmp_path: Path) -> None:
+    Detector.uncalibrated(dsr(), 0.5, 0.01).save(tmp_path / "x.blemish")
+    again = Detector.load(tmp_path / "x.blemish").method
+    assert isinstance(again, DSR)
+    assert torch.equal(again.vq.codebook_high.codes, codebook().codebook_high.codes)
+
+
+def test_the_shipped_codebook_reconstructs_and_is_what_dsr_takes() -> None:
+    method = DSR(TINY)
+    assert method.vq.codebook_low.codes.shape == (4096, 128)
+    ramp = torch.linspace(0.1, 0.9, 64)
+    image = torch.stack([ramp.expand(64, 64), ramp.expand(64, 64).T, torch.full((64, 64), 0.3)])[None]
+    with torch.no_grad():
+        assert F.mse_loss(method.vq(image), image) < 10 ** (-24 / 10), "24 dB on a smooth picture"
+    for level in (method.vq.codebook_low, method.vq.codebook_high):
+        assert level.codes.std().item() == pytest.approx(1.0, abs=1e-2)
+
+
+# --- stage 2 -------------------------------------------------------------------------------------------------
+
+
+def damaged(settings: DSRSettings, n: int = 64) -> tuple[DSR, torch.Tensor, object]:
+    method, images = dsr(settings), torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return method, images, method._damage(images, torch.Generator().manual_seed(2))
+
+
+def test_half_of_the_anomalies_are_on_both_levels_and_masks_follow_the_level() -> None:
+    _, _, damage = damaged(replace(TINY, anomaly_probability=1.0), n=400)
+    low = (damage.damaged_low != damage.low).any(1, keepdim=True).float()
+    high = (damage.damaged_high != damage.high).any(1, keepdim=True).float()
+    is_low, is_high = low.flatten(1).any(1), high.flatten(1).any(1)
+    any_mask = damage.masks.flatten(1).any(1)
+    assert torch.equal(any_mask, is_low | is_high)
+    n_damaged = any_mask.sum().item()
+    assert n_damaged > 100, "else nothing is shown"
+    for share, expected in (((is_low & is_high), 0.5), ((is_low & ~is_high), 0.25), ((~is_low & is_high), 0.25)):
+        assert share.sum().item() / n_damaged == pytest.approx(expected, abs=0.1)
+    for number in any_mask.nonzero()[:, 0].tolist():
+        level, cell_px = (low, 8) if is_low[number] else (high, 4)
+        cells = F.max_pool2d(damage.masks[number : number + 1], cell_px)
+        assert torch.equal(cells, level[number : number + 1]), "every masked cell was replaced, and no other"
+        enlarged = cells.repeat_interleave(cell_px, 2).repeat_interleave(cell_px, 3)
+        assert torch.equal(enlarged, damage.masks[number : number + 1])
+
+
+def test_half_of_the_images_stay_as_they_are() -> None:
+    method, images, damage = damaged(TINY, n=300)
+    is_clean = ~damage.masks.flatten(1).any(1)
+    assert 0.5 <= is_clean.float().mean() < 0.75  # a mask may come out empty, too
+    low, high = method.vq.encode(images)
+    for given, now in ((low, damage.damaged_low), (high, damage.damaged_high)):
+        torch.testing.assert_close(now[is_clean], given[is_clean], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(damage.low, low, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(damage.high, high, atol=1e-5, rtol=1e-5)
+
+
+def test_no_masked_position_gets_one_of_the_nearest_codes() -> None:
+    settings = replace(TINY, anomaly_probability=1.0, latent=LatentSettings(similarity_bound=0.25, min_reach=0.5))
+    method, _, damage = damaged(settings)
+    changed = (damage.damaged_low != damage.low).any(1)
+    codes = method.vq.codebook_low.codes
+    given = damage.low.permute(0, 2, 3, 1)[changed]
+    taken = damage.damaged_low.permute(0, 2, 3, 1)[changed]
+    assert len(given) > 50, "else nothing is shown"
+    rank = (torch.cdist(given, codes) < (given - taken).norm(dim=1, keepdim=True) - 1e-5).sum(1)
+    assert rank.min() >= 10  # a quarter of 40
+
+
+def test_high_codes_follow_from_a_damaged_low_level() -> None:
+    """Where both levels are damaged, what lies outside of the mask is what the encoder makes of the new Q_lo."""
+    method, images, damage = damaged(replace(TINY, anomaly_probability=1.0), n=40)
+    with torch.no_grad():
+        early = method.vq.encoder_high(images)
+        recomputed = method.vq.codebook_high.quantized(method.vq.features_high(early, damage.damaged_low))
+    is_low = (damage.damaged_low != damage.low).flatten(1).any(1)
+    is_high = (damage.damaged_high != damage.high).flatten(1).any(1)
+    outside = F.max_pool2d(damage.masks, 4) == 0
+    both, low_only = is_low & is_high, is_low & ~is_high
+    assert both.any(), "else nothing is shown"
+    assert low_only.any(), "else nothing is shown"
+    difference = (damage.damaged_high - recomputed).abs().amax(1, keepdim=True)
+    assert difference[both][outside[both]].max() < 1e-4
+    assert torch.equal(damage.damaged_high[low_only], damage.high[low_only])
+
+
+def test_the_detection_loss_moves_no_reconstruction() -> None:
+    method = dsr().train()
+    losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), torch.Generator().manual_seed(0))
+    assert set(losses) == {"features", "image", "focal"}
+    losses["focal"].backward()
+    assert all(one.grad is None for one in (*method.decoder.parameters(), *method.restriction_low.parameters()))
+    assert any(one.grad is not None for one in method.detection.parameters())
+
+
+def test_the_image_loss_reaches_both_restrictions_through_the_codes() -> None:
+    method = dsr().train()
+    losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), torch.Generator().manual_seed(0))
+    losses["image"].backward()
+    for restriction in (method.restriction_low, method.restriction_high):
+        assert restriction.head.weight.grad.abs().max() > 0
+
+
+# --- ablations -----------------------------------------------------------------------------------------------
+
+ABLATIONS = {
+    "DSR_img": replace(TINY, anomalies="image"),
+    "DSR_random": replace(TINY, latent=LatentSettings(sampling="uniform")),
+    "DSR_L_img": replace(TINY, feature_weight=0.0),
+    "DSR_L_feat": replace(TINY, image_weight=0.0),
+    "DSR_U-": replace(TINY, upsampling="none"),
+    "lambda_s": replace(TINY, latent=LatentSettings(similarity_bound=0.2, min_reach=0.2)),
+}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_trains_and_is_saved(name: str, tmp_path: Path) -> None:
+    method = dsr(replace(ABLATIONS[name], iterations=3, upsampling_iterations=3))
+    start = {key: tensor.clone() for key, tensor in method.state_dict().items()}
+    Trainer(method, good_images(), device="cpu").run()
+    still = {key for key, tensor in method.state_dict().items() if torch.equal(tensor, start[key])}
+    assert still == {key for key in start if key.startswith("vq.")}, "all but the codebook is trained"
+    method.finish(torch.empty(0))
+    method.textures = None
+    detector = Detector.calibrate(method, good_images(), 0.1)
+    detector.save(tmp_path / "x.blemish")
+    again = Detector.load(tmp_path / "x.blemish")
+    one, two = (each.maps_and_scores(good_images(2))[0] for each in (again, detector))
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def test_ablations_are_what_their_names_say() -> None:
+    image = torch.rand(4, 3, 32, 32)
+
+    def losses(name: str) -> set[str]:
+        method = dsr(ABLATIONS[name])
+        return set(method.loss(method.stages()[0], image, torch.Generator().manual_seed(0)))
+
+    assert losses("DSR_L_img") == {"image", "focal"}
+    assert losses("DSR_L_feat") == {"features", "focal"}
+    assert len(dsr(ABLATIONS["DSR_U-"]).stages()) == 1
+    assert dsr(ABLATIONS["DSR_img"]).uses_textures
+    assert not dsr().uses_textures
+    _, _, pasted = damaged(ABLATIONS["DSR_img"])
+    assert set(pasted.masks.unique().tolist()) == {0.0, 1.0}
+    cells = F.interpolate(F.max_pool2d(pasted.masks, 4), scale_factor=4.0)
+    assert not torch.equal(cells, pasted.masks), "in the image a mask is as fine as its pixels"
+
+
+# --- real defects --------------------------------------------------------------------------------------------
+
+
+def bank() -> DefectBank:
+    images = torch.full((3, 3, 32, 32), 90, dtype=torch.uint8)
+    masks = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
+    masks[:, :, 4:9, 4:9] = 1
+    return DefectBank(images + 100 * masks, masks)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int) -> None:
+    method, images = dsr(replace(TINY, anomaly_probability=0.0)), torch.rand(4, 3, 32, 32)
+    without = method.loss(method.stages()[stage], images, torch.Generator().manual_seed(3))
+    method.defects = bank()
+    seen: list[torch.Tensor] = []
+    module: UNet = (method.detection, method.upsampling)[stage]
+    module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    beside = method.loss(method.stages()[stage], images, torch.Generator().manual_seed(3))
+    assert len(seen[0]) == 6  # four images and two defects
+    assert without["focal"].item() != beside["focal"].item()
+    assert all(without[name].item() == beside[name].item() for name in set(without) - {"focal"})
+
+
+# --- settings ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"image_size_px": 100}, "multiple of 16"),
+        ({"image_size_px": 16}, "from 32 on"),
+        ({"feature_weight": 0.0, "image_weight": 0.0}, "both are 0"),
+        ({"score_window_px": 4}, "odd"),
+        ({"decoder_widths": (8, 8)}, "3 numbers"),
+        ({"iterations": 0}, "at least 1"),
+        ({"anomaly_probability": 1.5}, r"in \[0, 1\]"),
+    ],
+)
+def test_settings_are_checked(given: dict[str, object], told: str) -> None:
+    with pytest.raises(BlemishError, match=told):
+        TINY.replaced(given)
