@@ -1,0 +1,126 @@
+"""What a few real defects are worth: detection and localization beside the number N of masked ones (DSR's table 2).
+
+    .venv/bin/python benchmarks/supervised.py magnetic-tile --method dsr --runs runs/supervised
+
+53 defective images are set aside by chance, of every kind as many; the first N of them train, and none of the 53 is
+tested, whatever N. Writes ``results/supervised-<method>.json``; a run that is in --runs is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from accuracy import blemish
+from blemish.data.layouts import open_dataset
+from blemish.data.layouts.samples import Sample
+from blemish.data.reading import read_image
+from machine import describe
+
+COLUMNS = ("image_ap", "pixel_ap", "image_auroc", "pixel_auroc")
+
+
+def set_aside(samples: Sequence[Sample], n: int) -> list[Sample]:
+    """``n`` of them by chance, any first part of which holds the kinds of defects in turn."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
+    rank: dict[str, int] = {}
+    keys = []
+    for number in order:
+        kind = samples[number].defect
+        rank[kind] = rank.get(kind, 0) + 1
+        keys.append((rank[kind], kind, number))
+    return [samples[number] for _, _, number in sorted(keys)[:n]]
+
+
+def has_outline(sample: Sample) -> bool:
+    """Whether its mask is not empty, as four of magnetic tile's are."""
+    assert sample.mask is not None
+    image = read_image(sample.path)
+    return bool(sample.mask.read((image.shape[0], image.shape[1])).any())
+
+
+def link(samples: Sequence[Sample], folder: Path) -> tuple[Path, Path]:
+    """Folders of images and masks."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for sample in samples:
+        assert sample.mask_path is not None
+        for name, path in (("images", sample.path), ("masks", sample.mask_path)):
+            target = folder / name / f"{sample.path.stem}{path.suffix}"
+            if not target.exists():
+                target.symlink_to(path.resolve())
+    return folder / "images", folder / "masks"
+
+
+def write_manifest(samples: Sequence[Sample], path: Path) -> Path:
+    """A dataset of these samples."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "mask", "split"])
+        for sample in samples:
+            mask = sample.mask_path.resolve() if sample.mask_path is not None else ""
+            writer.writerow([sample.path.resolve(), sample.defect, mask, sample.split])
+    return path
+
+
+def main() -> None:
+    """Run all, print a Markdown table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--method", default="dsr")
+    parser.add_argument("--recipe", default="small")
+    parser.add_argument("--textures", type=Path)
+    parser.add_argument("--numbers", type=int, nargs="+", default=[0, 5, 16, 53])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--runs", type=Path, default=Path("runs/supervised"))
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    out = arguments.out or Path(__file__).parent / "results" / f"supervised-{arguments.method}.json"
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    dataset = open_dataset(arguments.data)
+    masked = [
+        sample for sample in dataset.test if sample.is_defective and sample.mask is not None and has_outline(sample)
+    ]
+    aside = set_aside(masked, max(arguments.numbers))
+    used = {sample.path for sample in aside}
+    manifest = write_manifest(
+        [one for one in dataset.samples if one.path not in used], arguments.runs / f"{arguments.data.name}.csv"
+    )
+    rows = []
+    print("| N | seed |", " | ".join(COLUMNS), "|\n|---|---|" + "---|" * len(COLUMNS))
+    for seed in arguments.seeds:
+        for number in arguments.numbers:
+            run = arguments.runs / f"{arguments.method}-{number}-{seed}"
+            images, masks = link(aside[:number], arguments.runs / f"defects-{number}")
+            options = ["--defects", images, "--defect-masks", masks] if number else []
+            options += ["--textures", arguments.textures] if arguments.textures else []
+            options += ["--resume"] if (run / "checkpoint.pt").exists() else []
+            if not (run / "detector.blemish").exists():
+                blemish(
+                    "fit", manifest, "--method", arguments.method, "--recipe", arguments.recipe, "--seed", seed,
+                    "--out", run, "--device", arguments.device, *options,
+                )  # fmt: skip
+            if not (run / "evaluation" / "metrics.json").exists():
+                blemish(
+                    "evaluate", run / "detector.blemish", manifest, "--out", run / "evaluation",
+                    "--device", arguments.device,
+                )  # fmt: skip
+            metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+            summary = json.loads((run / "summary.json").read_text())
+            rows.append(
+                {"data": dataset.root.name, "N": number, "seed": seed}
+                | {name: metrics[name] for name in (*COLUMNS, "pixel_aupro", "n_good", "protocol")}
+                | {name: summary[name] for name in ("n_defects", "training_s", "iterations", "precision")}
+            )
+            print(f"| {number} | {seed} |", " | ".join(f"{metrics[name]:.3f}" for name in COLUMNS), "|", flush=True)
+            out.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
