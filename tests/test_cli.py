@@ -71,6 +71,33 @@ def test_fit_says_what_it_promises_and_where_the_detector_is(photographs: Path, 
     assert "joint 20/20" in result.stderr  # plain progress lines in a log
 
 
+QUICK_DSR = [
+    "--method", "dsr", "--device", "cpu", "--set", "iterations=3", "--set", "upsampling_iterations=2",
+    "--set", "image_size_px=64", "--set", "restriction_widths=[8, 8]", "--set", "decoder_widths=[8, 8, 8]",
+    "--set", "detection_widths=[4, 8]",
+]  # fmt: skip
+
+
+def test_dsr_with_its_shipped_codebook_and_real_defects(photographs: Path, tmp_path: Path) -> None:
+    kind = sorted((photographs / "test").iterdir())[-1].name
+    defects, masks = photographs / "test" / kind, photographs / "ground_truth" / kind
+    given = ["--defects", defects, "--defect-masks", masks]
+    fitted = run("fit", photographs / "train" / "good", *QUICK_DSR, *given, "--out", tmp_path / "run")
+    assert fitted.returncode == 0, fitted.stderr
+    assert "detection 3/3" in fitted.stderr
+    assert "upsampling 2/2" in fitted.stderr
+    n_defects = json.loads((tmp_path / "run" / "summary.json").read_text())["n_defects"]
+    assert n_defects == len(list(defects.iterdir()))
+    detector = tmp_path / "run" / "detector.blemish"
+    inspected = run("inspect", detector, defects, "--out", tmp_path / "findings")
+    assert inspected.returncode == 0, inspected.stderr
+    assert f"{n_defects} images" in inspected.stdout
+    evaluated = run("evaluate", detector, photographs, "--out", tmp_path / "evaluation")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]["method"] == "dsr"
+    assert "object-specific" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
 def test_inspect_writes_findings_overlays_and_goes_on_after_a_bad_file(trained: Path, photographs: Path) -> None:
     bad = photographs.parent / "kaputt.png"
     bad.write_text("no image")
@@ -219,6 +246,8 @@ def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str
         (["fit", "GOOD", "--set", "iterations"], "should be name=value"),
         (["fit", "GOOD", "--set", "iterations=many"], "setting iterations: 'many'"),
         (["fit", "GOOD", "--set", "learning_rate=1e-4", "--set", "batch_size=0.5"], "setting batch_size: 0.5"),
+        (["fit", "GOOD", "--codebook", "gone.safetensors", "--method", "dsr"], "gone.safetensors: no such file"),
+        (["fit", "GOOD", "--defects", "EMPTY", "--defect-masks", "GOOD"], "EMPTY: no images of defects in it"),
         (["fit", "GOOD", "--out", "/proc/run"], "/proc/run: cannot write there"),
         (["inspect", "gone.blemish", "GOOD"], "gone.blemish: cannot be read"),
         (["inspect", "DETECTOR", "EMPTY"], "EMPTY: no images in it or below"),
