@@ -12,7 +12,7 @@ from contract import good_images
 from blemish.convert import convert_codebook
 from blemish.errors import BlemishError
 from blemish.methods.codebook import load_codebook, read_card, save_codebook
-from blemish.methods.vq import CHUNK, VQAutoencoder, nearest_codes
+from blemish.methods.vq import BLOCK, CHUNK, VQAutoencoder, nearest_codes
 from blemish.methods.vq_training import CodebookAverage, VQSettings, VQTraining
 from blemish.training import Trainer
 
@@ -32,10 +32,11 @@ def test_the_network_has_the_authors_number_of_parameters() -> None:
     assert network.codebook_low.codes.shape == network.codebook_high.codes.shape == (4096, 128)
 
 
+@pytest.mark.parametrize("n_codes", [40, BLOCK, 3 * BLOCK])
 @pytest.mark.parametrize("n_vectors", [1, 7, CHUNK, CHUNK + 3])
-def test_nearest_codes_are_those_of_a_naive_search(n_vectors: int) -> None:
+def test_nearest_codes_are_those_of_a_naive_search(n_vectors: int, n_codes: int) -> None:
     generator = torch.Generator().manual_seed(n_vectors)
-    vectors, codes = torch.randn(n_vectors, 5, generator=generator), torch.randn(40, 5, generator=generator)
+    vectors, codes = torch.randn(n_vectors, 5, generator=generator), torch.randn(n_codes, 5, generator=generator)
     assert torch.equal(nearest_codes(vectors, codes), torch.cdist(vectors, codes).argmin(1))
 
 
@@ -47,6 +48,7 @@ def test_nearest_codes_are_exact_under_autocast() -> None:
 
 def test_the_nearest_of_equals_is_the_first() -> None:
     assert nearest_codes(torch.zeros(3, 2), torch.ones(5, 2)).tolist() == [0, 0, 0]
+    assert nearest_codes(torch.zeros(3, 2), torch.ones(2 * BLOCK, 2)).tolist() == [0, 0, 0]
 
 
 def test_levels_are_an_eighth_and_a_quarter_of_the_image() -> None:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 MULTIPLE_PX = 8
 """What the sides of images are multiples of."""
-CHUNK = 1024
-"""Feature vectors that are compared with all codes at a time: the distances of 4096 codes take 16 MB."""
+CHUNK = 256
+"""Feature vectors that are compared with all codes at a time: the distances of 4096 codes take 4 MB."""
+BLOCK = 64
+"""Codes whose least distance is found first."""
 
 
 # --- codebooks (eq. 1) -------------------------------------------------------------------------------------------
@@ -39,12 +41,25 @@ def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
     (M,) int64 in [0, N); the first of several that are equally near. Memory beyond that: ``CHUNK`` x N floats.
     """
     with torch.autocast(vectors.device.type, enabled=False):  # bf16 cannot tell neighbours apart
-        half_squares, across = codes.square().sum(1) / 2, codes.T
+        half_squares, across = codes.square().sum(1) / 2, codes.T.contiguous()
         vectors = vectors.float()
         if torch.compiler.is_compiling():  # a loop over positions would be unrolled into the graph
             return torch.addmm(half_squares, vectors, across, alpha=-1).argmin(1)
         parts = torch.split(vectors, CHUNK)
-        return torch.cat([torch.addmm(half_squares, part, across, alpha=-1).argmin(1) for part in parts])
+        return torch.cat([_argmin(torch.addmm(half_squares, part, across, alpha=-1)) for part in parts])
+
+
+def _argmin(distances: Tensor) -> Tensor:
+    """Where the least number of each row is: (M, N) to (M,) int64; the first of equals.
+
+    A minimum takes a fraction of the time of its place: first the least of each block, then the place in one block.
+    """
+    if distances.shape[1] % BLOCK:
+        return distances.argmin(1)
+    blocks = distances.view(len(distances), -1, BLOCK)
+    block = blocks.amin(2).argmin(1)
+    inside = blocks[torch.arange(len(distances), device=distances.device), block].argmin(1)
+    return block * BLOCK + inside
 
 
 class Codebook(nn.Module):
