@@ -48,12 +48,12 @@ def link(samples: Sequence[Sample], folder: Path) -> tuple[Path, Path]:
     """Folders of images and masks."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for sample in samples:
+    for number, sample in enumerate(samples):
         assert sample.mask_path is not None
         for name, path in (("images", sample.path), ("masks", sample.mask_path)):
-            target = folder / name / f"{sample.path.stem}{path.suffix}"
-            if not target.exists():
-                target.symlink_to(path.resolve())
+            target = folder / name / f"{number:03}{path.suffix}"
+            target.unlink(missing_ok=True)
+            target.symlink_to(path.resolve())
     return folder / "images", folder / "masks"
 
 
@@ -82,22 +82,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     out = arguments.out or Path(__file__).parent / "results" / f"supervised-{arguments.method}.json"
-    arguments.runs.mkdir(parents=True, exist_ok=True)
+    runs = arguments.runs / arguments.data.name
+    runs.mkdir(parents=True, exist_ok=True)
     dataset = open_dataset(arguments.data)
     masked = [
         sample for sample in dataset.test if sample.is_defective and sample.mask is not None and has_outline(sample)
     ]
     aside = set_aside(masked, max(arguments.numbers))
     used = {sample.path for sample in aside}
-    manifest = write_manifest(
-        [one for one in dataset.samples if one.path not in used], arguments.runs / f"{arguments.data.name}.csv"
-    )
+    rest = [one for one in dataset.samples if one.path not in used]
+    manifest = write_manifest(rest, runs / f"{arguments.data.name}.csv")
     rows = []
     print("| N | seed |", " | ".join(COLUMNS), "|\n|---|---|" + "---|" * len(COLUMNS))
     for seed in arguments.seeds:
         for number in arguments.numbers:
-            run = arguments.runs / f"{arguments.method}-{number}-{seed}"
-            images, masks = link(aside[:number], arguments.runs / f"defects-{number}")
+            run = runs / f"{arguments.method}-{arguments.recipe}-{number}-{seed}"
+            images, masks = link(aside[:number], runs / f"defects-{number}")
             options = ["--defects", images, "--defect-masks", masks] if number else []
             options += ["--textures", arguments.textures] if arguments.textures else []
             options += ["--resume"] if (run / "checkpoint.pt").exists() else []
@@ -113,6 +113,7 @@ def main() -> None:
                 )  # fmt: skip
             metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
             summary = json.loads((run / "summary.json").read_text())
+            assert summary["n_defects"] == number
             rows.append(
                 {"data": dataset.root.name, "N": number, "seed": seed}
                 | {name: metrics[name] for name in (*COLUMNS, "pixel_aupro", "n_good", "protocol")}

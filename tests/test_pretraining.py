@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -58,6 +61,39 @@ def test_photographs_become_a_codebook_with_its_card(photographs: Path, tmp_path
     assert read_card(tmp_path / "more.safetensors")["start"] == "mine.safetensors"
 
 
+def test_two_processes_make_one_codebook(photographs: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+    words = ["pretrain", photographs, "--out", tmp_path / "x.safetensors", "--device", "cpu", *settings()]
+    result = subprocess.run(
+        [*launch, "-m", "blemish", *map(str, words)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("images that were held out") == 1
+    assert read_card(tmp_path / "x.safetensors")["codes_in_use"]["high"] >= 1
+
+
+def test_a_stopped_run_is_not_overwritten_and_goes_on_from_the_same_start(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, other, out = (tmp_path / f"{name}.safetensors" for name in ("start", "other", "x"))
+    assert run("pretrain", photographs, "--out", start, *settings()) == 0
+    assert run("pretrain", photographs, "--out", other, "--seed", "1", *settings()) == 0
+    assert run("pretrain", photographs, "--out", out, "--start", start, *settings()) == 0
+    out.unlink()  # as if it had been stopped: the checkpoint is there
+    assert run("pretrain", photographs, "--out", out, "--start", start, *settings()) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run("pretrain", photographs, "--out", out, "--start", other, "--resume", *settings()) == 2
+    assert run("pretrain", photographs, "--out", out, "--start", start, "--resume", *settings()) == 0
+    assert out.exists()
+
+
+def test_folders_that_hold_each_other_give_each_photograph_once(photographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    assert run("pretrain", photographs, tmp_path / "photographs", photographs.parent, "--out", out, *settings()) == 0
+    assert read_card(out)["n_images"] == 12
+
+
 def test_wrong_input_is_told_in_a_line(photographs: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     def told(*words: object) -> str:
         assert run("pretrain", *words) == 2
@@ -71,6 +107,12 @@ def test_wrong_input_is_told_in_a_line(photographs: Path, tmp_path: Path, capsys
     assert "no such file" in told(
         photographs, "--out", tmp_path / "x.safetensors", "--start", tmp_path / "y.safetensors"
     )
+    assert run("pretrain", photographs, "--out", tmp_path / "y.safetensors", *settings()) == 0
+    assert "16 codes of 8 features" in told(
+        photographs, "--out", tmp_path / "z.safetensors", "--start", tmp_path / "y.safetensors", *settings(),
+        "--set", "n_codes=32",
+    )  # fmt: skip
+    assert "at least 2" in told(photographs, "--out", tmp_path / "x.safetensors", "--set", "n_features=1")
     (photographs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert "broken.png" in told(photographs, "--out", tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()

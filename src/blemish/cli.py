@@ -107,7 +107,8 @@ def fit(
         paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). Of ssae also
         paper-object, and paper-CATEGORY for each category of MVTec AD.
     textures
-        Folder of photographs that simulated damage is made of (draem, ssae). Default: textures made on the spot.
+        Folder of photographs that simulated damage is made of (draem, ssae; dsr only with
+        `--set anomalies=image`). Default: textures made on the spot.
     codebook
         File of `blemish pretrain` (dsr). Default: the one that comes with blemish.
     defects

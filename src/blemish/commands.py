@@ -84,13 +84,18 @@ def pretrain_run(
     """Train a codebook and tell how good it is."""
     if out.exists() and not resume:
         raise BlemishError(f"{out}: exists; take another --out, or remove it")
+    folder = out.with_suffix("")
+    if (folder / "checkpoint.pt").exists() and not resume:
+        raise BlemishError(f"{folder}: holds a run that was stopped; give --resume to go on, or take another --out")
     try:
         with TrainingProgress() as progress:
             settings = assigned({}, assignments)
             made = pretrain(images, out, settings=settings, resume=resume, reporter=progress, **options)
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
-    sheet = out.with_suffix("") / "reconstructions.jpg"
+    if not made.card:  # the first of several processes tells
+        return
+    sheet = folder / "reconstructions.jpg"
     with replace_file(sheet) as file:
         file.write(as_jpeg(draw_reconstructions(made.network, made.held_out)))
     held_out, used = made.card["held_out"], made.card["codes_in_use"]

@@ -164,7 +164,10 @@ def defects_of(
             raise BlemishError(f"defect_masks {masks}: no defects to go with them; give defects, too")
         return None
     if not method.uses_defects:
-        raise BlemishError(f"{method.name} learns from good images only; leave defects out, or take draem or dsr")
+        raise BlemishError(
+            f"defects {folder}: {method.name} with these settings learns from good images only; leave them out, or "
+            f"take draem or dsr"
+        )
     return DefectBank(*load_defects(folder, masks, size_hw))
 
 

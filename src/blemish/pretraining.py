@@ -43,7 +43,7 @@ class Pretrained(NamedTuple):
     held_out: Tensor
     """(N, 3, S, S) uint8 images that training has not seen."""
     card: dict[str, Any]
-    """Data, steps, PSNR, SSIM and codes in use."""
+    """Data, steps, PSNR, SSIM and codes in use. Of several processes only the first has one; the others' is empty."""
 
 
 def pretrain(
@@ -82,15 +82,17 @@ def pretrain(
     if recipe not in VQTraining.recipes:
         raise BlemishError(f"unknown recipe {recipe!r} of pretrain; there are: {', '.join(VQTraining.recipes)}")
     s = VQTraining.recipes[recipe].replaced({**(settings or {}), "seed": seed})
-    learner = VQTraining(s, load_codebook(start) if start is not None else None)
+    learner = VQTraining(s, _start(start, s) if start is not None else None)
     train, held_out, n_images = _split(images, s)
     folder = make_folder(out.with_suffix(""))
-    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(asdict(s), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(asdict(s), sort_keys=True).encode())
+    digest.update(Path(start).read_bytes() if start is not None else b"")
     trainer = Trainer(
-        learner, train, seed=seed, device=device, precision=precision, folder=folder, fingerprint=digest,
+        learner, train, seed=seed, device=device, precision=precision, folder=folder, fingerprint=digest.hexdigest(),
         reporter=reporter, resume=resume,
     )  # fmt: skip
     record, network = trainer.run(), learner.autoencoder
+    network.normalize()
     card = {
         "images": [name_of(Path(one)) for one in images], "n_images": n_images, "n_squares": len(train),
         "n_held_out": len(held_out), "recipe": recipe, "settings": asdict(s),
@@ -99,7 +101,6 @@ def pretrain(
         "precision": record.precision, "device": record.device, "torch": torch.__version__,
     }  # fmt: skip
     if trainer.accelerator.is_main_process:
-        network.normalize()
         save_codebook(network, out, card)
         network.load_state_dict(load_codebook(out).state_dict())  # measured as it is saved: in half precision
         card |= {
@@ -108,7 +109,23 @@ def pretrain(
         }
         save_codebook(network, out, card)
         write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
-    return Pretrained(network, held_out, card)
+    return Pretrained(network, held_out, card if trainer.accelerator.is_main_process else {})
+
+
+def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:
+    """A codebook to go on from, of the shape that the settings describe."""
+    network = load_codebook(path)
+    wanted, found = (
+        {name: tuple(tensor.shape) for name, tensor in one.state_dict().items()}
+        for one in (settings.network(), network)
+    )
+    if wanted != found:
+        n_codes, n_features = found["codebook_low.codes"]
+        raise BlemishError(
+            f"{path}: holds {n_codes} codes of {n_features} features, or other layers, than the settings n_codes, "
+            f"n_features, n_hidden, n_layers say; set those it was trained with"
+        )
+    return network
 
 
 # --- images --------------------------------------------------------------------------------------------------
@@ -136,7 +153,8 @@ def squares(image: NDArray[np.uint8], side_px: int) -> list[NDArray[np.uint8]]:
 
 def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[Tensor, Tensor, int]:
     """Squares to train on and one square of each image that is held out, (N, 3, S, S) uint8; how many images."""
-    paths = [path for folder in folders for path in list_images(folder, recursive=True)]
+    found = [path for folder in folders for path in list_images(folder, recursive=True)]
+    paths = list({path.resolve(): path for path in found}.values())  # folders may hold each other
     n_held_out = min(MAX_HELD_OUT, max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(paths))))
     if len(paths) <= n_held_out:
         named = ", ".join(map(str, folders)) or "no folder"

@@ -66,6 +66,13 @@ def test_what_does_not_fit_is_told_by_name(folders: tuple[Path, Path], tmp_path:
     with pytest.raises(BlemishError, match="mask is empty") as told:
         load_defects(images, masks, (16, 16))
     assert "1_mask.png: the mask is" in str(told.value), "all faults at once"
+    save(masks / "2_GT.png", mask())
+    with pytest.raises(BlemishError, match=r"2 masks for it in .* \(2\.png, 2_GT\.png\)"):
+        load_defects(images, masks, (16, 16))
+    (masks / "2.png").unlink()
+    save(masks / "1_mask.png", np.full((40, 60), 255, np.uint8))
+    with pytest.raises(BlemishError, match=r"1\.png: its mask covers all of it"):
+        load_defects(images, masks, (16, 16))
     (tmp_path / "none").mkdir()
     with pytest.raises(BlemishError, match="no images"):
         load_defects(tmp_path / "none", masks, (16, 16))

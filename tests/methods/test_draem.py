@@ -9,8 +9,10 @@ import torch
 from contract import MethodContract
 
 from blemish.errors import BlemishError
+from blemish.losses import focal_loss
 from blemish.methods.base import Settings
 from blemish.methods.draem import DRAEM, DiscriminativeNetwork, DRAEMSettings, ReconstructiveNetwork
+from blemish.synthesis.defects import DefectBank
 from blemish.synthesis.textures import TextureBank
 
 TINY = DRAEMSettings(
@@ -144,3 +146,25 @@ def test_unknown_and_wrong_settings_are_told() -> None:
         DRAEMSettings.from_dict({"iterations": "many"})
     with pytest.raises(BlemishError, match="score_window_px: 4 should be odd"):
         DRAEM(replace(TINY, score_window_px=4))
+
+
+def test_real_defects_join_the_focal_loss_and_nothing_else(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, images = DRAEM(TINY, bank), torch.rand(4, 3, 32, 32)
+    (stage,) = method.stages()
+    without = method.eval().loss(stage, images, torch.Generator().manual_seed(3))
+    shapes = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
+    shapes[:, :, 4:9, 4:9] = 1
+    method.defects = DefectBank(shapes.expand(3, 3, 32, 32) * 100 + 90, shapes)
+    judged: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr("blemish.methods.draem.focal_loss", lambda *given: judged.append(given) or focal_loss(*given))
+    beside = method.loss(stage, images, torch.Generator().manual_seed(3))
+    ((maps, masks),) = judged
+    assert len(maps) == 6  # four images and two defects
+    assert masks[4:].sum((1, 2, 3)).tolist() == [25.0, 25.0]
+    assert without["focal"].item() != beside["focal"].item()
+    assert set(without) == set(beside) == {"l2", "ssim", "focal"}
+
+
+def test_without_a_focal_loss_there_is_no_use_for_defects() -> None:
+    for architecture, uses in (("full", True), ("discriminative", True), ("reconstruction-ssim", False)):
+        assert DRAEM(TINY.replaced({"architecture": architecture})).uses_defects == uses

@@ -12,10 +12,11 @@ from contract import MethodContract, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.layers import UNet
+from blemish.losses import focal_loss
 from blemish.methods.base import Method, Settings
 from blemish.methods.dsr import DSR, DSRSettings, ObjectSpecificDecoder, SubspaceRestriction
 from blemish.methods.vq import VQAutoencoder
+from blemish.synthesis.anomalies import Spoiled
 from blemish.synthesis.defects import DefectBank
 from blemish.synthesis.latent import LatentSettings
 from blemish.synthesis.textures import TextureBank
@@ -96,7 +97,7 @@ def test_paper_recipe_is_the_authors_code() -> None:
     assert (detection.iterations, upsampling.iterations) == (100_000, 20_000)
     assert (detection.batch_size, detection.learning_rate, detection.ema_decay) == (8, 2e-4, 0.0)
     assert [round(detection.schedule(p), 6) for p in (0.0, 0.79, 0.8, 0.999)] == [1.0, 1.0, 0.1, 0.1]
-    assert [round(upsampling.schedule(p), 6) for p in (0.0, 0.8, 0.9)] == [1.0, 0.2, 0.04]
+    assert [upsampling.schedule(p) for p in (0.0, 0.8, 0.9, 0.999)] == [1.0] * 4
 
 
 def test_norms_are_of_single_images() -> None:
@@ -298,15 +299,25 @@ def bank() -> DefectBank:
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int) -> None:
+def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
     method, images = dsr(replace(TINY, anomaly_probability=0.0)), torch.rand(4, 3, 32, 32)
     without = method.loss(method.stages()[stage], images, torch.Generator().manual_seed(3))
     method.defects = bank()
-    seen: list[torch.Tensor] = []
-    module: UNet = (method.detection, method.upsampling)[stage]
-    module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    drawn: list[Spoiled] = []
+    draw = method.defects.draw
+    monkeypatch.setattr(method.defects, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    judged: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr("blemish.methods.dsr.focal_loss", lambda *given: judged.append(given) or focal_loss(*given))
     beside = method.loss(method.stages()[stage], images, torch.Generator().manual_seed(3))
-    assert len(seen[0]) == 6  # four images and two defects
+    ((maps, masks),) = judged
+    ((real, true),) = drawn
+    assert len(maps) == len(masks) == 6  # four images and two defects
+    expected = true if stage else F.interpolate(F.max_pool2d(true, 4), scale_factor=4.0)
+    assert torch.equal(masks[4:], expected)
+    assert 0 < expected.mean() < 0.5
+    pairs = method._reconstruct(real)
+    anomaly_map = method._detect(*pairs)
+    torch.testing.assert_close(maps[4:], method._upsample(real, *pairs, anomaly_map) if stage else anomaly_map)
     assert without["focal"].item() != beside["focal"].item()
     assert all(without[name].item() == beside[name].item() for name in set(without) - {"focal"})
 
@@ -321,6 +332,13 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int) -> None:
         ({"image_size_px": 16}, "from 32 on"),
         ({"feature_weight": 0.0, "image_weight": 0.0}, "both are 0"),
         ({"score_window_px": 4}, "odd"),
+        ({"score_window_px": 33}, "at most image_size_px, 32"),
+        ({"restriction_widths": ()}, "empty"),
+        ({"detection_widths": (0, 4)}, "at least 1"),
+        ({"learning_rate": -1.0}, "at least 0"),
+        ({"ema_decay": 2.0}, r"in \[0, 0.99999\]"),
+        ({"rotation_probability": 3.0}, r"in \[0, 1\]"),
+        ({"smudges": {"probability": 7.0}}, r"in \[0, 1\]"),
         ({"decoder_widths": (8, 8)}, "3 numbers"),
         ({"iterations": 0}, "at least 1"),
         ({"anomaly_probability": 1.5}, r"in \[0, 1\]"),

@@ -114,6 +114,16 @@ def test_a_code_that_stands_for_nothing_becomes_a_feature_of_the_batch() -> None
     )
 
 
+def test_without_revival_codes_keep_a_place_of_their_own() -> None:
+    learner = VQTraining(TINY.replaced({"revive_below": 0.0, "continuous_steps": 0}))
+    codes = learner.autoencoder.codebook_high.codes
+    before = codes.clone()
+    learner.loss(learner.stages()[0], torch.rand(4, 3, 16, 16), torch.Generator().manual_seed(0))
+    unused = (learner.average_high.counts < 1.0).nonzero()[:, 0]
+    assert len(unused), "else nothing is shown"
+    torch.testing.assert_close(codes[unused], before[unused], atol=1e-3, rtol=1e-3)
+
+
 def test_training_learns_to_give_images_back_and_uses_many_codes() -> None:
     images = good_images(24)
     learner = VQTraining(TINY.replaced({"iterations": 300}))
@@ -121,7 +131,9 @@ def test_training_learns_to_give_images_back_and_uses_many_codes() -> None:
     Trainer(learner, images, device="cpu", precision="float32").run()
     after = (learner.autoencoder(images.float() / 255.0) - images.float() / 255.0).square().mean()
     assert after < 0.1 * before
-    assert learner.observe()["perplexity_high"] > 4
+    observed = learner.observe()
+    assert observed["perplexity_high"] > 4
+    assert 4 < observed["n_used_high"] <= TINY.n_codes
 
 
 def test_gradients_reach_all_of_the_network_and_the_same_seed_gives_the_same() -> None:
@@ -263,6 +275,16 @@ def test_what_is_no_codebook_is_told(tmp_path: Path, content: bytes | None, mess
         path.write_bytes(content)
     with pytest.raises(BlemishError, match=message):
         load_codebook(path)
+
+
+def test_a_folder_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BlemishError, match="is a folder"):
+        load_codebook(tmp_path)
+    network = tiny()
+    network.codebook_low.codes[0, 0] = float("nan")
+    save_codebook(network, tmp_path / "x.safetensors", {})
+    with pytest.raises(BlemishError, match=r"x\.safetensors: damaged"):
+        load_codebook(tmp_path / "x.safetensors")
 
 
 def test_a_file_cut_short_is_told(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from blemish.errors import BlemishError
 from blemish.synthesis.latent import LatentSettings, grid_mask, neighbour_table, replace_codes
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +69,25 @@ def test_each_image_has_a_reach_of_its_own_and_ranks_are_uniform_below_it(codes:
     widest = ranks[(reaches > 50)[:, None, None] & (mask[:, 0] > 0)]
     shares = torch.bincount(widest[widest < 50])[3:].float()
     assert (shares / shares.mean() - 1.0).abs().max() < 0.25
+
+
+def test_ranks_are_distributed_as_if_all_distances_were_sorted(codes: Tensor) -> None:
+    """What the benchmark measures our sampling against draws the same."""
+    spec = importlib.util.spec_from_file_location("dsr_sampling", BENCHMARKS / "dsr_sampling.py")
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        spec.loader.exec_module(benchmark)
+    indices, mask, ours = damaged(codes, LatentSettings(), batch=1500)
+    theirs = benchmark.by_sorting(indices, mask, codes, Generator().manual_seed(9), LatentSettings())
+    order = neighbour_table(codes).long().argsort(1)
+    inside = mask[:, 0] > 0
+    shares = [torch.bincount(order[indices, one][inside], minlength=60) / inside.sum() for one in (ours, theirs)]
+    assert (shares[0] - shares[1]).abs().max() < 0.002
+    assert (shares[0].cumsum(0) - shares[1].cumsum(0)).abs().max() < 0.01
+    assert torch.equal(theirs[~inside], indices[~inside])
 
 
 def test_uniform_sampling_draws_every_code(codes: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def load_defects(defects: str | Path, masks: str | Path | None, size_hw: tuple[i
             shape = mask.read((image.shape[0], image.shape[1]))
             if not shape.any():
                 raise BlemishError(f"{path}: its mask is empty; outline the defect in it, or leave the image out")
+            if shape.all():
+                raise BlemishError(f"{path}: its mask covers all of it; save masks white where the part is defective")
             images.append(resize(image, size_hw))
             shapes.append(_shrunk(shape, size_hw))
         except BlemishError as error:
@@ -61,12 +64,17 @@ def _shrunk(mask: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[np.uin
 def _from_folders(images: Path, masks: Path) -> Sequence[tuple[Path, Mask]]:
     if images.resolve() == masks.resolve():
         raise BlemishError(f"{images}: holds defects and masks; put the masks into a folder of their own")
-    found = {path.stem: path for path in list_images(masks)}
+    found = defaultdict(list)
+    for path in list_images(masks):
+        found[path.stem].append(path)
     pairs, faults = [], []
     for image in list_images(images):
-        names = [image.stem + suffix for suffix in SUFFIXES if image.stem + suffix in found]
-        if names:
-            pairs.append((image, Mask((found[names[0]],))))
+        fitting = [path for suffix in SUFFIXES for path in found[image.stem + suffix]]
+        if len(fitting) == 1:
+            pairs.append((image, Mask((fitting[0],))))
+        elif fitting:
+            named = ", ".join(path.name for path in fitting)
+            faults.append(f"{image}: {len(fitting)} masks for it in {masks} ({named}); leave one")
         else:
             faults.append(f"{image}: no mask for it in {masks}; save one as {image.stem}.png there")
     if faults:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Generator, Tensor, nn
 
+from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,22 @@ class Settings(CheckedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("image_size_px", "batch_size", least=1)
+
+    def check_widths(self, *names: str) -> None:
+        """Refuse networks without blocks, or of blocks without channels."""
+        self.check_range(*names, least=1)
+        for name in names:
+            if not getattr(self, name):
+                raise BlemishError(f"setting {name}: empty; give the channels of one block or more, such as [16, 32]")
+
+    def check_window(self, name: str) -> None:
+        """Refuse the side of a square that has no centre, or is larger than the image."""
+        side_px = getattr(self, name)
+        if side_px % 2 == 0 or not 1 <= side_px <= self.image_size_px:
+            raise BlemishError(
+                f"setting {name}: {side_px} should be odd, so that it has a centre, and at most image_size_px, "
+                f"{self.image_size_px}"
+            )
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,6 @@ class Method(Learner):
 
     defects: DefectBank | None = None
     """Real defects that join the simulated ones, for a method with ``uses_defects``; set for training only."""
-    uses_defects: ClassVar[bool] = False
 
     name: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
@@ -149,6 +165,11 @@ class Method(Learner):
     def uses_textures(self) -> bool:
         """Whether ``loss`` needs ``textures``, with these settings."""
         return True
+
+    @property
+    def uses_defects(self) -> bool:
+        """Whether ``defects`` join the losses, with these settings."""
+        return False
 
     @property
     def pretrained(self) -> tuple[Tensor, ...]:

@@ -46,6 +46,8 @@ def read_card(path: str | Path | None = None) -> dict[str, Any]:
     if path is None:
         with _shipped() as shipped:
             return read_card(shipped)
+    if Path(path).is_dir():
+        raise BlemishError(f"{path}: is a folder; name a codebook file in it")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -77,6 +79,8 @@ def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
         network.load_state_dict(tensors)
     except (KeyError, RuntimeError) as error:
         raise BlemishError(f"{path}: its tensors are not those of a VQ autoencoder; train it again") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise BlemishError(f"{path}: damaged, some of its numbers are none; copy or train it again")
     return network
 
 

@@ -65,6 +65,17 @@ class DRAEMSettings(Settings):
     """Side of the square whose largest mean is the image score (eq. 5): odd, 21 at 256 px."""
     defects: DefectSettings = field(default_factory=DefectSettings)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_widths("reconstructive_widths", "discriminative_widths")
+        self.check_range("patch_px", least=1)
+        self.check_range("learning_rate", least=0)
+        self.check_range("rotation_probability", least=0, most=1)
+        self.check_range("ema_decay", least=0, most=0.99999)
+        self.check_window("score_window_px")
+        if self.epochs is None and self.iterations < 1:
+            raise BlemishError(f"setting iterations: {self.iterations} should be at least 1, as epochs is not set")
+
 
 # --- the networks (section 3.1 and 3.2) ----------------------------------------------------------------------
 
@@ -120,7 +131,6 @@ class DRAEM(Method):
     name = "draem"
     settings_type = DRAEMSettings
     settings: DRAEMSettings
-    uses_defects = True
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DRAEMSettings(),
         "fast": DRAEMSettings(batch_size=16, epochs=100, learning_rate=3e-4, schedule="cosine", ema_decay=0.999),
@@ -141,10 +151,6 @@ class DRAEM(Method):
     def __init__(self, settings: DRAEMSettings | None = None, textures: Any = None) -> None:
         super().__init__(settings, textures)
         s = self.settings
-        if s.epochs is None and s.iterations < 1:
-            raise BlemishError(f"setting iterations: {s.iterations} should be at least 1, as epochs is not set")
-        if s.score_window_px < 1 or s.score_window_px % 2 == 0:
-            raise BlemishError(f"setting score_window_px: {s.score_window_px} should be odd, so that it has a centre")
         self.multiple_px = s.patch_px * 2 ** (max(len(s.reconstructive_widths), len(s.discriminative_widths)) - 1)
         if s.image_size_px % self.multiple_px:
             raise BlemishError(f"setting image_size_px: {s.image_size_px} should be a multiple of {self.multiple_px}")
@@ -178,6 +184,10 @@ class DRAEM(Method):
         else:
             similarity = msgms_map(reconstruction, images)
         return reconstruction, (1.0 - similarity).clamp_min(0.0)
+
+    @property
+    def uses_defects(self) -> bool:
+        return self.settings.architecture in ("full", "discriminative")
 
     def stages(self) -> tuple[Stage, ...]:
         s = self.settings

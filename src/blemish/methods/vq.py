@@ -38,7 +38,8 @@ def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
 
     Returns
     -------
-    (M,) int64 in [0, N); the first of several that are equally near. Memory beyond that: ``CHUNK`` x N floats.
+    (M,) int64 in [0, N); the first of several that are equally near. Memory beyond that: ``CHUNK`` x N floats, in an
+    exported graph M x N.
     """
     with torch.autocast(vectors.device.type, enabled=False):  # bf16 cannot tell neighbours apart
         half_squares, across = codes.square().sum(1) / 2, codes.T.contiguous()

@@ -6,7 +6,7 @@ al., *Neural Discrete Representation Learning*, appendix A.1). The authors' code
 - codes start as features of the first batch, and one that hardly stands for anything becomes a feature of the present
   batch, so that all 4096 are used;
 - the first steps may do without quantization;
-- random squares of larger images, half of them mirrored.
+- half of the images are mirrored; recipe ``small`` sees random squares of them.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ class VQSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("n_codes", "n_features", "n_hidden", "n_layers", "iterations", least=1)
+        self.check_range("n_codes", "n_hidden", "n_layers", "iterations", least=1)
+        self.check_range("n_features", least=2)
         self.check_range("learning_rate", "commitment", least=0)
-        self.check_range("decay", "revive_below", least=0, most=1)
+        self.check_range("decay", least=0, most=0.9999)
+        self.check_range("revive_below", least=0, most=1)
         if self.crop_px < MULTIPLE_PX or self.crop_px % MULTIPLE_PX or self.image_size_px % MULTIPLE_PX:
             raise BlemishError(
                 f"settings crop_px, image_size_px: {self.crop_px}, {self.image_size_px} should be multiples of "
@@ -119,6 +121,10 @@ class CodebookAverage(nn.Module):
         self.counts.fill_(1.0)
         self.sums.copy_(codebook.codes)
 
+    def n_used(self) -> Tensor:
+        """How many codes are used more than what is too little: a scalar."""
+        return (self.counts > GRACE * self.revive_below * self.counts.mean()).sum()
+
     def perplexity(self) -> Tensor:
         """exp of the entropy of how often codes are used: a scalar, at most the number of codes."""
         share = self.counts / self.counts.sum()
@@ -151,6 +157,7 @@ class VQTraining(Learner):
             self.n_steps.fill_(settings.continuous_steps)
             self.autoencoder.load_state_dict(start.state_dict())
             self.autoencoder.balance()
+        if start is not None or not settings.revive_below:  # else the first batch gives the codes
             for average, codebook in zip((self.average_low, self.average_high), self._codebooks, strict=True):
                 average.follow(codebook)
 
@@ -206,4 +213,9 @@ class VQTraining(Learner):
         return torch.where(is_continuous, features, shown), torch.where(is_continuous, 0.0, commitment)
 
     def observe(self) -> dict[str, Tensor]:
-        return {"perplexity_low": self.average_low.perplexity(), "perplexity_high": self.average_high.perplexity()}
+        averages = {"low": self.average_low, "high": self.average_high}
+        return {
+            f"{name}_{level}": getattr(average, name)()
+            for name in ("perplexity", "n_used")
+            for level, average in averages.items()
+        }

@@ -34,6 +34,10 @@ class AnomalySettings(CheckedSettings):
     min_opacity: float = 0.2
     """Opacity is drawn from U[min_opacity, 1]. The paper says 0.1, the code 0.2; 1 switches it off."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("probability", "min_opacity", least=0, most=1)
+
 
 class Spoiled(NamedTuple):
     """A batch after the simulator."""

@@ -19,7 +19,7 @@ class DefectSettings(CheckedSettings):
 
     share: float = 0.5
     """For each image of a batch, so many with a real defect come on top: with 0.5 there are as many real defects as
-    simulated ones and as good images."""
+    simulated ones and as good images. One at least, however small the share."""
     mirror: bool = True
     turn: bool = True
     """By multiples of 90 degrees."""
