@@ -71,6 +71,16 @@ def test_fit_says_what_it_promises_and_where_the_detector_is(photographs: Path, 
     assert "joint 20/20" in result.stderr  # plain progress lines in a log
 
 
+def test_fit_on_two_processes_tells_once(photographs: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    words = ("-m", "blemish", "fit", photographs, *QUICK, "--out", tmp_path / "run")
+    result = subprocess.run([*launch, *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("image threshold") == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["iterations"] == 20
+    blemish.load(tmp_path / "run" / "detector.blemish")
+
+
 QUICK_DSR = [
     "--method", "dsr", "--device", "cpu", "--set", "iterations=3", "--set", "upsampling_iterations=2",
     "--set", "image_size_px=64", "--set", "restriction_widths=[8, 8]", "--set", "decoder_widths=[8, 8, 8]",

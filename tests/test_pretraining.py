@@ -62,7 +62,7 @@ def test_photographs_become_a_codebook_with_its_card(photographs: Path, tmp_path
 
 
 def test_two_processes_make_one_codebook(photographs: Path, tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     words = ["pretrain", photographs, "--out", tmp_path / "x.safetensors", "--device", "cpu", *settings()]
     result = subprocess.run(
         [*launch, "-m", "blemish", *map(str, words)],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+from accelerate import PartialState
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -74,6 +75,8 @@ def fit_run(
             detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
+    if not PartialState().is_main_process:  # the first of several processes tells
+        return
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
 
@@ -93,7 +96,7 @@ def pretrain_run(
             made = pretrain(images, out, settings=settings, resume=resume, reporter=progress, **options)
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
-    if not made.card:  # the first of several processes tells
+    if not PartialState().is_main_process:
         return
     sheet = folder / "reconstructions.jpg"
     with replace_file(sheet) as file:

@@ -103,7 +103,8 @@ def fit(
         folder=folder, fingerprint=_fingerprint(images, network), tensorboard=tensorboard,
         reporter=reporter, resume=resume,
     )  # fmt: skip
-    if folder is not None:  # all that was given is in order: from here on an earlier run may be replaced
+    is_first = trainer.accelerator.is_main_process
+    if folder is not None and is_first:  # all that was given is in order: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = trainer.run()
@@ -112,7 +113,7 @@ def fit(
     provenance |= {"chosen": chosen.settings, "validation": chosen.value}
     network.textures = network.defects = None  # a detector needs none
     detector = Detector.calibrate(network, images.calibration, false_rejects, provenance)
-    if folder is not None and trainer.accelerator.is_main_process:
+    if folder is not None and is_first:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
     return detector

@@ -43,7 +43,7 @@ class Pretrained(NamedTuple):
     held_out: Tensor
     """(N, 3, S, S) uint8 images that training has not seen."""
     card: dict[str, Any]
-    """Data, steps, PSNR, SSIM and codes in use. Of several processes only the first has one; the others' is empty."""
+    """Data, steps, PSNR, SSIM and codes in use; of several processes only the first measures the last three."""
 
 
 def pretrain(
@@ -109,7 +109,7 @@ def pretrain(
         }
         save_codebook(network, out, card)
         write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
-    return Pretrained(network, held_out, card if trainer.accelerator.is_main_process else {})
+    return Pretrained(network, held_out, card)
 
 
 def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:

@@ -148,7 +148,9 @@ def test_unknown_and_wrong_settings_are_told() -> None:
         DRAEM(replace(TINY, score_window_px=4))
 
 
-def test_real_defects_join_the_focal_loss_and_nothing_else(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_defects_join_the_focal_loss_and_nothing_else(
+    bank: TextureBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
     method, images = DRAEM(TINY, bank), torch.rand(4, 3, 32, 32)
     (stage,) = method.stages()
     without = method.eval().loss(stage, images, torch.Generator().manual_seed(3))
