@@ -36,14 +36,15 @@ def main() -> None:
     rows = []
     for data in arguments.data:
         paths = [sample.path for sample in open_dataset(data).samples]
-        images = load_images([paths[i * len(paths) // N_IMAGES] for i in range(N_IMAGES)], (256, 256))
+        n = min(N_IMAGES, len(paths))
+        images = load_images([paths[i * len(paths) // n] for i in range(n)], (256, 256))
         used = codes_in_use(network, images)
         rows.append({"data": data.name, "n_images": len(images), **quality(network, images), "codes_in_use": used})
         print(rows[-1])
         if arguments.sheets is not None:
             arguments.sheets.mkdir(parents=True, exist_ok=True)
             with replace_file(arguments.sheets / f"{data.name}.jpg") as file:
-                file.write(as_jpeg(draw_reconstructions(network, images[:: N_IMAGES // 12])))
+                file.write(as_jpeg(draw_reconstructions(network, images[:: -(-n // 12)])))
     result = {"machine": describe(), "card": read_card(arguments.codebook), "rows": rows}
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 
