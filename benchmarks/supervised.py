@@ -22,6 +22,7 @@ from blemish.data.layouts.samples import Sample
 from blemish.data.reading import read_image
 from machine import describe
 
+N_ASIDE = 53
 COLUMNS = ("image_ap", "pixel_ap", "image_auroc", "pixel_auroc")
 
 
@@ -81,6 +82,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/supervised"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if max(arguments.numbers) > N_ASIDE:
+        parser.error(f"--numbers: at most {N_ASIDE} are set aside")
     out = arguments.out or Path(__file__).parent / "results" / f"supervised-{arguments.method}.json"
     runs = arguments.runs / arguments.data.name
     runs.mkdir(parents=True, exist_ok=True)
@@ -88,7 +91,7 @@ def main() -> None:
     masked = [
         sample for sample in dataset.test if sample.is_defective and sample.mask is not None and has_outline(sample)
     ]
-    aside = set_aside(masked, max(arguments.numbers))
+    aside = set_aside(masked, N_ASIDE)
     used = {sample.path for sample in aside}
     rest = [one for one in dataset.samples if one.path not in used]
     manifest = write_manifest(rest, runs / f"{arguments.data.name}.csv")

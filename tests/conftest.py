@@ -23,7 +23,8 @@ class Darkness(DRAEM):
 @pytest.fixture
 def darkness() -> Detector:
     """A detector of what is dark, at 16 px, with the threshold at middle grey."""
-    settings = DRAEMSettings(image_size_px=16, reconstructive_widths=(4, 4), discriminative_widths=(4, 4))
+    widths = {"reconstructive_widths": (4, 4), "discriminative_widths": (4, 4)}
+    settings = DRAEMSettings(image_size_px=16, score_window_px=5, **widths)
     return Detector(Darkness(settings), Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
 
 

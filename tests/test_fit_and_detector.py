@@ -186,7 +186,7 @@ def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:
         ({"codebook": "mine.safetensors"}, "codebook mine.safetensors: draem builds on none"),
         ({"method": "dsr", "settings": {}, "codebook": "no.safetensors"}, "no.safetensors: no such file"),
         ({"defect_masks": "masks"}, "no defects to go with them"),
-        ({"method": "ssae", "settings": {}, "defects": "bad"}, "ssae learns from good images only"),
+        ({"method": "ssae", "settings": {}, "defects": "bad"}, "learns from good images only"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(tmp_path: Path, options: dict[str, Any], told: str) -> None:
