@@ -26,9 +26,9 @@ And where we differ from the authors' code: which code is near to which is one t
 features' distances are those of a codebook of unit variance (``VQAutoencoder.normalize``). Real defects, if there
 are any (section 4.2), join the focal loss of both stages: in stage 2 with masks as coarse as the high level's codes.
 What table 6 does without L_img is not said: as nothing would train the object-specific image decoder then, we read
-that the general one decodes both. Recipe ``small`` works on patches of 2x2 pixels with narrow networks, turns no
-image (in its few steps it learns to draw parts as they lie), and leaves the upsampling module out: trained on smudges
-for two minutes, it takes more from the map of real defects than it gives.
+that the general one decodes both. Recipe ``small`` works on patches of 2x2 pixels with narrow networks, turns no good
+image and no real defect (in its few steps it learns to draw parts as they lie), and leaves the upsampling module out:
+trained on smudges for two minutes, it takes more from the map of real defects than it gives.
 """
 
 from __future__ import annotations
@@ -208,6 +208,7 @@ class DSR(Method):
             image_size_px=128, batch_size=4, restriction_widths=(64, 96, 128), decoder_widths=(128, 128, 256),
             detection_widths=(24, 48, 64, 64), patch_px=2, rotation_probability=0.0, upsampling="none",
             iterations=2_400, learning_rate=1e-3, schedule="cosine", ema_decay=0.99, score_window_px=11,
+            defects=DefectSettings(turn=False),
         ),
     }  # fmt: skip
 
