@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blemish.detector import Detector, Finding
+    from blemish.devices import Precision
     from blemish.fitting import fit
     from blemish.methods.draem import DRAEM, DRAEMSettings
     from blemish.methods.dsr import DSR, DSRSettings
@@ -51,11 +52,11 @@ _HOMES = {
 }
 
 
-def load(path: str | Path, device: str = "cpu") -> Detector:
+def load(path: str | Path, device: str = "cpu", precision: Precision = "auto") -> Detector:
     """Read a ``.blemish`` file: see ``Detector.load``."""
     from blemish.detector import Detector
 
-    return Detector.load(path, device)
+    return Detector.load(path, device, precision)
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ app = App(
 app.command(study)
 convert = App(name="convert", help="Weights that the papers' authors released, as files of blemish.")
 app.command(convert)
+PrecisionName = Literal["auto", "float32", "bf16"]
 MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"]
 DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
@@ -84,7 +85,7 @@ def fit(
     false_rejects: float | None = None,
     seed: int | None = None,
     device: DeviceName | None = None,
-    precision: Literal["auto", "float32", "bf16"] | None = None,
+    precision: PrecisionName | None = None,
     layout: str | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     out: Path | None = None,
@@ -220,6 +221,7 @@ def inspect(
     *,
     out: Path = Path("findings"),
     device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
     fail_on_defect: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Inspect images; writes `findings.jsonl`, `findings.csv` and an overlay for each image.
@@ -238,12 +240,14 @@ def inspect(
         Folder for the results.
     device
         auto takes CUDA if there is one.
+    precision
+        auto takes bf16 for a large network where the hardware is fast at it, else float32.
     fail_on_defect
         Exit with 1 if an image is defective, with 2 if none is but one cannot be read.
     """
-    from blemish.commands import inspect_run
+    from blemish.inspection import inspect_run
 
-    n_defective, n_unreadable = inspect_run(detector, paths, out, device)
+    n_defective, n_unreadable = inspect_run(detector, paths, out, device, precision)
     if fail_on_defect and (n_defective or n_unreadable):
         sys.exit(DEFECT_FOUND if n_defective else USER_ERROR)
 
@@ -258,6 +262,7 @@ def evaluate(
     device: DeviceName = "auto",
     layout: str = "auto",
     protocol: str = "256/1",
+    precision: PrecisionName = "auto",
 ) -> None:
     """Hold a detector against labelled test images; writes `metrics.json`, `scores.csv` and `report.html`.
 
@@ -278,10 +283,12 @@ def evaluate(
     protocol
         At which size maps and masks are compared: 256/1 (as in DRÆM's paper), 256-crop224/1 (as in DSR's),
         network/1 or original/1.
+    precision
+        As of `inspect`.
     """
     from blemish.commands import evaluate_run
 
-    evaluate_run(detector, data, out, device, layout, protocol)
+    evaluate_run(detector, data, out, device, layout, protocol, precision)
 
 
 @app.command
@@ -344,7 +351,7 @@ def pretrain(
     start: Path | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
-    precision: Literal["auto", "float32", "bf16"] = "auto",
+    precision: PrecisionName = "auto",
     resume: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train the codebook that DSR builds on, on photographs of anything. Nobody has to: one comes with blemish.

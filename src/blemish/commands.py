@@ -1,4 +1,4 @@
-"""What the commands do with files: a run folder, findings, an evaluation. ``cli.py`` parses and calls these."""
+"""What the commands do with files: a run folder, a codebook, an evaluation. ``cli.py`` parses and calls these."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import csv
 import inspect
 import io
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 from accelerate import PartialState
@@ -20,8 +19,8 @@ from rich.table import Table
 from blemish.convert import convert_codebook, convert_draem
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
-from blemish.data.reading import list_images, read_image
-from blemish.detector import Detector, Finding
+from blemish.detector import Detector
+from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import BlemishError
 from blemish.evaluation import Evaluation
 from blemish.evaluation import evaluate as evaluate_detector
@@ -31,10 +30,10 @@ from blemish.methods.codebook import save_codebook
 from blemish.pretraining import pretrain
 from blemish.progress import TrainingProgress
 from blemish.report.evaluation_page import write_report
-from blemish.report.overlay import as_jpeg, overlay
+from blemish.report.overlay import as_jpeg
 from blemish.report.reconstructions import draw_reconstructions
 from blemish.settings import with_value
-from blemish.training import Device, TrainingInterrupted, resolve_device
+from blemish.training import TrainingInterrupted
 from blemish.tuning import best_of, tune
 
 # --- fit -----------------------------------------------------------------------------------------------------
@@ -176,96 +175,14 @@ def tune_run(
     print(f"{out / 'detector.blemish'}: that of {best.folder.name}; settings in {out / 'config.yaml'}")
 
 
-# --- inspect -------------------------------------------------------------------------------------------------
-
-
-def inspect_run(detector_path: Path, paths: Sequence[Path], out: Path, device: Device) -> tuple[int, int]:
-    """Inspect files and folders; returns how many images are defective, and how many unreadable."""
-    detector = Detector.load(detector_path, resolve_device(device))
-    files = [file for file in _files(paths) if out.resolve() not in file.resolve().parents]  # none of our overlays
-    make_folder(out / "overlays")
-    rows = []
-    with _opened(out / "findings.jsonl") as lines, _opened(out / "findings.csv") as table:
-        writer = csv.DictWriter(table, _CSV_COLUMNS)
-        writer.writeheader()
-        for file, name in zip(files, _overlay_names(files), strict=True):  # row by row: a stop loses none of them
-            row = _inspect_file(detector, file, name, out)
-            print(json.dumps(row), file=lines, flush=True)
-            writer.writerow(_csv_row(row))
-            table.flush()
-            rows.append(row)
-    n_defective = sum(row["is_defective"] is True for row in rows)
-    n_errors = sum(row["error"] is not None for row in rows)
-    print(f"{len(rows)} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
-    return n_defective, n_errors
-
-
-def _opened(path: Path) -> TextIO:
-    """A file of rows. A file name in another encoding than UTF-8 does not stop them."""
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        found = list_images(path, recursive=True)
-        if not found:
-            raise BlemishError(f"{path}: no images in it or below; give image files or a folder of them")
-        yield from found
-
-
-def _overlay_names(files: Sequence[Path]) -> list[str]:
-    """A file name for each overlay: the image's, with its folder where two would be the same."""
-    names, taken = [], set()
-    for file in files:
-        name = file.stem
-        if name in taken:
-            name = f"{file.parent.name}_{file.stem}"
-        number, base = 2, name
-        while name in taken:
-            name, number = f"{base}_{number}", number + 1
-        taken.add(name)
-        names.append(f"{name}.jpg")
-    return names
-
-
-def _inspect_file(detector: Detector, file: Path, overlay_name: str, out: Path) -> dict[str, Any]:
-    """One row of findings.jsonl; a file that cannot be read becomes a row with an error."""
-    row: dict[str, Any] = dict.fromkeys(("path", "score", "threshold", "is_defective", "regions", "error"))
-    row |= {"path": str(file), "threshold": detector.threshold.value}
-    try:
-        image = read_image(file)
-        finding = detector.inspect(image)
-        picture = as_jpeg(overlay(image, finding))
-    except BlemishError as error:
-        print(f"blemish: {error}", file=sys.stderr)
-        return row | {"error": str(error)}
-    with replace_file(out / "overlays" / overlay_name) as opened:
-        opened.write(picture)
-    return row | {"score": finding.score, "is_defective": finding.is_defective, "regions": _region_rows(finding)}
-
-
-def _region_rows(finding: Finding) -> list[dict[str, Any]]:
-    return [{"bbox_xyxy": list(one.bbox_xyxy), "area_px": one.area_px, "peak": one.peak} for one in finding.regions]
-
-
-_CSV_COLUMNS = ("path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error")
-
-
-def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = row["regions"] or []
-    counts = {"n_regions": len(found), "largest_area_px": max((region["area_px"] for region in found), default=0)}
-    return {name: {**row, **counts}[name] for name in _CSV_COLUMNS}
-
-
 # --- evaluate ------------------------------------------------------------------------------------------------
 
 
-def evaluate_run(detector_path: Path, data: Path, out: Path, device: Device, layout: str, protocol: str) -> None:
+def evaluate_run(
+    detector_path: Path, data: Path, out: Path, device: Device, layout: str, protocol: str, precision: Precision
+) -> None:
     """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
-    detector = Detector.load(detector_path, resolve_device(device))
+    detector = Detector.load(detector_path, resolve_device(device), precision)
     make_folder(out)
     evaluation = evaluate_detector(detector, data, layout, protocol)
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")

@@ -16,7 +16,9 @@ from torch import Tensor
 from blemish.artifact import read_artifact, write_artifact
 from blemish.data.loading import resize, to_tensor
 from blemish.data.reading import as_rgb
+from blemish.devices import Precision, resolve_precision
 from blemish.errors import BlemishError
+from blemish.inference import Prepared
 from blemish.methods import method_type
 from blemish.methods.base import Method
 from blemish.scoring import Region, Threshold, conformal_threshold, n_needed, outline, regions
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     ImageLike: TypeAlias = str | Path | Image | NDArray[Any]
 
 BATCH_SIZE = 8
+LARGE = 10_000_000
+"""Parameters from which on a network gains by bf16."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Detector:
     pixel_threshold : of the anomaly map: what few pixels of good images reach; the middle of the colour scale.
     calibration_scores : image scores of the held-out good images that the threshold comes from.
     provenance : how it came to be: recipe, seed, data, versions.
+    precision : of inspection: ``auto`` is bf16 for a large network where the hardware multiplies in it, else float32.
     """
 
     def __init__(
@@ -69,8 +74,11 @@ class Detector:
         pixel_threshold: float,
         calibration_scores: Sequence[float] = (),
         provenance: dict[str, Any] | None = None,
+        precision: Precision = "auto",
     ) -> None:
         self.method = method.eval().requires_grad_(False)
+        self.precision: Precision = precision
+        self._prepared: Prepared | None = None
         self.threshold = threshold
         self.pixel_threshold = pixel_threshold
         self.calibration_scores = tuple(calibration_scores)
@@ -89,7 +97,17 @@ class Detector:
     def to(self, device: str | torch.device) -> Detector:
         """Move the network to ``device``."""
         self.method.to(device)
+        self._prepared = None
         return self
+
+    @property
+    def prepared(self) -> Prepared:
+        """The method as it inspects; made when first asked for."""
+        if self._prepared is None:
+            is_large = sum(one.numel() for one in self.method.parameters()) >= LARGE
+            precision = "float32" if self.precision == "auto" and not is_large else self.precision
+            self._prepared = Prepared(self.method, resolve_precision(precision, self.device))
+        return self._prepared
 
     # --- inspection -------------------------------------------------------------------------------------------
 
@@ -124,28 +142,47 @@ class Detector:
     def _inspect_batch(self, images: list[ImageLike], explain: bool) -> list[Finding]:
         photographs = [as_rgb(image) for image in images]
         batch = self._prepare(to_tensor(photographs, self.size_hw))
-        maps, scores = self.method(batch)
-        pictures = self.method.explain(batch) if explain else {}
+        maps, scores = self.prepared(batch)
+        pictures = self.prepared.explain(batch) if explain else {}
         findings = []
         for number, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
-            size_hw = photograph.shape[:2]
+            size_hw = photograph.shape[0], photograph.shape[1]
             explanation = {name: resize(_to_uint8(picture[number]), size_hw) for name, picture in pictures.items()}
             path = str(image) if isinstance(image, str | Path) else None
-            anomaly_map = resize(maps[number, 0].float().cpu().numpy(), size_hw)
-            findings.append(self._finding(path, float(scores[number]), anomaly_map, explanation))
+            anomaly_map = maps[number, 0].cpu().numpy()
+            findings.append(self.finding(float(scores[number]), anomaly_map, size_hw, path, explanation))
         return findings
 
-    def _finding(
-        self, path: str | None, score: float, anomaly_map: NDArray[Any], explanation: dict[str, NDArray[Any]]
+    def finding(
+        self,
+        score: float,
+        anomaly_map: NDArray[Any],
+        size_hw: tuple[int, ...],
+        path: str | None = None,
+        explanation: dict[str, NDArray[np.uint8]] | None = None,
     ) -> Finding:
+        """What map and score, as ``maps_and_scores`` gives them, say of a photograph.
+
+        Parameters
+        ----------
+        anomaly_map : (h, w) float32 of the detector's size.
+        size_hw : height and width of the photograph, px.
+
+        Raises
+        ------
+        BlemishError
+            If the score is no number.
+        """
         if not math.isfinite(score):  # which is not above any threshold, and must not pass for that
             raise BlemishError(
                 f"{path or 'an image'}: its score is no number; the detector is damaged, train it anew"
             )
+        height, width = size_hw
+        anomaly_map = resize(anomaly_map, (height, width))
         is_defective = score > self.threshold.value
         mask = outline(anomaly_map) if is_defective else np.zeros(anomaly_map.shape, dtype=np.bool_)
         found = regions(anomaly_map, mask)
-        return Finding(path, score, self.threshold.value, is_defective, anomaly_map, mask, found, explanation)
+        return Finding(path, score, self.threshold.value, is_defective, anomaly_map, mask, found, explanation or {})
 
     @torch.inference_mode()
     def maps_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,9 +192,9 @@ class Detector:
         -------
         (N, 1, H, W) and (N,) float32 on the host.
         """
-        results = [self.method(self._prepare(batch)) for batch in torch.split(images, BATCH_SIZE)]
+        results = [self.prepared(self._prepare(batch)) for batch in torch.split(images, BATCH_SIZE)]
         maps, scores = zip(*results, strict=True)
-        return torch.cat(maps).float().cpu(), torch.cat(scores).float().cpu()
+        return torch.cat(maps).cpu(), torch.cat(scores).cpu()
 
     def maps_and_scores_of(self, photographs: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
         """The same for (H, W, 3) uint8 photographs of any sizes, resized here."""
@@ -218,7 +255,7 @@ class Detector:
         write_artifact(Path(path), self.method.state_dict(), description)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Detector:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu", precision: Precision = "auto") -> Detector:
         """Read a ``.blemish`` file.
 
         Raises
@@ -237,6 +274,7 @@ class Detector:
                 description["pixel_threshold"],
                 description["calibration_scores"],
                 description["provenance"],
+                precision,
             )
         except (BlemishError, KeyError, TypeError, RuntimeError) as error:
             raise BlemishError(

@@ -20,6 +20,7 @@ from blemish.data.defects import load_defects
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
+from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.methods import method_type
@@ -29,7 +30,7 @@ from blemish.methods.dsr import DSR, DSRSettings
 from blemish.sample_size import MIN_HELD_OUT, MIN_IMAGES, n_held_out, n_needed
 from blemish.synthesis.defects import DefectBank
 from blemish.synthesis.textures import TextureBank
-from blemish.training import Device, Precision, Reporter, Trainer, TrainingRecord
+from blemish.training import Reporter, Trainer, TrainingRecord
 
 CONFIG = (
     "data", "method", "recipe", "textures", "codebook", "defects", "defect_masks", "calibration", "false_rejects",

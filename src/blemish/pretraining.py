@@ -19,13 +19,14 @@ from torch import Tensor
 from blemish.data.layouts import name_of
 from blemish.data.loading import resize
 from blemish.data.reading import list_images, read_image
+from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.losses import ssim_map
 from blemish.methods.codebook import load_codebook, save_codebook
 from blemish.methods.vq import VQAutoencoder
 from blemish.methods.vq_training import VQSettings, VQTraining
-from blemish.training import Device, Precision, Reporter, Trainer
+from blemish.training import Reporter, Trainer
 
 HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.02, 2, 200
 MAX_SQUARES = 8

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -24,14 +24,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Generator, Tensor, nn
 
+from blemish.devices import Device, Precision, resolve_device, resolve_precision
 from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
 from blemish.methods.base import Learner, Stage
 from blemish.synthesis.draw import send
 from blemish.weights import Average, Best
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bf16"]
 CHECKPOINT_EVERY_S = 60.0
 CHECKPOINT_FORMAT = 2  # part of what must be equal for one to be resumed
 LOG_EVERY = 20
@@ -62,23 +61,6 @@ class TrainingRecord:
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was asked to stop (Ctrl-C) and has written its checkpoint."""
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
-    """What ``auto`` means: bf16 where the hardware multiplies in it, else float32."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if fast else "float32"
-
-
-def resolve_device(device: Device) -> torch.device:
-    """What ``auto`` means: CUDA if there is one."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BlemishError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
-    return torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
 
 
 class _Objective(nn.Module):

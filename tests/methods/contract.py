@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blemish.detector import Detector
+from blemish.inference import Prepared
 from blemish.methods.base import Method, Settings
 from blemish.training import Trainer
 
@@ -77,6 +78,19 @@ class MethodContract:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got, _ = method(images)
         assert (got.float() - expected).abs().mean() < 0.02
+
+    def test_prepared_for_inspection_gives_the_same(self, method: Method, images: Tensor) -> None:
+        prepared = Prepared(method.eval(), "float32")
+        assert not [
+            one for one in prepared.method.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.BatchNorm2d)
+        ]
+        for batch in (images, torch.rand(1, 3, 33, 47)):
+            for ours, expected in zip(prepared(batch), method(batch), strict=True):
+                torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
+            pictures, expected_pictures = prepared.explain(batch), method.explain(batch)
+            assert pictures.keys() == expected_pictures.keys()
+            for name, picture in pictures.items():
+                torch.testing.assert_close(picture, expected_pictures[name], atol=1e-4, rtol=1e-3)
 
     def test_gradients_reach_what_a_stage_trains_and_nothing_else(self, method: Method, images: Tensor) -> None:
         for stage in method.stages():

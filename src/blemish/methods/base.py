@@ -136,6 +136,8 @@ class Method(Learner):
     name: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
     recipes: ClassVar[Mapping[str, Settings]]
+    exact: ClassVar[tuple[str, ...]] = ()
+    """Modules that compute in float32 also where inspection is in bf16, for what they give is rounded to codes."""
     validation_share: ClassVar[float] = 0.0
     """Share of the good images kept from training for ``validate`` and ``finish``."""
 

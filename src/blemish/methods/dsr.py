@@ -198,6 +198,10 @@ class DSR(Method):
     name = "dsr"
     settings_type = DSRSettings
     settings: DSRSettings
+    exact = (
+        "vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high",
+        "restriction_low", "restriction_high",
+    )  # fmt: skip
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DSRSettings(),
         "fast": DSRSettings(

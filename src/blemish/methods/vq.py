@@ -46,8 +46,10 @@ def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
         vectors = vectors.float()
         if torch.compiler.is_compiling():  # a loop over positions would be unrolled into the graph
             return torch.addmm(half_squares, vectors, across, alpha=-1).argmin(1)
-        parts = torch.split(vectors, CHUNK)
-        return torch.cat([_argmin(torch.addmm(half_squares, part, across, alpha=-1)) for part in parts])
+        distances, indices = vectors.new_empty(CHUNK, len(codes)), []
+        for part in torch.split(vectors, CHUNK):
+            indices.append(_argmin(torch.addmm(half_squares, part, across, alpha=-1, out=distances[: len(part)])))
+        return torch.cat(indices)
 
 
 def _argmin(distances: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from blemish.commands import assigned
 from blemish.data.layouts import Dataset, name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
+from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
 from blemish.files import make_folder
 from blemish.progress import TrainingProgress
@@ -22,7 +23,6 @@ from blemish.studies.objectives import NAMES, study_objectives
 from blemish.studies.orthogonality import AtWidth, Repair, figures, measure, widths_px
 from blemish.studies.orthogonality_page import orthogonality_page
 from blemish.studies.output import write_study
-from blemish.training import Device, resolve_device
 
 N_IN_MEMORY = 16
 """Images of the study of moments that are in memory at a time."""
@@ -99,7 +99,7 @@ def _repair_of(path: Path, detector: Detector) -> Repair:
         )
 
     def repair(images: Tensor) -> Tensor:
-        return detector.method.explain(images)["reconstruction"]
+        return detector.prepared.explain(images)["reconstruction"]
 
     return repair
 

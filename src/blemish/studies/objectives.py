@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from blemish.data.layouts import Sample, name_of, open_dataset
 from blemish.data.reading import read_image
 from blemish.detector import Detector
+from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
 from blemish.evaluation import evaluate
 from blemish.files import make_folder
@@ -21,7 +22,7 @@ from blemish.fitting import fit, split_images, state_of
 from blemish.methods.ssae import CHOSEN, SSAE
 from blemish.report.page import HEADINGS, Row, make_row, row_html
 from blemish.studies.output import percent, study_page, write_study
-from blemish.training import Device, Reporter, resolve_device
+from blemish.training import Reporter
 
 HEADS = {
     "image_auroc": "image AUROC",

@@ -1,0 +1,114 @@
+"""A trained method made ready to inspect: the same function, less work.
+
+- Batch norm is folded into the convolution before it.
+- On a CPU, a convolution and the ReLU behind it are one primitive of oneDNN, with weights in the order it wants them.
+- Instance norm is group norm with a channel in each group, which torch can do without changing the memory layout.
+- Where the hardware multiplies in bf16, so do the convolutions, but for those of few channels, which see or write an
+  image, and those that a method wants exact (``Method.exact``).
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from blemish.methods.base import Method
+
+FEW_CHANNELS = 32
+"""Convolutions that read or write no more are cheap, and near the image: they stay in float32."""
+
+
+class Prepared:
+    """A trained method, made ready to inspect where its weights lie. Later changes of the method are not seen.
+
+    Parameters
+    ----------
+    method : in inference mode; not changed, and shares what weights it can.
+    precision : of the convolutions.
+    """
+
+    def __init__(self, method: Method, precision: Literal["float32", "bf16"]) -> None:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        with torch.no_grad():
+            self.method: Method = _prepared(method, dtype, method.exact)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Anomaly maps (B, 1, H, W) and image scores (B,), as ``Method.forward`` gives them, float32."""
+        maps, scores = self.method(images)
+        return maps.float(), scores.float()
+
+    @torch.inference_mode()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """What ``Method.explain`` shows, float32."""
+        return {name: picture.float() for name, picture in self.method.explain(images).items()}
+
+
+class _Convolution(nn.Module):
+    """A convolution, transposed or not, and the ReLU behind it if there is one, in a precision of its own."""
+
+    def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d, has_relu: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        one = convolution
+        self.dtype, self.has_relu = dtype, has_relu
+        self.is_transposed = isinstance(one, nn.ConvTranspose2d)
+        stride, padding, dilation = ([*values] for values in (one.stride, one.padding, one.dilation))
+        self.geometry: tuple[Any, ...] = (stride, padding, dilation, one.groups)
+        if self.is_transposed:
+            self.geometry = (stride, padding, [*one.output_padding], one.groups, dilation)
+        weight = one.weight.detach().to(dtype)
+        self.is_onednn = weight.device.type == "cpu" and _onednn_knows(dtype) and not self.is_transposed
+        if self.is_onednn:
+            order = torch._C._nn.mkldnn_reorder_conv2d_weight
+            self.weight: Tensor = order(weight.to_mkldnn(), padding, stride, dilation, one.groups)
+        else:
+            self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.bias = None if one.bias is None else one.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H', W') of ``dtype``
+        x = x.to(self.dtype)
+        if self.is_onednn:
+            stride, padding, dilation, groups = self.geometry
+            behind = "relu" if self.has_relu else "none"
+            fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, padding, stride, dilation, groups, behind, [], ""
+            )
+            return fused
+        convolve = F.conv_transpose2d if self.is_transposed else F.conv2d
+        x = convolve(x, self.weight, self.bias, *self.geometry)
+        return x.relu_() if self.has_relu else x
+
+
+def _onednn_knows(dtype: torch.dtype) -> bool:
+    return torch._C._has_mkldnn and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], path: str = "") -> Any:
+    """A copy of a module whose convolutions are fused with what follows them in a ``Sequential``."""
+    result = copy(module)
+    result._modules = {}
+    parts = list(module.named_children())
+    while parts:
+        name, part = parts.pop(0)
+        here = f"{path}{name}"
+        part_dtype = torch.float32 if here in exact else dtype
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            if min(part.in_channels, part.out_channels) <= FEW_CHANNELS:
+                part_dtype = torch.float32
+            follows = [one for _, one in parts[:2]] if isinstance(module, nn.Sequential) else []
+            if follows and isinstance(follows[0], nn.BatchNorm2d):
+                part = fuse_conv_bn_eval(part, follows.pop(0), isinstance(part, nn.ConvTranspose2d))
+                del parts[0]
+            has_relu = bool(follows) and isinstance(follows[0], nn.ReLU)
+            del parts[: int(has_relu)]
+            result._modules[name] = _Convolution(part, has_relu, part_dtype)
+        elif isinstance(part, nn.InstanceNorm2d):
+            result._modules[name] = nn.GroupNorm(part.num_features, part.num_features, part.eps, affine=False)
+        else:
+            result._modules[name] = _prepared(part, part_dtype, exact, f"{here}.")
+    return result

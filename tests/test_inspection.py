@@ -1,0 +1,46 @@
+"""Reading, the network and drawing side by side: in order, and only so far ahead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from blemish.detector import BATCH_SIZE
+from blemish.inspection import MAX_BATCH_PX, _batches, _in_order, _Photograph
+
+
+def test_results_come_in_order_and_work_is_only_so_far_ahead() -> None:
+    pulled = 0
+
+    def items() -> Iterator[int]:
+        nonlocal pulled
+        for number in range(50):
+            pulled += 1
+            yield number
+
+    def work(number: int) -> int:
+        time.sleep(0.002 * (number % 3 == 0))
+        return number * number
+
+    with ThreadPoolExecutor(4) as pool:
+        for taken, result in enumerate(_in_order(pool, work, items(), n_ahead=5)):
+            assert result == taken * taken
+            assert pulled <= taken + 5
+    assert pulled == 50
+
+
+def photographs(n: int, side_px: int) -> Iterator[_Photograph]:
+    image = np.broadcast_to(np.uint8(0), (side_px, side_px, 3))
+    return (_Photograph(Path(f"{number}.png"), f"{number}.jpg", image) for number in range(n))
+
+
+def test_batches_are_full_unless_photographs_are_large() -> None:
+    assert [len(batch) for batch in _batches(photographs(2 * BATCH_SIZE + 3, 100))] == [BATCH_SIZE, BATCH_SIZE, 3]
+    side_px = round((0.6 * MAX_BATCH_PX) ** 0.5)
+    assert [len(batch) for batch in _batches(photographs(5, side_px))] == [2, 2, 1]
+    unreadable = (_Photograph(Path("x"), "x.jpg", error="no image") for _ in range(BATCH_SIZE + 1))
+    assert [len(batch) for batch in _batches(unreadable)] == [BATCH_SIZE, 1]
