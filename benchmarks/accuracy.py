@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from blemish.detector import Detector
+from blemish.devices import Device, resolve_device
 from blemish.evaluation import evaluate
-from blemish.training import Device, resolve_device
 from machine import describe
 
 COLUMNS = (

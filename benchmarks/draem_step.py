@@ -9,32 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from blemish.devices import resolve_device
 from blemish.methods.draem import DRAEM
 from blemish.synthesis.textures import TextureBank
-from blemish.training import Trainer, resolve_device
-from machine import describe
-
-
-def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median seconds of ``work`` after one warm-up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start_s = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start_s)
-    return statistics.median(times)
+from blemish.training import Trainer
+from machine import describe, seconds
 
 
 def main() -> None:
@@ -52,7 +35,7 @@ def main() -> None:
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=trainer.precision == "bf16"):
-            losses = method.loss(stage, trainer._draw(arguments.batch), trainer.generator)
+            losses = method.loss(stage, trainer._draw(arguments.batch, stage, 0.0), trainer.generator)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -62,7 +45,7 @@ def main() -> None:
     result["discriminative_parameters"] = sum(p.numel() for p in method.discriminative.parameters())
     result["training_step_s"] = round(seconds(step, arguments.repeats, device), 4)
     method.eval()
-    images = trainer._draw(arguments.batch)
+    images = trainer._draw(arguments.batch, stage, 0.0)
     with torch.inference_mode():
         result["inference_s"] = round(seconds(lambda: method(images), arguments.repeats, device), 4)
         result["inference_batch_1_s"] = round(seconds(lambda: method(images[:1]), arguments.repeats, device), 4)

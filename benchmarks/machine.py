@@ -1,9 +1,12 @@
-"""What a figure was measured on and with: for the head of every result file."""
+"""What a figure was measured on and with, for the head of every result file; and how time is taken."""
 
 from __future__ import annotations
 
 import platform
+import statistics
 import subprocess
+import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -35,3 +38,15 @@ def describe() -> dict[str, str | int]:
         "commit": commit,
         "date": date.today().isoformat(),
     }
+
+
+def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Median seconds of ``work`` after one warm-up."""
+    times = []
+    for _ in range(repeats + 1):
+        start_s = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start_s)
+    return statistics.median(times[1:])

@@ -1,0 +1,86 @@
+"""How long `blemish` takes to start, how near `blemish inspect` comes to the bare network's rate, and its memory.
+
+    .venv/bin/python benchmarks/inspect_folder.py DETECTOR IMAGES --n 1000
+
+Commands are run anew each time, medians of 5. The folder is made of links to IMAGES, repeated until there are --n;
+its rate leaves out what a run on one image takes. The bare network sees the same images, read and resized beforehand,
+in the batches that `inspect` makes. Memory is the peak of the process: of one image, of the folder, and of one image
+of 20 megapixels. Writes ``results/inspect-folder.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import torch
+
+from blemish.data.loading import load_images
+from blemish.data.reading import list_images
+from blemish.detector import Detector
+from machine import describe, seconds
+
+REPEATS = 5
+
+
+def command(*words: object) -> tuple[float, float]:
+    """Seconds and peak memory in MB of `blemish` with these words."""
+    start_s = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "blemish", *map(str, words)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, words
+    return time.perf_counter() - start_s, usage.ru_maxrss / 1024
+
+
+def median(*words: object) -> tuple[float, float]:
+    """The same, medians."""
+    runs = [command(*words) for _ in range(REPEATS)]
+    return statistics.median(run[0] for run in runs), statistics.median(run[1] for run in runs)
+
+
+def main() -> None:
+    """Measure, print, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("detector", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "inspect-folder.json")
+    arguments = parser.parse_args()
+    found = list_images(arguments.images, recursive=True)
+    detector = Detector.load(arguments.detector)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "many").mkdir()
+        for number in range(arguments.n):
+            file = found[number % len(found)]
+            (folder / "many" / f"{number:06}{file.suffix}").symlink_to(file.resolve())
+        large = cv2.resize(cv2.imread(str(found[0])), (5472, 3648))
+        cv2.imwrite(str(folder / "large.png"), large)
+        help_s, _ = median("--help")
+        one_s, one_mb = median("inspect", arguments.detector, found[0], "--out", folder / "one")
+        many_s, many_mb = command("inspect", arguments.detector, folder / "many", "--out", folder / "out")
+        large_s, large_mb = median("inspect", arguments.detector, folder / "large.png", "--out", folder / "large")
+    small = load_images(found[:200], detector.size_hw)
+    network_s = seconds(lambda: detector.maps_and_scores(small), REPEATS, torch.device("cpu")) / len(small)
+    image_s = (many_s - one_s) / (arguments.n - 1)
+    row = {
+        "method": detector.method.name, "recipe": detector.provenance.get("recipe"), "n_images": arguments.n,
+        "help_s": round(help_s, 3), "one_image_s": round(one_s, 3), "one_image_mb": round(one_mb),
+        "images_per_s": round(1 / image_s, 2), "network_images_per_s": round(1 / network_s, 2),
+        "share_of_network": round(network_s / image_s, 3), "folder_mb": round(many_mb),
+        "20_megapixels_s": round(large_s, 2), "20_megapixels_mb": round(large_mb),
+    }  # fmt: skip
+    print(json.dumps(row, indent=2))
+    arguments.out.write_text(json.dumps({"machine": describe(), **row}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
