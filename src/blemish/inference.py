@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from blemish.devices import keep_freed_memory
 from blemish.methods.base import Method
 
 FEW_CHANNELS = 32
@@ -34,6 +35,7 @@ class Prepared:
 
     def __init__(self, method: Method, precision: Literal["float32", "bf16"]) -> None:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        keep_freed_memory()
         with torch.no_grad():
             self.method: Method = _prepared(method, dtype, method.exact)
 
@@ -50,12 +52,16 @@ class Prepared:
 
 
 class _Convolution(nn.Module):
-    """A convolution, transposed or not, and the ReLU behind it if there is one, in a precision of its own."""
+    """A convolution, transposed or not, and the ReLU behind it if there is one, in the precision ``dtype``.
+
+    Convolutions of few channels stay in float32; one that sees an image hands on ``dtype``.
+    """
 
     def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d, has_relu: bool, dtype: torch.dtype) -> None:
         super().__init__()
-        one = convolution
-        self.dtype, self.has_relu = dtype, has_relu
+        one, self.has_relu = convolution, has_relu
+        self.next_dtype = dtype if one.out_channels > FEW_CHANNELS else torch.float32
+        self.dtype = dtype = self.next_dtype if one.in_channels > FEW_CHANNELS else torch.float32
         self.is_transposed = isinstance(one, nn.ConvTranspose2d)
         stride, padding, dilation = ([*values] for values in (one.stride, one.padding, one.dilation))
         self.geometry: tuple[Any, ...] = (stride, padding, dilation, one.groups)
@@ -70,7 +76,7 @@ class _Convolution(nn.Module):
             self.weight = weight.contiguous(memory_format=torch.channels_last)
         self.bias = None if one.bias is None else one.bias.detach().to(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H', W') of ``dtype``
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H', W')
         x = x.to(self.dtype)
         if self.is_onednn:
             stride, padding, dilation, groups = self.geometry
@@ -78,10 +84,10 @@ class _Convolution(nn.Module):
             fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
                 x, self.weight, self.bias, padding, stride, dilation, groups, behind, [], ""
             )
-            return fused
+            return fused.to(self.next_dtype)
         convolve = F.conv_transpose2d if self.is_transposed else F.conv2d
         x = convolve(x, self.weight, self.bias, *self.geometry)
-        return x.relu_() if self.has_relu else x
+        return (x.relu_() if self.has_relu else x).to(self.next_dtype)
 
 
 def _onednn_knows(dtype: torch.dtype) -> bool:
@@ -98,8 +104,6 @@ def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], path: str
         here = f"{path}{name}"
         part_dtype = torch.float32 if here in exact else dtype
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            if min(part.in_channels, part.out_channels) <= FEW_CHANNELS:
-                part_dtype = torch.float32
             follows = [one for _, one in parts[:2]] if isinstance(module, nn.Sequential) else []
             if follows and isinstance(follows[0], nn.BatchNorm2d):
                 part = fuse_conv_bn_eval(part, follows.pop(0), isinstance(part, nn.ConvTranspose2d))

@@ -24,7 +24,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Generator, Tensor, nn
 
-from blemish.devices import Device, Precision, resolve_device, resolve_precision
+from blemish.devices import Device, Precision, keep_freed_memory, resolve_device, resolve_precision
 from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
 from blemish.methods.base import Learner, Stage
@@ -111,6 +111,7 @@ class Trainer:
     ) -> None:
         where = resolve_device(device)
         self.precision = resolve_precision(precision, where)
+        keep_freed_memory()
         AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in other precisions
         self.accelerator = Accelerator(
             cpu=where.type == "cpu",

@@ -1,0 +1,115 @@
+"""Seconds of a training step of each method at full size (recipe ``paper``), and of its parts.
+
+    .venv/bin/python benchmarks/training_step.py --peer PEER_VENV --textures TEXTURES
+
+A step is that of the training loop: draw a batch, spoil it, forward with the losses, backward, optimizer; in the numbers
+that `blemish fit` takes here by itself, and in float32. The peer is anomalib's model of the same name in the same run
+(``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products, forward and
+backward; beside them stands what the machine reaches in one large convolution. Writes
+``results/training-step-<device>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from blemish.devices import resolve_device, resolve_precision
+from blemish.fitting import build, textures_of
+from blemish.methods import draem, ssae
+from blemish.methods.base import Method
+from blemish.methods.dsr import DSR
+from blemish.training import Trainer
+from machine import of_peer, peak_gflops, peak_memory_mb, write
+
+SPOILING: dict[str, tuple[Any, str]] = {"draem": (draem, "spoil"), "dsr": (DSR, "_damage"), "ssae": (ssae, "corrupt")}
+"""The function that each method's losses begin with."""
+PARTS = ("spoil", "forward", "backward", "optimizer", "step")
+
+
+class Clock:
+    """Seconds of the parts of steps."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
+        self.rows: list[dict[str, float]] = []
+
+    def now(self) -> float:
+        """The time when everything asked for is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A spoiling function whose time is taken."""
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            start_s = self.now()
+            result = function(*arguments, **options)
+            self.seconds["spoil"] += self.now() - start_s
+            return result
+
+        return run
+
+    def medians(self) -> dict[str, float]:
+        """Of all steps but the first."""
+        return {name: round(statistics.median(row[name] for row in self.rows[1:]), 5) for name in PARTS}
+
+
+def measured(method: Method, arguments: argparse.Namespace, precision: Any, batch: int) -> dict[str, Any]:
+    """Medians of a method's step."""
+    side_px = method.settings.image_size_px
+    method.textures = textures_of(method, arguments.textures, (side_px, side_px))
+    images = torch.randint(0, 256, (4 * batch, 3, side_px, side_px), dtype=torch.uint8)
+    trainer = Trainer(method, images, device=arguments.device, precision=precision)
+    stage = method.stages()[0]
+    objective, optimizer = trainer.prepared(stage)
+    clock = Clock(trainer.device)
+    place, name = SPOILING[method.name]
+    original = getattr(place, name)
+    setattr(place, name, clock.timed(original))
+
+    def step() -> None:
+        clock.seconds = dict.fromkeys(PARTS, 0.0)
+        times = [clock.now()]
+        losses = objective(stage, trainer.draw(batch, stage, 0.0), trainer.generator)
+        total = torch.stack(list(losses.values())).sum()
+        times.append(clock.now())
+        trainer.accelerator.backward(total)
+        times.append(clock.now())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        times.append(clock.now())
+        for part, start_s, end_s in zip(PARTS[1:4], times, times[1:], strict=False):
+            clock.seconds[part] = end_s - start_s
+        clock.seconds["forward"] -= clock.seconds["spoil"]
+        clock.seconds["step"] = times[-1] - times[0]
+        clock.rows.append(clock.seconds)
+
+    for _ in range(arguments.repeats + 1):
+        step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    setattr(place, name, original)
+    row = {"method": method.name, "precision": trainer.precision, "batch": batch, "side_px": side_px}
+    clock.rows.pop()
+    return row | clock.medians() | {"gflop": round(counter.get_total_flops() / 1e9)}
+
+
+def main() -> None:
+    """Measure, print a Markdown table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
+    parser.add_argument("--textures", type=Path, help="folder of photographs; the peer needs one")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--peer", type=Path, help="virtual environment with anomalib")
+    arguments = parser.parse_args()
