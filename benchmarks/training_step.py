@@ -21,13 +21,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from blemish.devices import resolve_device, resolve_precision
-from blemish.fitting import build, textures_of
+from blemish.fitting import textures_of
 from blemish.methods import draem, ssae
 from blemish.methods.base import Method
 from blemish.methods.dsr import DSR
 from blemish.training import Trainer
-from machine import of_peer, peak_gflops, peak_memory_mb, write
 
 SPOILING: dict[str, tuple[Any, str]] = {"draem": (draem, "spoil"), "dsr": (DSR, "_damage"), "ssae": (ssae, "corrupt")}
 """The function that each method's losses begin with."""

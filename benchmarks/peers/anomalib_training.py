@@ -87,7 +87,9 @@ def measured(make: Callable[..., Any], arguments: argparse.Namespace, device: to
         optimizer.step()
         loss.item()  # as its log does
         times.append(now(device))
-        rows.append([after - before for before, after in zip(times, times[1:], strict=False)] + [times[-1] - times[0]])
+        rows.append(
+            [after - before for before, after in zip(times, times[1:], strict=False)] + [times[-1] - times[0]]
+        )
     medians = map(statistics.median, zip(*rows[1:], strict=True))
     return dict(zip((*PARTS, "step"), (round(one, 5) for one in medians), strict=True))
 

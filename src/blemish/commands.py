@@ -8,13 +8,14 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from accelerate import PartialState
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
 from blemish.convert import convert_codebook, convert_draem
 from blemish.data.layouts import name_of, open_dataset
@@ -24,6 +25,7 @@ from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import BlemishError
 from blemish.evaluation import Evaluation
 from blemish.evaluation import evaluate as evaluate_detector
+from blemish.exporting import write_onnx, write_openvino
 from blemish.files import make_folder, replace_file, write_text
 from blemish.fitting import fit
 from blemish.methods.codebook import save_codebook
@@ -219,6 +221,47 @@ def _print_table(evaluation: Evaluation, console: Console) -> None:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     return [str(row["n_defective"]), *("-" if row[name] is None else f"{row[name]:.3f}" for name in _COLUMNS)]
+
+
+# --- export --------------------------------------------------------------------------------------------------
+
+
+def export_run(
+    detector_path: Path, out: Path, precision: Literal["float32", "int8"], good: Path | None, layout: str
+) -> None:
+    """Write a detector for another runtime; say what 8 bits change."""
+    if out.suffix not in (".blemish", ".onnx", ".xml"):
+        raise BlemishError(f"--out {out}: should end in .blemish or .xml (OpenVINO), or .onnx")
+    if precision == "int8" and (good is None or out.suffix == ".onnx"):
+        remedy = "take --out NAME.blemish or NAME.xml" if good else "give --good, a folder of good images"
+        raise BlemishError(f"--precision int8: is for OpenVINO, and takes good images; {remedy}")
+    if out.resolve() == detector_path.resolve():
+        raise BlemishError(f"--out {out}: is the detector itself; take another name")
+    detector = Detector.load(detector_path)
+    if out.suffix == ".onnx":
+        write_onnx(detector.method, out, detector.description)
+        print(out)
+        return
+    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout).train]
+    images = load_images(paths, detector.size_hw) if paths else None
+    exported = detector.compiled(images if precision == "int8" else None)
+    if out.suffix == ".xml":
+        write_openvino(exported.method.state_dict(), out)
+    else:
+        exported.save(out)
+    if images is not None:
+        _print_changes(paths, images, detector, exported)
+    print(out)
+
+
+def _print_changes(paths: Sequence[Path], images: Tensor, detector: Detector, exported: Detector) -> None:
+    before, after = (one.maps_and_scores(images)[1] for one in (detector, exported))
+    value = detector.threshold.value
+    change = float((after - before).abs().max())
+    changed = [path for path, a, b in zip(paths, before, after, strict=True) if bool(a > value) != bool(b > value)]
+    print(f"{len(paths)} good images: scores change by at most {change:.2g}, the threshold is {value:.4g}")
+    for path in changed:
+        print(f"  another verdict on {path}")
 
 
 # --- convert -------------------------------------------------------------------------------------------------

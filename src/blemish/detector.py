@@ -18,6 +18,7 @@ from blemish.data.loading import resize, to_tensor
 from blemish.data.reading import as_rgb
 from blemish.devices import Precision, resolve_precision
 from blemish.errors import BlemishError
+from blemish.exporting import Compiled, needed, to_openvino
 from blemish.inference import Prepared
 from blemish.methods import method_type
 from blemish.methods.base import Method
@@ -87,7 +88,8 @@ class Detector:
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
-        return next(self.method.parameters()).device
+        first = next(self.method.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -244,15 +246,43 @@ class Detector:
 
     def save(self, path: str | Path) -> None:
         """Write the detector to one ``.blemish`` file."""
-        description = {
+        write_artifact(Path(path), self.method.state_dict(), self.description)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All but its weights, for JSON."""
+        return {
             "method": self.method.name,
             "settings": asdict(self.method.settings),
+            "runtime": "openvino" if isinstance(self.method, Compiled) else "torch",
             "threshold": asdict(self.threshold),
             "pixel_threshold": self.pixel_threshold,
             "calibration_scores": self.calibration_scores,
             "provenance": self.provenance,
         }
-        write_artifact(Path(path), self.method.state_dict(), description)
+
+    def compiled(self, good: Tensor | None = None) -> Detector:
+        """The same detector as OpenVINO runs it, in float32; with ``good`` in 8 bits. The threshold stays.
+
+        Parameters
+        ----------
+        good : (N, 3, H, W) uint8 good images of the detector's size, from which the ranges of numbers are taken.
+
+        Raises
+        ------
+        BlemishError
+            If it is one already, or what it takes is not installed.
+        """
+        if isinstance(self.method, Compiled):
+            raise BlemishError("this detector was exported already; take the one it was made from")
+        exported = {"runtime": "openvino", "precision": "float32" if good is None else "int8"}
+        provenance = {**self.provenance, "exported": exported}
+        description = {**self.description, "runtime": "openvino", "provenance": provenance}
+        tensors = to_openvino(self.method.cpu(), description, good)
+        method = Compiled(self.method.name, self.method.settings, tensors, self.precision)
+        return Detector(
+            method, self.threshold, self.pixel_threshold, self.calibration_scores, provenance, self.precision
+        )
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu", precision: Precision = "auto") -> Detector:
@@ -265,9 +295,17 @@ class Detector:
         """
         path = Path(path)
         tensors, description = read_artifact(path)
+        is_compiled = description.get("runtime") == "openvino"
+        if is_compiled:
+            needed("openvino")
         try:
             kind = method_type(description["method"])
-            method = kind.restored(kind.settings_type.from_dict(description["settings"]), tensors)
+            settings = kind.settings_type.from_dict(description["settings"])
+            method: Method
+            if is_compiled:
+                method = Compiled(kind.name, settings, tensors, precision)
+            else:
+                method = kind.restored(settings, tensors)
             detector = cls(
                 method,
                 Threshold(**description["threshold"]),

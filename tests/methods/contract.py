@@ -130,6 +130,14 @@ class MethodContract:
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(got_scores, scores, atol=1e-5, rtol=1e-4)
 
+    def test_openvino_gives_the_same(self, method: Method) -> None:
+        images = good_images(3)
+        detector = Detector.uncalibrated(method, 0.5, 0.1)
+        for ours, theirs in zip(
+            detector.maps_and_scores(images), detector.compiled().maps_and_scores(images), strict=True
+        ):
+            torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
+
     # --- with the loop ---------------------------------------------------------------------------------------
 
     def trained(self, **options: object) -> dict[str, Tensor]:

@@ -199,7 +199,7 @@ class DSR(Method):
     settings_type = DSRSettings
     settings: DSRSettings
     exact = (
-        "vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high",
+        "vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high", "vq.decoder",
         "restriction_low", "restriction_high",
     )  # fmt: skip
     recipes: ClassVar[dict[str, Settings]] = {

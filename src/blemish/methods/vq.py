@@ -64,10 +64,11 @@ def _argmin(distances: Tensor) -> Tensor:
     """
     if distances.shape[1] % BLOCK:
         return distances.argmin(1)
-    blocks = distances.view(len(distances), -1, BLOCK)
+    blocks = distances.view(distances.shape[0], -1, BLOCK)
     block = blocks.amin(2).argmin(1)
     nearest = blocks.gather(1, block[:, None, None].expand(-1, 1, BLOCK))
-    return block * BLOCK + nearest[:, 0].argmin(1)
+    place: Tensor = block * BLOCK + nearest[:, 0].argmin(1)
+    return place
 
 
 class Codebook(nn.Module):
@@ -80,7 +81,7 @@ class Codebook(nn.Module):
         self.register_buffer("codes", torch.randn(n_codes, n_features))
 
     def forward(self, features: Tensor) -> Tensor:  # (B, D, H, W) -> (B, H, W) int64, the nearest codes
-        return nearest_codes(as_vectors(features), self.codes).view(len(features), *features.shape[2:])
+        return nearest_codes(as_vectors(features), self.codes).view(features.shape[0], *features.shape[2:])
 
     def look_up(self, indices: Tensor) -> Tensor:
         """Codes by number: (B, H, W) int64 to (B, D, H, W) float32."""

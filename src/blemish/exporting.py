@@ -1,0 +1,200 @@
+"""A trained method for other runtimes: as an ONNX file, or as a model of OpenVINO, in float32 or in 8 bits.
+
+The graph takes ``images``, (B, 3, H, W) float32 RGB in [0, 1] of the detector's size, and gives ``anomaly_map``
+(B, 1, H, W) and ``score`` (B,), as ``Method.forward`` does. OpenVINO's can also be put into a ``.blemish`` file, from
+which blemish inspects by it (``Compiled``). Needs ``pip install "blemish[export]"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from blemish.devices import Precision
+from blemish.errors import BlemishError
+from blemish.files import replace_file
+from blemish.inference import FEW_CHANNELS
+from blemish.methods.base import Method, Settings, Stage
+from blemish.synthesis.anomalies import AnomalySettings, spoil
+from blemish.synthesis.textures import TextureBank
+
+OUTPUTS = ("anomaly_map", "score")
+KEY = "blemish"
+"""Of the description (JSON) in the metadata of an exported file."""
+MAX_IMAGES = 300
+"""Good images that are looked at to find the ranges of 8-bit numbers."""
+
+
+def traced(method: Method) -> torch.export.ExportedProgram:
+    """The inspection of any number of images at a time, as one graph."""
+    side_px = method.settings.image_size_px
+    images = torch.zeros(2, 3, side_px, side_px)
+    with torch.no_grad():
+        return torch.export.export(method.eval(), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+
+
+# --- ONNX ----------------------------------------------------------------------------------------------------
+
+
+def write_onnx(method: Method, path: Path, description: Mapping[str, Any]) -> None:
+    """Write an ONNX file, float32, with its description (JSON) in ``metadata_props``.
+
+    Raises
+    ------
+    BlemishError
+        If onnx is not installed, or the place cannot be written to.
+    """
+    needed("onnxscript")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names = {"input_names": ["images"], "output_names": list(OUTPUTS)}
+    program = torch.onnx.export(traced(method), dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
+    assert program is not None
+    program.model.metadata_props[KEY] = json.dumps(description)
+    with replace_file(path) as file:
+        file.write(program.model_proto.SerializeToString())
+
+
+# --- OpenVINO ------------------------------------------------------------------------------------------------
+
+
+PARTS = ("openvino_xml", "openvino_bin")
+"""Graph and weights."""
+
+
+def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | None = None) -> dict[str, Tensor]:
+    """A model of OpenVINO, in float32; with ``good`` in 8 bits, as far as it multiplies.
+
+    Parameters
+    ----------
+    description : goes into its ``rt_info``, as JSON.
+    good : (N, 3, H, W) uint8 good images of the method's size, from which the ranges of numbers are taken.
+
+    Returns
+    -------
+    The contents of its two files, (n,) uint8 each, as ``PARTS``.
+
+    Raises
+    ------
+    BlemishError
+        If OpenVINO, or NNCF for 8 bits, is not installed.
+    """
+    openvino = needed("openvino")
+    program = traced(method).run_decompositions()  # here, so that the names of its nodes are known
+    model = openvino.convert_model(program)
+    side_px = method.settings.image_size_px
+    model.reshape([-1, 3, side_px, side_px])
+    for name, output in zip(OUTPUTS, model.outputs, strict=True):
+        output.get_tensor().set_names({name})
+    if good is not None:
+        nncf = needed("nncf")
+        nncf.set_log_level(logging.ERROR)
+        images = [image[None].numpy() for image in _seen(good)]
+        ignored = nncf.IgnoredScope(names=_kept_in_float(method, program, model), validate=False)
+        model = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), ignored_scope=ignored)
+    model.set_rt_info(json.dumps(description), [KEY])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        contents = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    return {
+        name: torch.frombuffer(bytearray(one), dtype=torch.uint8) for name, one in zip(PARTS, contents, strict=True)
+    }
+
+
+def _seen(good: Tensor) -> Tensor:
+    """Good images and, as a defect makes larger numbers, as many spoiled ones: (N, 3, H, W) float in [0, 1]."""
+    images = good[:MAX_IMAGES].float() / 255.0
+    textures = TextureBank.procedural((good.shape[-2], good.shape[-1]))
+    spoiled, _ = spoil(images, textures, Generator().manual_seed(0), AnomalySettings(probability=1.0))
+    return torch.cat([images, spoiled])
+
+
+def _kept_in_float(method: Method, program: torch.export.ExportedProgram, model: Any) -> list[str]:
+    """What OpenVINO calls the operations that stay in float.
+
+    Those of ``Method.exact``, of convolutions of few channels, which see an image or say what is an anomaly, and
+    those of no module, which make a score of a map. ``NODE/...`` comes from a node of the graph.
+    """
+    kept = {*method.exact}
+    for path, part in method.named_modules():
+        if (
+            isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
+            and min(part.in_channels, part.out_channels) <= FEW_CHANNELS
+        ):
+            kept.add(path)
+    nodes = set()
+    for node in program.graph.nodes:
+        inside = [path for path, _ in node.meta.get("nn_module_stack", {}).values() if path]
+        if not inside or any(here == path or here.startswith(f"{path}.") for here in inside for path in kept):
+            nodes.add(node.name)
+    names = [operation.get_friendly_name() for operation in model.get_ordered_ops()]
+    return [name for name in names if name.split("/")[0] in nodes]
+
+
+def write_openvino(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write what ``to_openvino`` gave as OpenVINO's two files: ``path`` (.xml), and its weights beside it (.bin)."""
+    for part, suffix in zip(PARTS, (".xml", ".bin"), strict=True):
+        with replace_file(path.with_suffix(suffix)) as file:
+            file.write(bytes(tensors[part].numpy()))
+
+
+def needed(name: str) -> Any:
+    """A module of the ``export`` extra."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise BlemishError(f'{name} is not installed; pip install "blemish[export]"') from error
+
+
+# --- inspection by OpenVINO ----------------------------------------------------------------------------------
+
+
+class Compiled(Method):
+    """A trained method that OpenVINO runs on the CPU. It inspects, and neither learns nor explains.
+
+    Parameters
+    ----------
+    name, settings : of the method.
+    tensors : as ``to_openvino`` gives them.
+    precision : of what is not in 8 bits; ``auto`` is float32.
+    """
+
+    openvino_xml: Tensor
+    openvino_bin: Tensor
+
+    def __init__(self, name: str, settings: Settings, tensors: Mapping[str, Tensor], precision: Precision) -> None:
+        super().__init__(settings)
+        self.name = name  # type: ignore[misc]
+        openvino = needed("openvino")
+        for part in PARTS:
+            self.register_buffer(part, tensors[part])
+        core = openvino.Core()
+        graph = bytes(self.openvino_xml.numpy()).decode()
+        model = core.read_model(graph, openvino.Tensor(self.openvino_bin.numpy(), shared_memory=True))
+        model.reshape([1, 3, settings.image_size_px, settings.image_size_px])  # known sizes are much faster
+        hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        hints |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+        self.run = core.compile_model(model, "CPU", hints)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        found = [self.run([image[None].contiguous().numpy()]).to_tuple() for image in images.cpu()]
+        anomaly_maps, scores = (torch.from_numpy(np.concatenate(one)) for one in zip(*found, strict=True))
+        return anomaly_maps, scores
+
+    def stages(self) -> tuple[Stage, ...]:
+        raise self._finished()
+
+    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        raise self._finished()
+
+    def _finished(self) -> BlemishError:
+        return BlemishError(f"this {self.name} was exported, and learns no more; take the detector it was made from")
