@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ import yaml
 from PIL import Image
 
 import blemish
+from blemish import fitting
+from blemish.data import loading
 from blemish.data.loading import load_images, resize
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -389,6 +394,35 @@ def test_resize_averages_when_it_shrinks() -> None:
     assert (abs(resize(lines, (100, 128)).astype(int) - 10) <= 1).all()
     assert resize(checker, (100, 80)).shape == (100, 80)
     assert resize(checker, (100, 20)).shape == (100, 20)
+
+
+def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, room = save_parts(tmp_path / "good", 14), tmp_path / "room"
+    room.mkdir()
+    options: dict[str, Any] = {"settings": TINY, "false_rejects": 0.2}
+    before = blemish.fit(folder, **options)
+    monkeypatch.setattr(loading, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(room))
+    mapped: list[bool] = []
+    true_load = fitting.load_images
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        images = true_load(*arguments)
+        maps = Path("/proc/self/maps")
+        mapped.append(not maps.exists() or f"{room}/" in maps.read_text())
+        return images
+
+    monkeypatch.setattr(fitting, "load_images", watched)
+    after = blemish.fit(folder, **options)
+    assert mapped == [True]
+    assert not list(room.iterdir())
+    assert after.provenance["data_sha256"] == before.provenance["data_sha256"]
+    assert after.calibration_scores == before.calibration_scores
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(BlemishError, match="set TMPDIR to a folder on a larger disk"):
+        blemish.fit(folder, **options)
 
 
 def test_load_images_keeps_the_order(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -244,18 +244,22 @@ def split_images(
             raise BlemishError(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
             )
-        loaded = load_images([*paths, *held_out], size_hw)
-        good, calibration_images = loaded[: len(paths)], loaded[len(paths) :]
+        good = _shuffled(paths, seed + 1) if validation_share else paths
     else:
-        loaded = load_images(paths, size_hw)
-        order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+        order = _shuffled(paths, seed)
         n_calibration = n_held_out(len(paths))
-        good, calibration_images = loaded[order[n_calibration:]], loaded[order[:n_calibration]]
-    if not validation_share:
-        return SplitImages(good, good[:0], calibration_images)
-    order = torch.randperm(len(good), generator=torch.Generator().manual_seed(seed + 1))
-    n_validation = max(2, round(validation_share * len(paths)))
-    return SplitImages(good[order[n_validation:]], good[order[:n_validation]], calibration_images)
+        good, held_out = order[n_calibration:], order[:n_calibration]
+        if validation_share:
+            good = _shuffled(good, seed + 1)
+    n_validation = max(2, round(validation_share * len(paths))) if validation_share else 0
+    parts = good[n_validation:], good[:n_validation], held_out
+    loaded = load_images([path for part in parts for path in part], size_hw)
+    return SplitImages(*torch.split(loaded, [len(part) for part in parts]))  # views: they may lie in a file
+
+
+def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+    return [paths[number] for number in order.tolist()]
 
 
 def _fingerprint(images: SplitImages, method: Method) -> str:
@@ -285,7 +289,8 @@ def _provenance(
 def _digest(*parts: Any) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else str(part).encode())
+        is_tensor = isinstance(part, Tensor)
+        digest.update(part.cpu().contiguous().view(-1).numpy() if is_tensor else str(part).encode())  # no copy: large
     return digest.hexdigest()
 
 

@@ -59,6 +59,11 @@ class TrainingRecord:
         return self.n_images_seen / self.training_s if self.training_s else 0.0
 
 
+def _fits(images: Tensor, device: torch.device) -> bool:
+    """Whether images leave half of a GPU to the networks."""
+    return device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+
+
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was asked to stop (Ctrl-C) and has written its checkpoint."""
 
@@ -75,7 +80,7 @@ class _Objective(nn.Module):
 
 
 class Trainer:
-    """Trains a method on images held in memory.
+    """Trains a method on images in memory, or in a file that is read as it is needed.
 
     Parameters
     ----------
@@ -126,7 +131,7 @@ class Trainer:
         self.device: torch.device = self.accelerator.device
         self.method = method.to(self.device)
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.images = images.to(self.device)
+        self.images = images.to(self.device) if _fits(images, self.device) else images
         self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
         n_processes = self.accelerator.num_processes
@@ -168,13 +173,7 @@ class Trainer:
     def _run_stage(
         self, number: int, stage: Stage, checkpoint: dict[str, Any] | None, interrupted: Callable[[], bool]
     ) -> None:
-        learned = {id(parameter) for parameter in stage.parameters}
-        for parameter in self.method.parameters():
-            parameter.requires_grad_(id(parameter) in learned)
-        self.method.train()
-        fused = {"fused": True} if self.device.type == "cuda" else {}
-        plain_optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **fused)
-        objective, optimizer = self.accelerator.prepare(_Objective(self.method), plain_optimizer)
+        objective, optimizer = self._begin(stage)
         average = Average(self.method, stage.ema_decay)
         best = Best(self.method, stage)
         start, n_steps = 0, stage.n_iterations(len(self.images))
@@ -236,20 +235,34 @@ class Trainer:
                 raise TrainingInterrupted(f"stopped after step {done} of {n_steps}")
         self.accelerator.free_memory(objective, optimizer)
 
+    def _begin(self, stage: Stage) -> tuple[Any, Any]:
+        """What gives a stage's losses, and the optimizer of its parameters."""
+        learned = {id(parameter) for parameter in stage.parameters}
+        for parameter in self.method.parameters():
+            parameter.requires_grad_(id(parameter) in learned)
+        self.method.train()
+        fused = {"fused": True} if self.device.type == "cuda" else {}
+        optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **fused)
+        prepared: tuple[Any, Any] = self.accelerator.prepare(_Objective(self.method), optimizer)
+        return prepared
+
     def _draw(self, batch_size: int, stage: Stage, progress: float) -> Tensor:
         """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
         index = torch.randint(len(self.images), (batch_size,), generator=self.generator)
         height, width = self.images.shape[-2:]
         side = self._side(stage, progress)
         if side is None:
-            batch = self.images[send(index, self.device)]
+            batch = self.images[send(index, self.images.device)]
         else:
             room = torch.tensor([height - min(side, height), width - min(side, width)])
             corner = (torch.rand(batch_size, 2, generator=self.generator) * (room + 1)).long()
-            rows = send(corner[:, :1] + torch.arange(min(side, height)), self.device)
-            columns = send(corner[:, 1:] + torch.arange(min(side, width)), self.device)
-            which, channels = send(index, self.device).view(-1, 1, 1, 1), torch.arange(3, device=self.device)
+            where = self.images.device
+            rows = send(corner[:, :1] + torch.arange(min(side, height)), where)
+            columns = send(corner[:, 1:] + torch.arange(min(side, width)), where)
+            which, channels = send(index, where).view(-1, 1, 1, 1), torch.arange(3, device=where)
             batch = self.images[which, channels.view(-1, 1, 1), rows[:, None, :, None], columns[:, None, None, :]]
+        if batch.device != self.device:  # they did not fit there
+            batch = send(batch, self.device)
         return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
     def _side(self, stage: Stage, progress: float) -> int | None:

@@ -1,7 +1,10 @@
-"""Many images as one uint8 tensor: decoded and resized once, kept where training wants them."""
+"""Many images as one uint8 tensor: decoded and resized once, in memory or, if there are too many, in a file."""
 
 from __future__ import annotations
 
+import math
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,25 +33,58 @@ def to_tensor(images: Sequence[np.ndarray], size_hw: tuple[int, int]) -> Tensor:
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
 
 
+MEMORY_SHARE = 0.5
+"""Of the memory that is free; images that take more of it are kept in a file."""
+
+
 def load_images(paths: Iterable[Path], size_hw: tuple[int, int]) -> Tensor:
     """Read and resize images in parallel: (N, 3, height, width) uint8.
+
+    Those that take more than half of the free memory lie in a file in the folder of temporary files (``TMPDIR``),
+    from which what is looked at is read; it goes with the tensor.
 
     Raises
     ------
     BlemishError
-        Naming every file that could not be read, not only the first.
+        Naming every file that could not be read, not only the first; or if there is no room for them.
     """
-
-    def load(path: Path) -> np.ndarray | BlemishError:
-        try:
-            return resize(read_image(path), size_hw)
-        except BlemishError as error:
-            return error
-
     paths = list(paths)
+    images = _room((len(paths), 3, *size_hw))
+
+    def load(number: int) -> str | None:
+        try:
+            image = resize(read_image(paths[number]), size_hw)
+        except BlemishError as error:
+            return str(error)
+        images[number] = torch.from_numpy(image).permute(2, 0, 1)
+        return None
+
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(load, paths))
-    errors = [str(one) for one in loaded if isinstance(one, BlemishError)]
+        errors = [error for error in pool.map(load, range(len(paths))) if error is not None]
     if errors:
         raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be read:", *errors]))
-    return to_tensor([one for one in loaded if isinstance(one, np.ndarray)], size_hw)
+    return images
+
+
+def _room(shape: tuple[int, ...]) -> Tensor:
+    """A uint8 tensor to be filled."""
+    n_bytes = math.prod(shape)
+    if n_bytes <= MEMORY_SHARE * _free_memory():
+        return torch.empty(shape, dtype=torch.uint8)
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free < n_bytes:
+        raise BlemishError(
+            f"{folder}: {n_bytes / 1e9:.1f} GB for {shape[0]} images fit neither into memory nor here; set TMPDIR to "
+            f"a folder on a larger disk, or lower image_size_px"
+        )
+    with tempfile.NamedTemporaryFile(dir=folder) as file:  # once mapped, it needs no name
+        return torch.from_file(file.name, shared=True, size=n_bytes, dtype=torch.uint8).view(shape)
+
+
+def _free_memory() -> float:
+    """Bytes that can be had without swapping; without end where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return math.inf
