@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import subprocess
@@ -9,8 +10,13 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+RESULTS = Path(__file__).parent / "results"
 
 
 def describe() -> dict[str, str | int]:
@@ -50,3 +56,47 @@ def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> f
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start_s)
     return statistics.median(times[1:])
+
+
+def peak_gflops(precision: str, device: torch.device, repeats: int = 5) -> dict[str, float]:
+    """What the machine reaches in one large convolution and one large matrix product, 10^9 operations a second."""
+    dtype, n_channels = DTYPES[precision], 256
+    x = torch.rand(1, n_channels, 256, 256, device=device).to(dtype, memory_format=torch.channels_last)
+    weight = torch.rand(n_channels, n_channels, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
+    square = torch.rand(4096, 4096, device=device).to(dtype)
+    with torch.inference_mode():
+        convolution_s = seconds(lambda: F.conv2d(x, weight, padding=1), repeats, device)
+        product_s = seconds(lambda: square @ square, repeats, device)
+    operations = 2 * 256 * 256 * 9 * n_channels**2
+    return {
+        "convolution": round(operations / convolution_s / 1e9, 1),
+        "matrix_product": round(2 * 4096**3 / product_s / 1e9, 1),
+    }
+
+
+def of_peer(venv: Path, script: str, *words: object) -> dict[str, Any]:
+    """The JSON line that a script of ``peers/`` prints, run by a virtual environment with anomalib."""
+    command = [venv / "bin" / "python", "-W", "ignore", Path(__file__).parent / "peers" / script, *words]
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """Most memory that this process has held on the device (on the host, since it started)."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows with the same keys as Markdown."""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([row.get(name, "") for name in head] for row in rows)]
+    return "\n".join("| " + " | ".join("" if one is None else str(one) for one in line) + " |" for line in lines)
+
+
+def write(out: Path, result: dict[str, Any]) -> None:
+    """A result file, headed by the machine."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"machine": describe(), **result}, indent=2) + "\n")

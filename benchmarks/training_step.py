@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/training_step.py --peer PEER_VENV --textures TEXTURES
 
-A step is that of the training loop: draw a batch, spoil it, forward with the losses, backward, optimizer; in the numbers
-that `blemish fit` takes here by itself, and in float32. The peer is anomalib's model of the same name in the same run
-(``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products, forward and
-backward; beside them stands what the machine reaches in one large convolution. Writes
+A step is that of the training loop: draw a batch, spoil it, forward with the losses, backward, optimizer; in the
+numbers that `blemish fit` takes here by itself, and in float32. The peer is anomalib's model of the same name in the
+same run (``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products,
+forward and backward; their share is of what the machine reaches in one large convolution. Seconds, medians. Writes
 ``results/training-step-<device>.json``.
 """
 
@@ -21,11 +21,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from blemish.fitting import textures_of
+from blemish.devices import resolve_device, resolve_precision
+from blemish.fitting import build, textures_of
 from blemish.methods import draem, ssae
 from blemish.methods.base import Method
 from blemish.methods.dsr import DSR
 from blemish.training import Trainer
+from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, table, write
 
 SPOILING: dict[str, tuple[Any, str]] = {"draem": (draem, "spoil"), "dsr": (DSR, "_damage"), "ssae": (ssae, "corrupt")}
 """The function that each method's losses begin with."""
@@ -68,7 +70,7 @@ def measured(method: Method, arguments: argparse.Namespace, precision: Any, batc
     images = torch.randint(0, 256, (4 * batch, 3, side_px, side_px), dtype=torch.uint8)
     trainer = Trainer(method, images, device=arguments.device, precision=precision)
     stage = method.stages()[0]
-    objective, optimizer = trainer.prepared(stage)
+    objective, optimizer = trainer._begin(stage)
     clock = Clock(trainer.device)
     place, name = SPOILING[method.name]
     original = getattr(place, name)
@@ -77,7 +79,7 @@ def measured(method: Method, arguments: argparse.Namespace, precision: Any, batc
     def step() -> None:
         clock.seconds = dict.fromkeys(PARTS, 0.0)
         times = [clock.now()]
-        losses = objective(stage, trainer.draw(batch, stage, 0.0), trainer.generator)
+        losses = objective(stage, trainer._draw(batch, stage, 0.0), trainer.generator)
         total = torch.stack(list(losses.values())).sum()
         times.append(clock.now())
         trainer.accelerator.backward(total)
@@ -106,8 +108,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
     parser.add_argument("--textures", type=Path, help="folder of photographs; the peer needs one")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batches", type=int, nargs="+", default=[8])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--peer", type=Path, help="virtual environment with anomalib")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    device = resolve_device(arguments.device)
+    precisions = dict.fromkeys((resolve_precision("auto", device), "float32"))
+    peaks = {name: peak_gflops(name, device) for name in precisions}
+    rows: list[dict[str, Any]] = []
+    for batch in arguments.batches:
+        for name in arguments.methods:
+            for precision in precisions:
+                side = {"image_size_px": 256} if name == "ssae" else {}
+                row = measured(build(name, "paper", settings=side), arguments, precision, batch)
+                row["share_of_peak"] = round(row["gflop"] / row["step"] / peaks[precision]["convolution"], 3)
+                rows.append(row)
+        theirs = [name for name in arguments.methods if name != "ssae"]
+        if arguments.peer and theirs:
+            words = ["--textures", arguments.textures, "--models", *theirs, "--batch", batch]
+            words += ["--repeats", arguments.repeats, "--device", device.type]
+            found = of_peer(arguments.peer, "anomalib_training.py", *words)
+            for name in theirs:
+                row = {"method": f"{name} (anomalib {found['version']})", "precision": "float32", "batch": batch}
+                rows.append(row | {"side_px": 256} | found[name])
+    print(table(rows))
+    memory_mb = peak_memory_mb(device)
+    print(f"peak memory of our process {memory_mb} MB")
+    out = arguments.out or RESULTS / f"training-step-{device.type}.json"
+    write(out, {"peak_gflops": peaks, "peak_memory_mb": memory_mb, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ from blemish.exporting import KEY, Compiled, write_onnx
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from methods.contract import good_images
 
-WIDTHS = {"reconstructive_widths": (48, 64), "discriminative_widths": (48, 64)}
+WIDTHS = {"reconstructive_widths": (64, 96), "discriminative_widths": (64, 96)}
 
 
 @pytest.fixture(scope="module")

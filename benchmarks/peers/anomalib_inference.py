@@ -30,14 +30,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--models", nargs="+", default=["draem", "dsr"])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     device = torch.device("cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu")
     result: dict[str, object] = {"version": version("anomalib")}
-    for name, model in (("draem", DraemModel()), ("dsr", DsrModel())):
-        model.eval().to(device)
+    for name in arguments.models:
+        model = {"draem": DraemModel, "dsr": DsrModel}[name]().eval().to(device)
         result[name] = {}
         for batch in arguments.batches:
             images = torch.rand(batch, 3, arguments.size, arguments.size, device=device)

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,7 @@ def measured(make: Callable[..., Any], arguments: argparse.Namespace, device: to
         optimizer.step()
         loss.item()  # as its log does
         times.append(now(device))
-        rows.append(
-            [after - before for before, after in zip(times, times[1:], strict=False)] + [times[-1] - times[0]]
-        )
+        rows.append([after - before for before, after in pairwise(times)] + [times[-1] - times[0]])
     medians = map(statistics.median, zip(*rows[1:], strict=True))
     return dict(zip((*PARTS, "step"), (round(one, 5) for one in medians), strict=True))
 

@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 from blemish.devices import Precision
 from blemish.errors import BlemishError
 from blemish.files import replace_file
-from blemish.inference import FEW_CHANNELS
+from blemish.inference import FEW_CHANNELS, folded
 from blemish.methods.base import Method, Settings, Stage
 from blemish.synthesis.anomalies import AnomalySettings, spoil
 from blemish.synthesis.textures import TextureBank
@@ -39,7 +39,7 @@ def traced(method: Method) -> torch.export.ExportedProgram:
     side_px = method.settings.image_size_px
     images = torch.zeros(2, 3, side_px, side_px)
     with torch.no_grad():
-        return torch.export.export(method.eval(), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        return torch.export.export(folded(method.eval()), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
 
 
 # --- ONNX ----------------------------------------------------------------------------------------------------
@@ -98,8 +98,12 @@ def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | N
         nncf = needed("nncf")
         nncf.set_log_level(logging.ERROR)
         images = [image[None].numpy() for image in _seen(good)]
-        ignored = nncf.IgnoredScope(names=_kept_in_float(method, program, model), validate=False)
-        model = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), ignored_scope=ignored)
+        kinds = {operation.get_type_name() for operation in model.get_ordered_ops()} & ARITHMETIC
+        names = _convolutions_in_float(method, program, model)
+        ignored = nncf.IgnoredScope(types=sorted(kinds), names=names)
+        exactly = nncf.AdvancedQuantizationParameters(disable_bias_correction=True)  # it drowned repairs in an offset
+        options = {"ignored_scope": ignored, "advanced_parameters": exactly}
+        model = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), **options)
     model.set_rt_info(json.dumps(description), [KEY])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -118,26 +122,27 @@ def _seen(good: Tensor) -> Tensor:
     return torch.cat([images, spoiled])
 
 
-def _kept_in_float(method: Method, program: torch.export.ExportedProgram, model: Any) -> list[str]:
-    """What OpenVINO calls the operations that stay in float.
+ARITHMETIC = {"Add", "AvgPool", "Divide", "MatMul", "Multiply", "MVN", "Power", "ReduceMean", "Softmax", "Subtract"}
+"""Operations that stay in float: 8 bits are for convolutions, and for what only hands their numbers on."""
 
-    Those of ``Method.exact``, of convolutions of few channels, which see an image or say what is an anomaly, and
-    those of no module, which make a score of a map. ``NODE/...`` comes from a node of the graph.
+
+def _convolutions_in_float(method: Method, program: torch.export.ExportedProgram, model: Any) -> list[str]:
+    """What OpenVINO calls the convolutions of ``Method.exact`` and those of few channels, near an image.
+
+    It names them ``NODE/...`` by the nodes of the graph, numbers and all.
     """
     kept = {*method.exact}
     for path, part in method.named_modules():
-        if (
-            isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
-            and min(part.in_channels, part.out_channels) <= FEW_CHANNELS
-        ):
+        is_convolution = isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
+        if is_convolution and min(part.in_channels, part.out_channels) <= FEW_CHANNELS:
             kept.add(path)
     nodes = set()
     for node in program.graph.nodes:
-        inside = [path for path, _ in node.meta.get("nn_module_stack", {}).values() if path]
-        if not inside or any(here == path or here.startswith(f"{path}.") for here in inside for path in kept):
+        inside = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+        if any(here == path or here.startswith(f"{path}.") for here in inside for path in kept):
             nodes.add(node.name)
-    names = [operation.get_friendly_name() for operation in model.get_ordered_ops()]
-    return [name for name in names if name.split("/")[0] in nodes]
+    convolutions = (one for one in model.get_ordered_ops() if one.get_type_name().startswith("Convolution"))
+    return [one.get_friendly_name() for one in convolutions if one.get_friendly_name().split("/")[0] in nodes]
 
 
 def write_openvino(tensors: Mapping[str, Tensor], path: Path) -> None:

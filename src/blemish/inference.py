@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from blemish.devices import keep_freed_memory
 from blemish.methods.base import Method
 
-FEW_CHANNELS = 32
+FEW_CHANNELS = 48
 """Convolutions that read or write no more are cheap, and near the image: they stay in float32."""
 
 
@@ -37,7 +37,7 @@ class Prepared:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         keep_freed_memory()
         with torch.no_grad():
-            self.method: Method = _prepared(method, dtype, method.exact)
+            self.method: Method = _prepared(folded(method), dtype, method.exact)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,8 +94,23 @@ def _onednn_knows(dtype: torch.dtype) -> bool:
     return torch._C._has_mkldnn and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def folded(module: Any) -> Any:
+    """A copy of a module in which batch norms have gone into the convolutions before them, in each ``Sequential``."""
+    result = copy(module)
+    result._modules = {}
+    parts = list(module.named_children())
+    while parts:
+        name, part = parts.pop(0)
+        is_convolution = isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and isinstance(module, nn.Sequential)
+        if is_convolution and parts and isinstance(parts[0][1], nn.BatchNorm2d):
+            result._modules[name] = fuse_conv_bn_eval(part, parts.pop(0)[1], isinstance(part, nn.ConvTranspose2d))
+        else:
+            result._modules[name] = folded(part)
+    return result
+
+
 def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], path: str = "") -> Any:
-    """A copy of a module whose convolutions are fused with what follows them in a ``Sequential``."""
+    """A copy of a folded module whose convolutions are fused with a ReLU that follows them in a ``Sequential``."""
     result = copy(module)
     result._modules = {}
     parts = list(module.named_children())
@@ -104,11 +119,7 @@ def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], path: str
         here = f"{path}{name}"
         part_dtype = torch.float32 if here in exact else dtype
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            follows = [one for _, one in parts[:2]] if isinstance(module, nn.Sequential) else []
-            if follows and isinstance(follows[0], nn.BatchNorm2d):
-                part = fuse_conv_bn_eval(part, follows.pop(0), isinstance(part, nn.ConvTranspose2d))
-                del parts[0]
-            has_relu = bool(follows) and isinstance(follows[0], nn.ReLU)
+            has_relu = isinstance(module, nn.Sequential) and bool(parts) and isinstance(parts[0][1], nn.ReLU)
             del parts[: int(has_relu)]
             result._modules[name] = _Convolution(part, has_relu, part_dtype)
         elif isinstance(part, nn.InstanceNorm2d):

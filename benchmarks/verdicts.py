@@ -1,0 +1,73 @@
+"""What the ways to run a network change: speed, image AUROC, pixel AP, and every verdict, of trained detectors.
+
+    .venv/bin/python benchmarks/verdicts.py DETECTOR mvtec/bottle [DETECTOR DATA ...]
+
+The ways are those of ``backends.py``; they are held against torch's float32. 8 bits learn their ranges from the good
+training images. Seconds are those of one image of the detector's size, alone; medians of 25. Writes
+``results/verdicts.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backends import ALL, ways
+from blemish.data.layouts import open_dataset
+from blemish.data.loading import load_images
+from blemish.detector import Detector
+from blemish.evaluation import evaluate
+from machine import RESULTS, seconds, table, write
+
+REPEATS = 25
+
+
+def compared(detector: Detector, data: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A row for each way."""
+    good = load_images([sample.path for sample in open_dataset(data).train], detector.size_hw)
+    one = good[:1].float() / 255.0
+    rows: list[dict[str, Any]] = []
+    before, value = None, detector.threshold.value
+    for way, precision, run in ways(detector, good, names):
+        with torch.inference_mode():
+            image_s = seconds(partial(run, one), REPEATS, torch.device("cpu"))
+            detector._prepared = run  # type: ignore[assignment]  # what the detector inspects with
+            found = evaluate(detector, data)
+        before = before or found
+        changed = [
+            f"{sample.path.parent.name}/{sample.path.name}"
+            for sample, old, new in zip(found.samples, before.scores.tolist(), found.scores.tolist(), strict=True)
+            if (old > value) != (new > value)
+        ]
+        row = {"method": detector.method.name, "data": data.name, "way": way, "precision": precision}
+        row |= {"image_ms": round(1e3 * image_s, 2), "n_images": len(found.samples)}
+        row |= {name: round(found.metrics[name], 4) for name in ("image_auroc", "pixel_ap")}
+        row |= {
+            "largest_change": round(float(abs(found.scores - before.scores).max()), 4),
+            "threshold": round(value, 4),
+        }
+        rows.append(row | {"n_changed": len(changed), "changed": changed})
+        print({**row, "n_changed": len(changed)}, flush=True)
+    return rows
+
+
+def main() -> None:
+    """Compare, print a Markdown table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("pairs", type=Path, nargs="+", help="a detector, a dataset, and so on")
+    parser.add_argument("--ways", nargs="+", default=ALL)
+    parser.add_argument("--out", type=Path, default=RESULTS / "verdicts.json")
+    arguments = parser.parse_args()
+    rows = []
+    for path, data in zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True):
+        rows += compared(Detector.load(path), data, tuple(arguments.ways))
+        write(arguments.out, {"rows": rows})
+    print(table([{name: value for name, value in row.items() if name != "changed"} for row in rows]))
+
+
+if __name__ == "__main__":
+    main()
