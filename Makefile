@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench clean
 
 setup: $(VENV)/.done
 
@@ -26,5 +26,9 @@ lint: setup
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
+# Speed, beside anomalib in an environment of its own: an hour of an idle machine. BENCH=--quick for a look.
+bench: setup
+	$(BIN)/python benchmarks/bench.py --peer $(VENV)-anomalib $(BENCH)
+
 clean:
-	rm -rf $(VENV) demo build
+	rm -rf $(VENV) $(VENV)-anomalib demo build

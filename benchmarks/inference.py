@@ -41,13 +41,14 @@ def main() -> None:
     device, size_px = resolve_device(arguments.device), arguments.size
     names = tuple(arguments.ways or (ALL if device.type == "cpu" else TORCH))
     peaks = {name: peak_gflops(name, device) for name in ("float32", "bf16")}
+    out = arguments.out or RESULTS / f"inference-{device.type}.json"
     rows: list[dict[str, Any]] = []
 
     def add(method: str, way: str, precision: str, batch: int, image_s: float, gflop: float) -> None:
         peak = peaks["bf16" if precision == "int8" else precision]["convolution"]
         row = {"method": method, "way": way, "precision": precision, "batch": batch, "image_s": round(image_s, 5)}
         rows.append(row | {"gflop": round(gflop, 1), "share_of_peak": round(gflop / image_s / peak, 3)})
-        print(rows[-1], flush=True)
+        write(out, {"size_px": size_px, "peak_gflops": peaks, "peak_memory_mb": peak_memory_mb(device), "rows": rows})
 
     for name in arguments.methods:
         method = build(name, "paper", settings={"image_size_px": size_px}).to(device)
@@ -70,8 +71,6 @@ def main() -> None:
             for batch in arguments.batches:
                 add(name, f"anomalib {theirs['version']}", "float32", batch, theirs[name][str(batch)], gflop)
     print(table(rows))
-    out = arguments.out or RESULTS / f"inference-{device.type}.json"
-    write(out, {"size_px": size_px, "peak_gflops": peaks, "peak_memory_mb": peak_memory_mb(device), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -117,14 +117,19 @@ def main() -> None:
     device = resolve_device(arguments.device)
     precisions = dict.fromkeys((resolve_precision("auto", device), "float32"))
     peaks = {name: peak_gflops(name, device) for name in precisions}
+    out = arguments.out or RESULTS / f"training-step-{device.type}.json"
     rows: list[dict[str, Any]] = []
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        write(out, {"peak_gflops": peaks, "peak_memory_mb": peak_memory_mb(device), "rows": rows})
+
     for batch in arguments.batches:
         for name in arguments.methods:
             for precision in precisions:
                 side = {"image_size_px": 256} if name == "ssae" else {}
                 row = measured(build(name, "paper", settings=side), arguments, precision, batch)
-                row["share_of_peak"] = round(row["gflop"] / row["step"] / peaks[precision]["convolution"], 3)
-                rows.append(row)
+                add(row | {"share_of_peak": round(row["gflop"] / row["step"] / peaks[precision]["convolution"], 3)})
         theirs = [name for name in arguments.methods if name != "ssae"]
         if arguments.peer and theirs:
             words = ["--textures", arguments.textures, "--models", *theirs, "--batch", batch]
@@ -132,12 +137,8 @@ def main() -> None:
             found = of_peer(arguments.peer, "anomalib_training.py", *words)
             for name in theirs:
                 row = {"method": f"{name} (anomalib {found['version']})", "precision": "float32", "batch": batch}
-                rows.append(row | {"side_px": 256} | found[name])
+                add(row | {"side_px": 256} | found[name])
     print(table(rows))
-    memory_mb = peak_memory_mb(device)
-    print(f"peak memory of our process {memory_mb} MB")
-    out = arguments.out or RESULTS / f"training-step-{device.type}.json"
-    write(out, {"peak_gflops": peaks, "peak_memory_mb": memory_mb, "rows": rows})
 
 
 if __name__ == "__main__":

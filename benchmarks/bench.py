@@ -1,0 +1,91 @@
+"""All measurements of speed, one after another: `make bench`. Leave the machine alone meanwhile.
+
+    .venv/bin/python benchmarks/bench.py --peer .venv-anomalib
+
+Training steps and their parts, inference in all ways at batch 1 and in those of torch at batch 32, SSAE also at 512
+px, start-up and a folder of images, loading and decoding, the metrics; beside anomalib and scikit-learn. The images
+are those of `blemish demo`, the textures are made on the spot. About an hour on two cores; with --quick a third of
+it, for a look. Each part writes its own JSON into --out, and all of their tables go into ``bench.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+
+from blemish.demo_images import make_demo_images
+from blemish.synthesis.textures import TextureBank
+from machine import RESULTS, describe
+
+HERE = Path(__file__).parent
+
+
+def part(name: str, *words: object) -> str:
+    """Run one of the scripts; returns what it printed as a table, or all if that is none."""
+    print(f"--- {name} {' '.join(map(str, words))}", flush=True)
+    command = [sys.executable, "-W", "ignore", HERE / f"{name}.py", *words]
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    text = "\n".join(lines) if lines else f"```\n{done.stdout.strip()}\n```"
+    print(text, flush=True)
+    return f"## {name}\n\n{text}\n"
+
+
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--peer", type=Path, help="virtual environment with anomalib; made if it is not there")
+    parser.add_argument("--quick", action="store_true", help="small numbers of repeats and images, no batch of 32")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    out, quick = arguments.out.resolve(), arguments.quick
+    out.mkdir(parents=True, exist_ok=True)
+    peer: list[object] = ["--peer", arguments.peer.resolve()] if arguments.peer else []
+    if arguments.peer:
+        subprocess.run([HERE / "peers" / "setup_anomalib.sh", arguments.peer], check=True)
+    repeats: list[object] = ["--device", "cpu", "--repeats", 1 if quick else 5]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "textures").mkdir()
+        for number, texture in enumerate(TextureBank.procedural((256, 256), n=60).images.numpy()):
+            cv2.imwrite(str(folder / "textures" / f"{number:02}.png"), texture)
+        make_demo_images(folder / "images")
+        good = next(folder.rglob("good"))
+        textures = ["--textures", folder / "textures"]
+        words = ["--set", "iterations=60", *textures, "--out", folder / "run"]
+        fit = [sys.executable, "-m", "blemish", "fit", good, *words]
+        subprocess.run(list(map(str, fit)), check=True, stdout=subprocess.DEVNULL)
+        detector = folder / "run" / "detector.blemish"
+        texts = [
+            part(
+                "training_step",
+                "--textures",
+                folder / "textures",
+                *repeats,
+                *peer,
+                "--out",
+                out / "training-step.json",
+            ),
+            part("inference", *repeats, *peer, "--out", out / "inference.json"),
+            part("inference", "--methods", "ssae", "--size", 512, *repeats, "--out", out / "inference-512.json"),
+        ]
+        if not quick:
+            words = ["--batches", 32, "--ways", "torch", "prepared", "prepared bf16", "--repeats", 2]
+            texts.append(part("inference", *words, *peer, "--out", out / "inference-cpu-batch-32.json"))
+        n = 100 if quick else 1000
+        texts.append(part("inspect_folder", detector, good, "--n", n, "--out", out / "inspect-folder.json"))
+        texts.append(part("loading", detector, "--out", out / "loading.json"))
+        python: list[object] = ["--peer", arguments.peer.resolve() / "bin" / "python"] if arguments.peer else []
+        texts.append(part("metrics", *python, "--out", out / "metrics.json"))
+    head = ", ".join(f"{key} {value}" for key, value in describe().items())
+    (out / "bench.md").write_text("\n".join([f"# Speed\n\n{head}\n", *texts]))
+    print(out / "bench.md")
+
+
+if __name__ == "__main__":
+    main()
