@@ -62,21 +62,15 @@ def main() -> None:
         subprocess.run(list(map(str, fit)), check=True, stdout=subprocess.DEVNULL)
         detector = folder / "run" / "detector.blemish"
         texts = [
-            part(
-                "training_step",
-                "--textures",
-                folder / "textures",
-                *repeats,
-                *peer,
-                "--out",
-                out / "training-step.json",
-            ),
-            part("inference", *repeats, *peer, "--out", out / "inference.json"),
-            part("inference", "--methods", "ssae", "--size", 512, *repeats, "--out", out / "inference-512.json"),
+            part("training_step", *textures, *repeats, *peer, "--out", out / "training-step-cpu.json"),
+            part("inference", *repeats, *peer, "--out", out / "inference-cpu.json"),
+            part("inference", "--methods", "ssae", "--size", 512, *repeats, "--out", out / "inference-cpu-512.json"),
         ]
         if not quick:
-            words = ["--batches", 32, "--ways", "torch", "prepared", "prepared bf16", "--repeats", 2]
-            texts.append(part("inference", *words, *peer, "--out", out / "inference-cpu-batch-32.json"))
+            words = ["--batches", 32, "--ways", "torch", "prepared", "prepared bf16", "--device", "cpu"]
+            texts.append(
+                part("inference", *words, "--repeats", 2, *peer, "--out", out / "inference-cpu-batch-32.json")
+            )
         n = 100 if quick else 1000
         texts.append(part("inspect_folder", detector, good, "--n", n, "--out", out / "inspect-folder.json"))
         texts.append(part("loading", detector, "--out", out / "loading.json"))

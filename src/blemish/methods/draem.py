@@ -140,7 +140,7 @@ class DRAEM(Method):
             discriminative_widths=(24, 48, 64, 64),
             patch_px=2,
             epochs=None,
-            iterations=700,
+            iterations=2800,
             learning_rate=2e-3,
             schedule="cosine",
             ema_decay=0.99,
