@@ -15,9 +15,10 @@ from blemish.devices import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
     keep_freed_memory()
-for _ in range(2):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(50_000_000)
+torch.ones(60_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(20_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -28,4 +29,4 @@ def test_memory_of_a_large_tensor_is_kept_for_the_next() -> None:
         how: int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, check=True).stdout)
         for how in ("kept", "given back")
     }
-    assert faults["kept"] < 100 < faults["given back"], "200 MB are 49,000 pages, or 95 huge ones and some"
+    assert faults["kept"] < 0.7 * faults["given back"], "pages that the system had to clear"

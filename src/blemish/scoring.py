@@ -180,6 +180,8 @@ def regions(anomaly_map: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> list[
     if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
         raise BlemishError(f"anomaly map {anomaly_map.shape} and mask {mask.shape} must be (H, W) of the same size")
     inside = mask.astype(np.bool_, copy=False)
+    if not inside.any():
+        return []
     n_labels, labels, stats, _ = cv2.connectedComponentsWithStats(inside.view(np.uint8), connectivity=8)
     peaks = np.full(n_labels, -np.inf)
     np.maximum.at(peaks, labels[inside].astype(np.intp), anomaly_map[inside])

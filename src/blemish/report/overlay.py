@@ -49,6 +49,8 @@ def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[
     (H, W, 3) uint8 RGB, a copy.
     """
     picture = image.copy()
+    if not mask.any():
+        return picture
     line_px = max(2, round(float(np.sqrt(mask.size)) / 300))
     gap_px = (line_px + 1) // 2 + 3  # the inner black line ends where the mask begins
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * gap_px + 1, 2 * gap_px + 1))
