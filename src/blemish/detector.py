@@ -278,7 +278,7 @@ class Detector:
         exported = {"runtime": "openvino", "precision": "float32" if good is None else "int8"}
         provenance = {**self.provenance, "exported": exported}
         description = {**self.description, "runtime": "openvino", "provenance": provenance}
-        tensors = to_openvino(self.method.cpu(), description, good)
+        tensors = to_openvino(self.method, description, good)
         method = Compiled(self.method.name, self.method.settings, tensors, self.precision)
         return Detector(
             method, self.threshold, self.pixel_threshold, self.calibration_scores, provenance, self.precision

@@ -12,6 +12,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ MAX_IMAGES = 300
 
 
 def traced(method: Method) -> torch.export.ExportedProgram:
-    """The inspection of any number of images at a time, as one graph."""
+    """The inspection of any number of images at a time, as one graph on the CPU. The method stays where it is."""
     side_px = method.settings.image_size_px
     images = torch.zeros(2, 3, side_px, side_px)
+    network = folded(deepcopy(method).cpu().eval())
     with torch.no_grad():
-        return torch.export.export(folded(method.eval()), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
 
 
 # --- ONNX ----------------------------------------------------------------------------------------------------

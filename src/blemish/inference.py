@@ -69,17 +69,18 @@ class _Convolution(nn.Module):
             self.geometry = (stride, padding, [*one.output_padding], one.groups, dilation)
         weight = one.weight.detach().to(dtype)
         self.is_onednn = weight.device.type == "cpu" and _onednn_knows(dtype) and not self.is_transposed
-        if self.is_onednn:
-            order = torch._C._nn.mkldnn_reorder_conv2d_weight
-            self.weight: Tensor = order(weight.to_mkldnn(), padding, stride, dilation, one.groups)
-        else:
-            self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.is_ordered = False
+        self.weight: Tensor = weight.contiguous(memory_format=torch.channels_last)
         self.bias = None if one.bias is None else one.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H', W')
         x = x.to(self.dtype)
         if self.is_onednn:
             stride, padding, dilation, groups = self.geometry
+            if not self.is_ordered:  # for the size seen first; for none in particular it may take five times as long
+                order, plain = torch._C._nn.mkldnn_reorder_conv2d_weight, self.weight.to_mkldnn()
+                self.weight = order(plain, padding, stride, dilation, groups, [*x.shape])  # type: ignore[call-arg]
+                self.is_ordered = True
             behind = "relu" if self.has_relu else "none"
             fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
                 x, self.weight, self.bias, padding, stride, dilation, groups, behind, [], ""

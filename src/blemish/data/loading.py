@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -78,6 +79,8 @@ def _room(shape: tuple[int, ...]) -> Tensor:
             f"a folder on a larger disk, or lower image_size_px"
         )
     with tempfile.NamedTemporaryFile(dir=folder) as file:  # once mapped, it needs no name
+        if hasattr(os, "posix_fallocate"):  # else a disk that fills up later would end the process without a word
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
         return torch.from_file(file.name, shared=True, size=n_bytes, dtype=torch.uint8).view(shape)
 
 
