@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.detector import BATCH_SIZE
 from blemish.inspection import MAX_BATCH_PX, _batches, _in_order, _Photograph
 
 
@@ -39,8 +38,8 @@ def photographs(n: int, side_px: int) -> Iterator[_Photograph]:
 
 
 def test_batches_are_full_unless_photographs_are_large() -> None:
-    assert [len(batch) for batch in _batches(photographs(2 * BATCH_SIZE + 3, 100))] == [BATCH_SIZE, BATCH_SIZE, 3]
+    assert [len(batch) for batch in _batches(photographs(19, 100), n_together=8)] == [8, 8, 3]
     side_px = round((0.6 * MAX_BATCH_PX) ** 0.5)
-    assert [len(batch) for batch in _batches(photographs(5, side_px))] == [2, 2, 1]
-    unreadable = (_Photograph(Path("x"), "x.jpg", error="no image") for _ in range(BATCH_SIZE + 1))
-    assert [len(batch) for batch in _batches(unreadable)] == [BATCH_SIZE, 1]
+    assert [len(batch) for batch in _batches(photographs(5, side_px), n_together=8)] == [2, 2, 1]
+    unreadable = (_Photograph(Path("x"), "x.jpg", error="no image") for _ in range(9))
+    assert [len(batch) for batch in _batches(unreadable, n_together=8)] == [8, 1]

@@ -1,13 +1,15 @@
 """Files and folders -> ``findings.jsonl``, ``findings.csv`` and overlays (``blemish inspect``).
 
-Reading, the network and drawing go on at the same time, a few images each, so a folder takes as long as the slowest
-of the three, and no more memory however many files are in it.
+A few images at a time are read, judged and drawn, so a folder takes no more memory however many files are in it.
+Beside a GPU, reading and drawing go on while it works. On a CPU they take turns with the network, each with all cores:
+a convolution waits for its slowest core, and would wait for the one that draws.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,16 +23,18 @@ from numpy.typing import NDArray
 
 from blemish.data.loading import resize
 from blemish.data.reading import list_images, read_image
-from blemish.detector import BATCH_SIZE, Detector, Finding
+from blemish.detector import Detector, Finding
 from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file
 from blemish.report.overlay import as_jpeg, overlay
 
 N_AHEAD = 4
-"""Images that are read before the network asks for them, beyond a batch; and that are drawn after it."""
+"""Images that are read before they are asked for, beyond those that a GPU judges meanwhile."""
+TOGETHER_PX = 2**19
+"""As many images are judged together as have these pixels at the detector's size: 8 of 256 px, 32 of 128 px."""
 MAX_BATCH_PX = 24_000_000
-"""Photographs of more pixels than these together do not wait for each other."""
+"""But no more photographs than have these pixels: they are kept until they are drawn."""
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -118,11 +122,24 @@ def _rows(detector: Detector, files: Sequence[Path], out: Path) -> Iterator[dict
             photograph.error = str(error)
         return photograph
 
-    with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(2) as drawers:
+    on_cpu = detector.device.type == "cpu"
+    n_together = max(1, TOGETHER_PX // math.prod(detector.size_hw))
+    drawing: deque[Future[dict[str, Any]]] = deque()
+
+    def drawn() -> Iterator[dict[str, Any]]:
+        while drawing:
+            yield drawing.popleft().result()
+
+    with ThreadPoolExecutor() as pool:
         named = zip(files, _overlay_names(files), strict=True)
-        read_ones = _in_order(readers, read, named, BATCH_SIZE + N_AHEAD)
-        judged = (one for batch in _batches(read_ones) for one in _judge(detector, batch))
-        yield from _in_order(drawers, lambda one: _draw(detector, one, out), judged, N_AHEAD)
+        read_ones = _in_order(pool, read, named, N_AHEAD + (0 if on_cpu else n_together))
+        for batch in _batches(read_ones, n_together):
+            if on_cpu:
+                yield from drawn()
+            _judge(detector, batch)
+            yield from drawn()
+            drawing.extend(pool.submit(_draw, detector, one, out) for one in batch)
+        yield from drawn()
 
 
 def _in_order(
@@ -138,28 +155,27 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _batches(photographs: Iterable[_Photograph]) -> Iterator[list[_Photograph]]:
+def _batches(photographs: Iterable[_Photograph], n_together: int) -> Iterator[list[_Photograph]]:
     """Some that fit into memory together."""
     batch: list[_Photograph] = []
     n_px = 0
     for one in photographs:
         batch.append(one)
         n_px += one.image.size // 3 if one.image is not None else 0
-        if len(batch) == BATCH_SIZE or n_px > MAX_BATCH_PX:
+        if len(batch) == n_together or n_px > MAX_BATCH_PX:
             yield batch
             batch, n_px = [], 0
     if batch:
         yield batch
 
 
-def _judge(detector: Detector, batch: list[_Photograph]) -> list[_Photograph]:
-    """Map and score of those that could be read."""
+def _judge(detector: Detector, batch: list[_Photograph]) -> None:
+    """Give those that could be read their map and score."""
     readable = [one for one in batch if one.small is not None]
     if readable:
         maps, scores = detector.maps_and_scores_of([one.small for one in readable if one.small is not None])
         for one, anomaly_map, score in zip(readable, maps[:, 0].numpy(), scores.tolist(), strict=True):
             one.map, one.score, one.small = anomaly_map, score, None
-    return batch
 
 
 def _draw(detector: Detector, one: _Photograph, out: Path) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[
     gap_px = (line_px + 1) // 2 + 3  # the inner black line ends where the mask begins
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * gap_px + 1, 2 * gap_px + 1))
     widened = cv2.dilate(mask.astype(np.uint8), disc)
-    contours, _ = cv2.findContours(widened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(widened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for colour, width_px in ((BORDER_RGB, line_px + 2), (OUTLINE_RGB, line_px)):
         cv2.drawContours(picture, contours, -1, colour, width_px, cv2.LINE_AA)
     return picture
