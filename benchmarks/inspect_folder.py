@@ -4,8 +4,8 @@
 
 Commands are run anew each time, medians of 5. The folder is made of links to IMAGES, repeated until there are --n;
 its rate leaves out what a run on one image takes. The bare network sees the first 200 of them, read and resized
-beforehand, after each run of the folder. Memory is the peak of the process: of one image, of the folder, and of one image
-of 20 megapixels. Writes ``results/inspect-folder.json``.
+beforehand, after each run of the folder. Memory is the peak of the process: of one image, of the folder, and of one
+image of 20 megapixels. Writes ``results/inspect-folder.json``.
 """
 
 from __future__ import annotations

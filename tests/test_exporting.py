@@ -19,6 +19,8 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.exporting import KEY, Compiled, write_onnx
 from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.methods.dsr import DSR, DSRSettings
+from blemish.methods.vq import VQAutoencoder
 from methods.contract import good_images
 
 WIDTHS = {"reconstructive_widths": (64, 96), "discriminative_widths": (64, 96)}
@@ -85,6 +87,22 @@ def test_8_bits_are_near_and_it_is_told_how_near(
     assert printed.count("another verdict") == int(((scores > value) != (scores_8 > value)).sum())
     weights = Detector.load(files / "int8.blemish").method.state_dict()["openvino_bin"]
     assert len(weights) < 0.5 * sum(4 * one.numel() for one in detector.method.parameters())
+
+
+def test_8_bits_leave_the_variances_of_instance_norms_alone() -> None:
+    """Rounded to 8 bits, the small ones become 0: of trained DSR on pill, 133 of 167 verdicts changed by it."""
+    settings = DSRSettings(
+        image_size_px=32, restriction_widths=(8, 8), decoder_widths=(64, 64, 64), detection_widths=(64, 64)
+    )
+    method = DSR(settings, codebook=VQAutoencoder(n_codes=40, n_features=8, n_hidden=4, n_layers=1)).eval()
+    exported = Detector.uncalibrated(method, 0.5, 0.1).compiled(good_images(4)).method
+    graph = bytes(exported.openvino_xml.numpy()).decode()  # type: ignore[union-attr, operator]
+    model = openvino.Core().read_model(graph, openvino.Tensor(exported.openvino_bin.numpy()))  # type: ignore[union-attr, operator]
+    operations = model.get_ordered_ops()
+    assert sum(one.get_type_name() == "FakeQuantize" for one in operations) > 5
+    variances = [one.input_value(0).get_node() for one in operations if one.get_type_name() == "Sqrt"]
+    assert len(variances) > 10
+    assert {one.get_type_name() for one in variances} == {"Add"}
 
 
 def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) -> None:

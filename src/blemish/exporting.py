@@ -124,8 +124,13 @@ def _seen(good: Tensor) -> Tensor:
     return torch.cat([images, spoiled])
 
 
-ARITHMETIC = {"Add", "AvgPool", "Divide", "MatMul", "Multiply", "MVN", "Power", "ReduceMean", "Softmax", "Subtract"}
-"""Operations that stay in float: 8 bits are for convolutions, and for what only hands their numbers on."""
+ARITHMETIC = {
+    "Add", "AvgPool", "Divide", "MatMul", "Multiply", "MVN", "Power", "ReduceMean", "Softmax", "Sqrt", "Subtract",
+}  # fmt: skip
+"""Operations that stay in float: 8 bits are for convolutions, and for what only hands their numbers on.
+
+Above all the square root: of an instance norm's variances the small ones would become 0, and their channels noise.
+"""
 
 
 def _convolutions_in_float(method: Method, program: torch.export.ExportedProgram, model: Any) -> list[str]:

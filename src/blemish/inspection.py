@@ -1,8 +1,8 @@
 """Files and folders -> ``findings.jsonl``, ``findings.csv`` and overlays (``blemish inspect``).
 
 A few images at a time are read, judged and drawn, so a folder takes no more memory however many files are in it.
-Beside a GPU, reading and drawing go on while it works. On a CPU they take turns with the network, each with all cores:
-a convolution waits for its slowest core, and would wait for the one that draws.
+Beside a GPU, reading and drawing go on while it works. On a CPU they take turns with the network, each with all
+cores: a convolution waits for its slowest core, and would wait for the one that draws.
 """
 
 from __future__ import annotations
