@@ -25,15 +25,15 @@ from machine import RESULTS, describe
 HERE = Path(__file__).parent
 
 
-def part(name: str, *words: object) -> str:
-    """Run one of the scripts; returns what it printed as a table, or all if that is none."""
+def part(name: str, *words: object, of: str = "") -> str:
+    """Run one of the scripts; returns what it printed as a table, or all if that is none, under a heading."""
     print(f"--- {name} {' '.join(map(str, words))}", flush=True)
     command = [sys.executable, "-W", "ignore", HERE / f"{name}.py", *words]
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     text = "\n".join(lines) if lines else f"```\n{done.stdout.strip()}\n```"
     print(text, flush=True)
-    return f"## {name}\n\n{text}\n"
+    return f"## {name}{of}\n\n{text}\n"
 
 
 def main() -> None:
@@ -61,16 +61,16 @@ def main() -> None:
         fit = [sys.executable, "-m", "blemish", "fit", good, *words]
         subprocess.run(list(map(str, fit)), check=True, stdout=subprocess.DEVNULL)
         detector = folder / "run" / "detector.blemish"
+        large: list[object] = ["--methods", "ssae", "--size", 512, *repeats]
         texts = [
             part("training_step", *textures, *repeats, *peer, "--out", out / "training-step-cpu.json"),
             part("inference", *repeats, *peer, "--out", out / "inference-cpu.json"),
-            part("inference", "--methods", "ssae", "--size", 512, *repeats, "--out", out / "inference-cpu-512.json"),
+            part("inference", *large, "--out", out / "inference-cpu-512.json", of=" at 512x512"),
         ]
         if not quick:
             words = ["--batches", 32, "--ways", "torch", "prepared", "prepared bf16", "--device", "cpu"]
-            texts.append(
-                part("inference", *words, "--repeats", 2, *peer, "--out", out / "inference-cpu-batch-32.json")
-            )
+            words += ["--repeats", 2, *peer, "--out", out / "inference-cpu-batch-32.json"]
+            texts.append(part("inference", *words, of=" at batch 32"))
         n = 100 if quick else 1000
         texts.append(part("inspect_folder", detector, good, "--n", n, "--out", out / "inspect-folder.json"))
         texts.append(part("loading", detector, "--out", out / "loading.json"))
