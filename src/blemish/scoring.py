@@ -182,7 +182,7 @@ def regions(anomaly_map: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> list[
     inside = mask.astype(np.bool_, copy=False)
     if not inside.any():
         return []
-    left, top, width, height = cv2.boundingRect(inside.view(np.uint8))  # what surrounds them all takes no time
+    left, top, width, height = cv2.boundingRect(inside.view(np.uint8))  # counting is slow: only where some are
     part = slice(top, top + height), slice(left, left + width)
     inside, values = np.ascontiguousarray(inside[part]), anomaly_map[part]
     n_labels, labels, stats, _ = cv2.connectedComponentsWithStats(inside.view(np.uint8), connectivity=8)
