@@ -39,7 +39,7 @@ def step_s(method: str, recipe: str) -> float:
     objective, optimizer = trainer._begin(stage)
 
     def step() -> None:
-        losses = objective(stage, trainer._draw(stage.batch_size, stage, 0.99), trainer.generator)
+        losses = objective(stage, trainer._draw(stage.batch_size, trainer._side(stage, 0.99)), trainer.generator)
         trainer.accelerator.backward(torch.stack(list(losses.values())).sum())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -79,7 +79,7 @@ def measured(method: Method, arguments: argparse.Namespace, precision: Any, batc
     def step() -> None:
         clock.seconds = dict.fromkeys(PARTS, 0.0)
         times = [clock.now()]
-        losses = objective(stage, trainer._draw(batch, stage, 0.0), trainer.generator)
+        losses = objective(stage, trainer._draw(batch, None), trainer.generator)
         total = torch.stack(list(losses.values())).sum()
         times.append(clock.now())
         trainer.accelerator.backward(total)

@@ -15,11 +15,28 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bf16"]
 
 
-def resolve_device(device: Device) -> torch.device:
-    """What ``auto`` means: CUDA if there is one."""
-    if device == "cuda" and not torch.cuda.is_available():
+def resolve_device(device: Device | torch.device) -> torch.device:
+    """The device that is meant: ``auto`` is CUDA if there is one, and ``cuda`` the card that is current.
+
+    Raises
+    ------
+    BlemishError
+        If it is CUDA and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "auto":
+        device = "cuda" if has_cuda else "cpu"
+    where = torch.device(device)
+    if where.type == "cuda" and not has_cuda:
         raise BlemishError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
-    return torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
+    return with_index(where)
+
+
+def with_index(device: torch.device) -> torch.device:
+    """``cuda`` as ``cuda:0`` (or whichever card is current), as tensors name it: without, it is equal to none."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:

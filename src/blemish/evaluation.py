@@ -155,11 +155,13 @@ def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
 
 def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
     """What was tested on what: the file is understood wherever it lies, and `blemish compare` sorts by it."""
+    settings = asdict(detector.method.settings)
+    del settings["cuda_graphs"]  # of the speed, not of the result
     description = {
         "method": detector.method.name,
         **detector.provenance,
         # What was chosen on good images is a result, not a setting: runs that differ in it are alike.
-        "settings": asdict(detector.method.settings) | dict.fromkeys(detector.provenance.get("chosen", {}), "chosen"),
+        "settings": settings | dict.fromkeys(detector.provenance.get("chosen", {}), "chosen"),
     }
     return {"data": name_of(path), "layout": dataset.layout, "detector": description}
 

@@ -2,9 +2,11 @@
 
 - Batch norm is folded into the convolution before it.
 - On a CPU, a convolution and the ReLU behind it are one primitive of oneDNN, with weights in the order it wants them.
-- Instance norm is group norm with a channel in each group, which torch can do without changing the memory layout.
+- On a CPU, instance norm is group norm with a channel in each group, which torch can do there without changing the
+  memory layout. (On a GPU group norm changes it twice, and is the slower one.)
 - Where the hardware multiplies in bf16, so do the convolutions, but for those of few channels, which see or write an
   image, and those that a method wants exact (``Method.exact``).
+- On a GPU, batches of a size that comes again are one launch (``graphs.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from blemish.devices import keep_freed_memory
+from blemish.graphs import GraphedInspection
 from blemish.methods.base import Method
 
 FEW_CHANNELS = 48
@@ -36,13 +39,19 @@ class Prepared:
     def __init__(self, method: Method, precision: Literal["float32", "bf16"]) -> None:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         keep_freed_memory()
+        device = next((tensor.device for tensor in method.state_dict().values()), torch.device("cpu"))
+        on_cpu = device.type == "cpu"
         with torch.no_grad():
-            self.method: Method = _prepared(folded(method), dtype, method.exact)
+            exact = method.exact + method.exact_on_cpu * on_cpu
+            self.method: Method = _prepared(folded(method), dtype, exact, on_cpu)
+        self._run = (
+            GraphedInspection(self.method) if device.type == "cuda" and method.settings.cuda_graphs else self.method
+        )
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Anomaly maps (B, 1, H, W) and image scores (B,), as ``Method.forward`` gives them, float32."""
-        maps, scores = self.method(images)
+        maps, scores = self._run(images)
         return maps.float(), scores.float()
 
     @torch.inference_mode()
@@ -110,7 +119,7 @@ def folded(module: Any) -> Any:
     return result
 
 
-def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], path: str = "") -> Any:
+def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], on_cpu: bool, path: str = "") -> Any:
     """A copy of a folded module whose convolutions are fused with a ReLU that follows them in a ``Sequential``."""
     result = copy(module)
     result._modules = {}
@@ -123,8 +132,8 @@ def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], path: str
             has_relu = isinstance(module, nn.Sequential) and bool(parts) and isinstance(parts[0][1], nn.ReLU)
             del parts[: int(has_relu)]
             result._modules[name] = _Convolution(part, has_relu, part_dtype)
-        elif isinstance(part, nn.InstanceNorm2d):
+        elif isinstance(part, nn.InstanceNorm2d) and on_cpu:
             result._modules[name] = nn.GroupNorm(part.num_features, part.num_features, part.eps, affine=False)
         else:
-            result._modules[name] = _prepared(part, part_dtype, exact, f"{here}.")
+            result._modules[name] = _prepared(part, part_dtype, exact, on_cpu, f"{here}.")
     return result

@@ -24,11 +24,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Generator, Tensor, nn
 
-from blemish.devices import Device, Precision, keep_freed_memory, resolve_device, resolve_precision
+from blemish.devices import Device, Precision, keep_freed_memory, resolve_device, resolve_precision, with_index
 from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
+from blemish.graphs import GraphedStep
 from blemish.methods.base import Learner, Stage
-from blemish.synthesis.draw import send
+from blemish.synthesis.draw import drawn
 from blemish.weights import Average, Best
 
 CHECKPOINT_EVERY_S = 60.0
@@ -105,7 +106,7 @@ class Trainer:
         *,
         validation: Tensor | None = None,
         seed: int = 0,
-        device: Device = "auto",
+        device: Device | torch.device = "auto",
         precision: Precision = "auto",
         folder: Path | None = None,
         fingerprint: str = "",
@@ -119,7 +120,7 @@ class Trainer:
         keep_freed_memory()
         AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in other precisions
         self.accelerator = Accelerator(
-            cpu=where.type == "cpu",
+            cpu=where.type != "cuda",
             mixed_precision="bf16" if self.precision == "bf16" else "no",
             log_with="tensorboard" if tensorboard else None,
             project_dir=str(folder) if tensorboard else None,
@@ -128,10 +129,12 @@ class Trainer:
             if importlib.util.find_spec("tensorboard") is None:
                 raise BlemishError('--tensorboard: tensorboard is not installed; pip install "blemish[tracking]"')
             self.accelerator.init_trackers("tensorboard")
-        self.device: torch.device = self.accelerator.device
+        self.device = with_index(self.accelerator.device) if where.type == "cuda" else where
         self.method = method.to(self.device)
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.images = images.to(self.device) if _fits(images, self.device) else images
+        self.is_resident = _fits(images, self.device)
+        """Whether the images lie on the device; if not, each batch is sent there."""
+        self.images = images.to(self.device) if self.is_resident else images
         self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
         n_processes = self.accelerator.num_processes
@@ -143,9 +146,7 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.elapsed_s, self.n_steps_done, self.n_images_seen = 0.0, 0, 0
         self.checkpoint = self._load_checkpoint() if resume else None
-        if self.device.type == "cuda":
-            for network in method.children():
-                network.compile()
+        self.uses_graphs = self.device.type == "cuda" and method.settings.cuda_graphs and n_processes == 1
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class Trainer:
         start, n_steps = 0, stage.n_iterations(len(self.images))
         if checkpoint and checkpoint["step"]:
             start = checkpoint["step"]
-            optimizer.load_state_dict(checkpoint["optimizer"])
+            optimizer.load_state_dict(_as_here(checkpoint["optimizer"], optimizer))
             average.load(checkpoint["average"])
             best.load(checkpoint["best"])
         batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
@@ -190,16 +191,16 @@ class Trainer:
         first_bad = torch.tensor(-1, device=self.device)
         began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
 
+        side, take_step = None, self.step(stage, objective, optimizer, batch_size, None)
         for step in range(start, n_steps):
-            for group in optimizer.param_groups:
-                group["lr"] = stage.learning_rate * stage.schedule(step / n_steps)
-            losses = objective(stage, self._draw(batch_size, stage, step / n_steps), self.generator)
-            total = torch.stack(list(losses.values())).sum()
-            self.accelerator.backward(total)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            if side != self._side(stage, step / n_steps):
+                side = self._side(stage, step / n_steps)
+                take_step = self.step(stage, objective, optimizer, batch_size, side)
+            rate = stage.learning_rate * stage.schedule(step / n_steps)
+            _set_rate(optimizer, rate)
+            losses, total = take_step()
             average.update(step)
-            first_bad = torch.where((first_bad < 0) & ~total.detach().isfinite(), step, first_bad)
+            first_bad = torch.where((first_bad < 0) & ~total.isfinite(), step, first_bad)
             self.n_steps_done += 1
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
@@ -209,7 +210,7 @@ class Trainer:
                 self._stop_if_bad(stage, int(first_bad))
                 with average.applied():
                     value = self._validate(stage)
-                    best.offer(done, value, is_counted=self._side(stage, step / n_steps) is None)
+                    best.offer(done, value, is_counted=side is None)
                 validated = {"validation": torch.tensor(value, dtype=torch.float64)}
             finished = done == n_steps or best.is_final
             alone = self.accelerator.num_processes == 1
@@ -220,7 +221,7 @@ class Trainer:
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
             shown = losses | self.method.observe() | validated
-            self._log(stage, done, n_steps, shown, optimizer.param_groups[0]["lr"], left_s)
+            self._log(stage, done, n_steps, shown, rate, left_s)
             stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
             if stop or is_due or finished:
                 if finished:
@@ -241,28 +242,50 @@ class Trainer:
         for parameter in self.method.parameters():
             parameter.requires_grad_(id(parameter) in learned)
         self.method.train()
-        fused = {"fused": True} if self.device.type == "cuda" else {}
-        optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **fused)
-        prepared: tuple[Any, Any] = self.accelerator.prepare(_Objective(self.method), optimizer)
+        options: dict[str, Any] = {"lr": stage.learning_rate}
+        if self.device.type == "cuda":  # the rate lies where a graph can read it
+            options = {"lr": torch.tensor(stage.learning_rate, device=self.device), "fused": True, "capturable": True}
+        optimizer = stage.optimizer(list(stage.parameters), **options)
+        prepared: tuple[Any, Any] = self.accelerator.prepare(
+            _Objective(self.method), optimizer, device_placement=[False, False]
+        )
         return prepared
 
-    def _draw(self, batch_size: int, stage: Stage, progress: float) -> Tensor:
+    def step(
+        self, stage: Stage, objective: Any, optimizer: Any, batch_size: int, side: int | None
+    ) -> Callable[[], tuple[dict[str, Tensor], Tensor]]:
+        """What takes a step of a stage, with whole images or crops of ``side`` px: gives its losses and their sum."""
+
+        def take() -> tuple[dict[str, Tensor], Tensor]:
+            losses = objective(stage, self._draw(batch_size, side), self.generator)
+            total = torch.stack(list(losses.values())).sum()
+            self.accelerator.backward(total)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            return {name: loss.detach() for name, loss in losses.items()}, total.detach()
+
+        return GraphedStep(take, self.generator, self.device) if self.uses_graphs else take
+
+    def _draw(self, batch_size: int, side: int | None) -> Tensor:
         """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
-        index = torch.randint(len(self.images), (batch_size,), generator=self.generator)
-        height, width = self.images.shape[-2:]
-        side = self._side(stage, progress)
-        if side is None:
-            batch = self.images[send(index, self.images.device)]
-        else:
+        images, (height, width) = self.images, self.images.shape[-2:]
+
+        def pixels(generator: Generator) -> tuple[Tensor, ...]:
+            """Which image; for crops, which rows and columns of it, too."""
+            index = torch.randint(len(images), (batch_size,), generator=generator)
+            if side is None:
+                return (index,)
             room = torch.tensor([height - min(side, height), width - min(side, width)])
-            corner = (torch.rand(batch_size, 2, generator=self.generator) * (room + 1)).long()
-            where = self.images.device
-            rows = send(corner[:, :1] + torch.arange(min(side, height)), where)
-            columns = send(corner[:, 1:] + torch.arange(min(side, width)), where)
-            which, channels = send(index, where).view(-1, 1, 1, 1), torch.arange(3, device=where)
-            batch = self.images[which, channels.view(-1, 1, 1), rows[:, None, :, None], columns[:, None, None, :]]
-        if batch.device != self.device:  # they did not fit there
-            batch = send(batch, self.device)
+            corner = (torch.rand(batch_size, 2, generator=generator) * (room + 1)).long()
+            rows = corner[:, :1] + torch.arange(min(side, height))
+            columns = corner[:, 1:] + torch.arange(min(side, width))
+            channels = torch.arange(3).view(-1, 1, 1)
+            return index.view(-1, 1, 1, 1), channels, rows[:, None, :, None], columns[:, None, None, :]
+
+        if self.is_resident:
+            batch = images[drawn(pixels, self.generator, self.device)]
+        else:
+            batch = drawn(lambda generator: images[pixels(generator)], self.generator, self.device)
         return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
     def _side(self, stage: Stage, progress: float) -> int | None:
@@ -369,6 +392,24 @@ class Trainer:
         self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
         self.n_images_seen = checkpoint["n_images_seen"]
         return checkpoint
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _as_here(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """An optimizer's state with the options of this device: the checkpoint may come from another one."""
+    options = ("lr", "fused", "capturable", "foreach")
+    groups = [
+        {**saved, **{name: group[name] for name in options if name in group}}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from blemish.errors import BlemishError
 from blemish.synthesis.anomalies import HALF_LEVEL, AnomalySettings, spoil
 from blemish.synthesis.geometry import randomly_rotate, rotate, rotate_nearest
 from blemish.synthesis.perlin import perlin_masks, perlin_noise
-from blemish.synthesis.photometric import AUGMENTATIONS, apply_chosen, augment, places_of
+from blemish.synthesis.photometric import AUGMENTATIONS, apply_chosen, augment, draw_chosen, places_of
 from blemish.synthesis.rectangles import rectangle_masks
 from blemish.synthesis.textures import TextureBank
 
@@ -222,11 +222,13 @@ def test_some_places_are_as_everywhere() -> None:
 
 def test_three_different_ones_are_chosen_for_each_image(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
-    monkeypatch.setattr(
-        "blemish.synthesis.photometric.apply_chosen",
-        lambda bank, drawn, chosen, places, generator: seen.append(chosen),
-    )
-    augment(bank, torch.arange(12), places_of(torch.ones(12, 32, 48, dtype=torch.bool)), seeded())
+
+    def draw_seen(bank: TextureBank, texture: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator):  # type: ignore[no-untyped-def]
+        seen.append(chosen)
+        return draw_chosen(bank, texture, chosen, generator)
+
+    monkeypatch.setattr("blemish.synthesis.photometric.draw_chosen", draw_seen)
+    augment(bank, 12, places_of(torch.ones(12, 32, 48, dtype=torch.bool)), seeded())
     assert seen[0].shape == (12, 3)
     assert all(len(set(row)) == 3 for row in seen[0].tolist())
     assert len({tuple(row) for row in seen[0].tolist()}) > 3
@@ -304,7 +306,7 @@ def test_working_everywhere_gives_the_same_as_where_the_mask_is(
 ) -> None:
     images = torch.rand(6, 3, 32, 48)
     sparse = spoil(images, bank, seeded(3), AnomalySettings(probability=1.0))
-    monkeypatch.setattr("blemish.synthesis.photometric._worth", lambda flags: torch.arange(len(flags)))  # as on a GPU
+    monkeypatch.setattr("blemish.synthesis.photometric.worth", lambda flags: torch.arange(len(flags)))  # as on a GPU
     dense = spoil(images, bank, seeded(3), AnomalySettings(probability=1.0))
     torch.testing.assert_close(dense.images, sparse.images)
     assert torch.equal(dense.masks, sparse.masks)

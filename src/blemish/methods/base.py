@@ -28,6 +28,8 @@ class Settings(CheckedSettings):
     batch_size: int = 8
     seed: int = 0
     """Of the initial weights; the loop takes it for the order of images and the damage, too."""
+    cuda_graphs: bool = True
+    """On a GPU, repeat a training step and an inspection as one launch. The same results, sooner; more memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,6 +140,8 @@ class Method(Learner):
     recipes: ClassVar[Mapping[str, Settings]]
     exact: ClassVar[tuple[str, ...]] = ()
     """Modules that compute in float32 also where inspection is in bf16, for what they give is rounded to codes."""
+    exact_on_cpu: ClassVar[tuple[str, ...]] = ()
+    """Others that do so on a CPU only. On a GPU they compute as they do in training."""
     validation_share: ClassVar[float] = 0.0
     """Share of the good images kept from training for ``validate`` and ``finish``."""
 

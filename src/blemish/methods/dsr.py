@@ -52,7 +52,7 @@ from blemish.methods.vq import VQAutoencoder, double, image_decoder
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.anomalies import AnomalySettings, spoil
 from blemish.synthesis.defects import DefectSettings
-from blemish.synthesis.draw import coin, send
+from blemish.synthesis.draw import coin, drawn, worth
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.latent import LatentSettings, grid_mask, neighbour_table, replace_codes
 from blemish.synthesis.perlin import perlin_masks
@@ -198,10 +198,8 @@ class DSR(Method):
     name = "dsr"
     settings_type = DSRSettings
     settings: DSRSettings
-    exact = (
-        "vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high", "vq.decoder",
-        "restriction_low", "restriction_high",
-    )  # fmt: skip
+    exact = ("vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high", "vq.decoder")
+    exact_on_cpu = ("restriction_low", "restriction_high")
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DSRSettings(),
         "fast": DSRSettings(
@@ -377,20 +375,24 @@ class DSR(Method):
         if not self._neighbours:
             self._neighbours = [neighbour_table(one.codes) for one in (self.vq.codebook_low, self.vq.codebook_high)]
         table_low, table_high = self._neighbours
-        is_spoiled, on_both = coin(s.anomaly_probability, n, generator), coin(0.5, n, generator)
-        rather_low = coin(0.5, n, generator)
+        is_spoiled, on_both, rather_low = drawn(
+            lambda g: (coin(s.anomaly_probability, n, g), coin(0.5, n, g), coin(0.5, n, g)), generator, device
+        )
         on_low, on_high = is_spoiled & (on_both | rather_low), is_spoiled & (on_both | ~rather_low)
         mask = perlin_masks(n, (images.shape[-2], images.shape[-1]), generator, device)[:, None].float()
-        mask_low, mask_high = (mask * send(one, device).view(-1, 1, 1, 1) for one in (on_low, on_high))
+        mask_low, mask_high = (mask * on_level.view(-1, 1, 1, 1) for on_level in (on_low, on_high))
         cells_low = grid_mask(mask_low, (low.shape[-2], low.shape[-1]))
         damaged_low = self.vq.codebook_low.look_up(replace_codes(low, cells_low, table_low, generator, s.latent))
-        twice = send((on_low & on_high).nonzero()[:, 0], device)
+        is_twice = on_low & on_high
+        twice = worth(is_twice)
         if len(twice):  # F_hi follows from the damaged Q_lo
             features_high = self.vq.features_high(early[twice], damaged_low[twice])
-            high = high.index_copy(0, twice, self.vq.codebook_high(features_high))
+            following = self.vq.codebook_high(features_high)
+            following = torch.where(is_twice[twice].view(-1, 1, 1), following, high[twice])
+            high = high.index_copy(0, twice, following)
         cells_high = grid_mask(mask_high, (high.shape[-2], high.shape[-1]))
         damaged_high = self.vq.codebook_high.look_up(replace_codes(high, cells_high, table_high, generator, s.latent))
-        is_low = send(on_low, device).view(-1, 1, 1, 1)
+        is_low = on_low.view(-1, 1, 1, 1)
         masks = torch.where(is_low, _coarse(mask_low, vq.MULTIPLE_PX), _coarse(mask_high, vq.MULTIPLE_PX // 2))
         return Damaged(quantized_low, quantized_high, damaged_low, damaged_high, masks)
 

@@ -19,9 +19,13 @@ from torch import Tensor, nn
 MULTIPLE_PX = 8
 """What the sides of images are multiples of."""
 CHUNK = 256
-"""Feature vectors that are compared with all codes at a time: the distances of 4096 codes take 4 MB."""
+"""Feature vectors that a CPU compares with all codes at a time: the distances of 4096 codes take 4 MB."""
+GPU_CHUNK = 65536
+"""Feature vectors that other devices compare at a time: the distances of 4096 codes take 1 GB."""
 BLOCK = 64
 """Codes whose least distance is found first."""
+N_CANDIDATES = 4
+"""Codes near to a vector by a product of bfloat16 numbers, among which float32 decides."""
 
 
 # --- codebooks (eq. 1) -------------------------------------------------------------------------------------------
@@ -38,17 +42,16 @@ def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
 
     Returns
     -------
-    (M,) int64 in [0, N); the first of several that are equally near. Memory beyond that: ``CHUNK`` x N floats, in an
-    exported graph M x N.
+    (M,) int64 in [0, N); the first of several that are equally near (off the CPU: of up to ``N_CANDIDATES``). Memory
+    beyond that: ``CHUNK`` x N floats, off the CPU ``GPU_CHUNK`` x N and a fifth more, in an exported graph M x N.
     """
     with torch.autocast(vectors.device.type, enabled=False):  # bf16 cannot tell neighbours apart
-        half_squares, vectors = codes.square().sum(1) / 2, vectors.float()
+        vectors = vectors.float()
+        if vectors.device.type != "cpu" and not torch.compiler.is_compiling():
+            return _nearest_by_candidates(vectors, codes)
+        half_squares = codes.square().sum(1) / 2
         if torch.compiler.is_compiling():  # a loop over positions would be unrolled into the graph
             return _argmin(torch.addmm(half_squares, vectors, codes.T, alpha=-1))
-        if vectors.device.type != "cpu":
-            across = codes.T.contiguous()
-            parts = (torch.addmm(half_squares, one, across, alpha=-1) for one in torch.split(vectors, CHUNK))
-            return torch.cat([_argmin(distances) for distances in parts])
         kernels, indices = -codes[:, :, None, None], []  # oneDNN convolves faster than MKL multiplies, on AMD twice
         for part in torch.split(vectors, CHUNK):
             row = part.view(1, 1, *part.shape).permute(0, 3, 1, 2)  # (1, D, 1, CHUNK), channels last
@@ -69,6 +72,69 @@ def _argmin(distances: Tensor) -> Tensor:
     nearest = blocks.gather(1, block[:, None, None].expand(-1, 1, BLOCK))
     place: Tensor = block * BLOCK + nearest[:, 0].argmin(1)
     return place
+
+
+def _nearest_by_candidates(vectors: Tensor, codes: Tensor) -> Tensor:
+    """``nearest_codes`` in few launches, none of which the host waits for.
+
+    The products of float32 numbers are slow on a GPU, those of bfloat16 numbers are too coarse. So vectors and codes
+    are written as sums of two bfloat16 parts, v = v1 + v2 and c = c1 + c2, and one product of bfloat16 numbers,
+    summed in float32, gives v.c - |c|^2 / 2 to about 2^-16 of |v| |c|. Of the few codes where that is greatest, the
+    nearest is found in float32.
+
+    Parameters
+    ----------
+    vectors : (M, D) float32.
+    codes : (N, D) float32.
+
+    Returns
+    -------
+    (M,) int64 in [0, N).
+    """
+    c1, c2 = _bfloat16_parts(codes, 2)
+    half_squares = _bfloat16_parts(codes.square().sum(1, keepdim=True) / -2, 3)
+    n_more = len(half_squares) + -(3 * codes.shape[1] + len(half_squares)) % 8  # tensor cores want multiples of 8
+    padding = c1.new_zeros(len(codes), n_more - len(half_squares))
+    right = torch.cat([c1, c2, c1, *half_squares, padding], 1).T  # (3 D + n_more, N)
+    indices = []
+    for part in torch.split(vectors, GPU_CHUNK):
+        v1, v2 = _bfloat16_parts(part, 2)
+        left = torch.cat([v1, v1, v2, v1.new_ones(len(part), n_more)], 1)  # (M, 3 D + n_more)
+        candidates = _greatest(_product(left, right)).sort(1).values  # (M, 4), so that the first of equals is taken
+        distances = (F.embedding(candidates, codes) - part[:, None]).square().sum(2)  # (M, 4)
+        indices.append(candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0])
+    return torch.cat(indices)
+
+
+def _bfloat16_parts(x: Tensor, n_parts: int) -> list[Tensor]:
+    """Bfloat16 tensors of float32 ``x``'s shape, whose sum is ``x`` to 8 bits for each of them."""
+    parts = [x.bfloat16()]
+    while len(parts) < n_parts:
+        x = x - parts[-1]
+        parts.append(x.bfloat16())
+    return parts
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """(M, K) bfloat16 times (K, N) bfloat16: (M, N) float32, summed in float32."""
+    if left.device.type in ("cuda", "meta"):
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
+def _greatest(closeness: Tensor) -> Tensor:
+    """Where the ``N_CANDIDATES`` greatest numbers of each row are: (M, N) to (M, 4) int64, in any order.
+
+    The whole matrix is read once: those numbers lie in the 4 blocks of the greatest maxima.
+    """
+    n_vectors, n_codes = closeness.shape
+    if n_codes % BLOCK or n_codes < N_CANDIDATES * BLOCK:
+        return closeness.topk(min(N_CANDIDATES, n_codes), 1, sorted=False).indices
+    blocks = closeness.view(n_vectors, n_codes // BLOCK, BLOCK)  # (M, N / BLOCK, BLOCK)
+    best = blocks.amax(2).topk(N_CANDIDATES, 1, sorted=False).indices  # (M, 4)
+    members = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)  # (M, 4 BLOCK)
+    places = members.topk(N_CANDIDATES, 1, sorted=False).indices  # (M, 4) in [0, 4 BLOCK)
+    return torch.add(places % BLOCK, best.gather(1, places // BLOCK), alpha=BLOCK)
 
 
 class Codebook(nn.Module):

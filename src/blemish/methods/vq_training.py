@@ -22,7 +22,7 @@ from blemish.errors import BlemishError
 from blemish.losses import l2_loss
 from blemish.methods.base import Learner, Settings, Stage, cosine_schedule, step_schedule
 from blemish.methods.vq import MULTIPLE_PX, Codebook, VQAutoencoder, as_vectors
-from blemish.synthesis.draw import send
+from blemish.synthesis.draw import drawn
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 GRACE = 1.5
@@ -106,7 +106,8 @@ class CodebookAverage(nn.Module):
         average_use = counts.sum() / n_codes
         self.counts.lerp_(counts, 1.0 - self.decay)
         self.sums.lerp_(sums, 1.0 - self.decay)
-        newcomers = vectors[send(torch.randint(len(vectors), (n_codes,), generator=generator), vectors.device)]
+        n = len(vectors)
+        newcomers = vectors[drawn(lambda g: torch.randint(n, (n_codes,), generator=g), generator, vectors.device)]
         is_dead = self.counts < self.revive_below * average_use
         given = average_use * self.revive_below * GRACE
         self.counts.copy_(torch.where(is_dead, given, self.counts))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
-from blemish.synthesis.draw import coin, send, uniform
+from blemish.synthesis.draw import coin, drawn, uniform, worth
 from blemish.synthesis.perlin import perlin_masks
 from blemish.synthesis.photometric import Places, augment, places_of
 from blemish.synthesis.rectangles import rectangle_masks
@@ -71,15 +71,16 @@ def _spoil(images: Tensor, textures: TextureBank | None, generator: Generator, s
     device, size_hw = images.device, (images.shape[-2], images.shape[-1])
     damaged = images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)  # (B, H, W, 3): rows of pixels
     masks = torch.zeros_like(damaged[..., 0])  # (B, H, W)
-    spoiled = coin(settings.probability, len(images), generator).nonzero()[:, 0]
+    is_spoiled = drawn(lambda g: coin(settings.probability, len(images), g), generator, device)
+    spoiled = worth(is_spoiled)
     n = len(spoiled)
     if n:
         draw_masks = perlin_masks if settings.shape == "perlin" else rectangle_masks
-        mask = draw_masks(n, size_hw, generator, device)
+        mask = draw_masks(n, size_hw, generator, device) & is_spoiled[spoiled].view(-1, 1, 1)
         places = places_of(mask)
-        opacity = send(uniform(settings.min_opacity, 1.0, (n,), generator), device)[places.image]
+        opacity = drawn(lambda g: uniform(settings.min_opacity, 1.0, (n,), g), generator, device)[places.image]
         opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]
-        pixels = send(spoiled, device)[places.image] * mask[0].numel() + places.pixel
+        pixels = spoiled[places.image] * mask[0].numel() + places.pixel
         good = damaged.view(-1, 3).index_select(0, pixels)
         anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)
         change = (anomaly - good).mul_(opacity[:, None])
@@ -100,12 +101,12 @@ def _anomaly(
 ) -> Tensor:
     """What ``n`` anomalies look like at some places: (K, 3) float in [0, 1]."""
     if settings.source == "colours":
-        return send(uniform(0.0, 1.0, (n, 3), generator), device)[places.image]
+        return drawn(lambda g: uniform(0.0, 1.0, (n, 3), g), generator, device)[places.image]
     if textures is None:
         raise BlemishError("simulated damage needs textures; give the method textures=TextureBank...")
-    drawn = torch.randint(len(textures), (n,), generator=generator)
-    textures = textures.at(size_hw, device)
+    bank = textures.at(size_hw, device)
     if settings.augment_textures:
-        return augment(textures, drawn, places, generator)
-    pixels = send(drawn, device)[places.image] * (size_hw[0] * size_hw[1]) + places.pixel
-    return textures.images.view(-1, 3).index_select(0, pixels).float() / 255.0
+        return augment(bank, n, places, generator)
+    texture = drawn(lambda g: torch.randint(len(bank), (n,), generator=g), generator, device)
+    pixels = texture[places.image] * (size_hw[0] * size_hw[1]) + places.pixel
+    return bank.images.view(-1, 3).index_select(0, pixels).float() / 255.0

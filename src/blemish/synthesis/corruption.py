@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 from blemish.synthesis.anomalies import HALF_LEVEL
-from blemish.synthesis.draw import coin, send, uniform
+from blemish.synthesis.draw import coin, drawn, uniform, worth
 from blemish.synthesis.elastic import (
     Patches,
     displacement_px,
@@ -113,42 +113,77 @@ def _corrupt(
 ) -> Corrupted:
     n, size_hw, device = len(images), (images.shape[-2], images.shape[-1]), images.device
     limit = largest_share(images) if settings.is_limited else None
-    kind_of = torch.randint(len(settings.kinds), (n,), generator=generator)
+    kind_of = drawn(lambda g: torch.randint(len(settings.kinds), (n,), generator=g), generator, device)
     masks, contents = torch.zeros_like(images[:, :1]), images.clone()
     for number, kind in enumerate(settings.kinds):
-        chosen = (kind_of == number).nonzero()[:, 0]  # on the host: no step waits for the device
+        is_kind = kind_of == number
+        chosen = worth(is_kind)
         if len(chosen) == 0:
             continue
-        index, n_shapes = send(chosen, device), MOST_SHAPES if kind == "occlusion" else 1
-        drawn = random_patches(len(chosen) * n_shapes, size_hw, (settings.min_side, settings.max_side), generator)
-        patches = Patches(send(drawn.centre_yx, device), send(drawn.side_yx, device))
+        n_shapes = MOST_SHAPES if kind == "occlusion" else 1
+        patches = _patches(len(chosen) * n_shapes, size_hw, settings, generator, device)
         if limit is not None:
             patches = _limited(patches, limit / n_shapes * (size_hw[0] * size_hw[1]))
         grid = patch_grid(patches, size_hw)
         shapes = soft_shapes(grid, settings.roughness, generator).view(len(chosen), n_shapes, *size_hw)
-        shown = torch.arange(n_shapes) < torch.randint(1, n_shapes + 1, (len(chosen), 1), generator=generator)
-        mask = (shapes * send(shown, device)[..., None, None]).amax(1, keepdim=True)
-        masks[index] = mask
+        shown = _shown(len(chosen), n_shapes, generator, device)
+        mask = (shapes * shown[..., None, None]).amax(1, keepdim=True)
         if kind == "elastic":
-            contents[index] = _deformed(images[index], patches, grid, settings, generator)
-        elif kind == "cut-out":
-            contents[index] = 0.0
+            content = _deformed(images[chosen], patches, grid, settings, generator)
         elif kind == "swap":
-            contents[index] = _swapped(images, chosen, generator)
-        elif textures is not None:
-            contents[index] = _foreign(mask, textures, generator)
-    lit = coin(settings.brightness_probability, n, generator) * uniform(-1.0, 1.0, (n,), generator)
-    contents = contents + send(lit * settings.max_brightness, device).view(-1, 1, 1, 1)
+            content = _swapped(images, chosen, generator)
+        elif kind == "occlusion" and textures is not None:
+            content = _foreign(mask, textures, generator)
+        else:  # cut-out
+            content = torch.zeros_like(images[chosen])
+        is_here = is_kind[chosen].view(-1, 1, 1, 1)
+        masks[chosen] = torch.where(is_here, mask, masks[chosen])
+        contents[chosen] = torch.where(is_here, content, contents[chosen])
+    lit = drawn(
+        lambda g: coin(settings.brightness_probability, n, g) * uniform(-1.0, 1.0, (n,), g) * settings.max_brightness,
+        generator, device,
+    )  # fmt: skip
+    contents = contents + lit.view(-1, 1, 1, 1)
     changed = torch.lerp(images, contents.clamp_(0.0, 1.0), masks)
-    turned = coin(settings.rotation_probability, n, generator).nonzero()[:, 0]
-    angles_rad = torch.deg2rad(uniform(-settings.max_rotation_deg, settings.max_rotation_deg, (n,), generator))
-    if len(turned):
-        index = send(turned, device)
-        changed[index] = rotate(changed[index], send(angles_rad[turned], device), padding_mode="border")
-        masks[index] = 1.0
+    changed, masks = _turned(changed, masks, settings, generator)
     shows = (changed - images).abs().amax(1, keepdim=True) >= HALF_LEVEL
     masks = masks * shows
     return Corrupted(torch.where(masks > 0, changed, images), masks)
+
+
+def _patches(
+    n: int, size_hw: tuple[int, int], settings: CorruptionSettings, generator: Generator, device: torch.device
+) -> Patches:
+    """Patches of random size and place on ``device``."""
+    sides = settings.min_side, settings.max_side
+    return Patches(*drawn(lambda g: tuple(random_patches(n, size_hw, sides, g)), generator, device))
+
+
+def _shown(n: int, n_shapes: int, generator: Generator, device: torch.device) -> Tensor:
+    """Which shapes of an image are shown, the first one always: (n, n_shapes) bool."""
+    numbers = torch.arange(n_shapes)
+    return drawn(lambda g: numbers < torch.randint(1, n_shapes + 1, (n, 1), generator=g), generator, device)
+
+
+def _turned(
+    changed: Tensor, masks: Tensor, settings: CorruptionSettings, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Some images turned as a whole, with masks that are 1 everywhere."""
+    n, most_deg = len(changed), settings.max_rotation_deg
+    is_turned, angles_rad = drawn(
+        lambda g: (
+            coin(settings.rotation_probability, n, g), torch.deg2rad(uniform(-most_deg, most_deg, (n,), g))
+        ),
+        generator, changed.device,
+    )  # fmt: skip
+    index = worth(is_turned)
+    if settings.rotation_probability == 0 or len(index) == 0:
+        return changed, masks
+    is_here = is_turned[index].view(-1, 1, 1, 1)
+    turned = rotate(changed[index], angles_rad[index], padding_mode="border")
+    changed[index] = torch.where(is_here, turned, changed[index])
+    masks[index] = torch.where(is_here, 1.0, masks[index])
+    return changed, masks
 
 
 def largest_share(images: Tensor) -> Tensor:
@@ -192,21 +227,23 @@ def _deformed(
 
 def _swapped(images: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
     """Another image of the batch (the same one, if it is alone), shifted at random, in place of each chosen one."""
-    n, (height, width) = len(images), images.shape[-2:]
-    other = (chosen + torch.randint(1, max(n, 2), (len(chosen),), generator=generator)) % n
-    shift = send(uniform(-0.5, 0.5, (len(chosen), 2), generator), images.device)
+    n, n_chosen, (height, width) = len(images), len(chosen), images.shape[-2:]
+    steps, shift = drawn(
+        lambda g: (
+            torch.randint(1, max(n, 2), (n_chosen,), generator=g), uniform(-0.5, 0.5, (n_chosen, 2), g)
+        ),
+        generator, images.device,
+    )  # fmt: skip
     x, y = _pixels(images)
-    return sample_px(
-        images[send(other, images.device)], x + width * shift[:, :1, None], y + height * shift[:, 1:, None]
-    )
+    other = images[(chosen + steps) % n]
+    return sample_px(other, x + width * shift[:, :1, None], y + height * shift[:, 1:, None])
 
 
 def _foreign(mask: Tensor, textures: TextureBank, generator: Generator) -> Tensor:
     """Textures, augmented as DRÆM's are, where (B, 1, H, W) masks are above 0: (B, 3, H, W) float in [0, 1]."""
     n, size_hw = len(mask), (mask.shape[-2], mask.shape[-1])
     places = places_of(mask[:, 0] > 0)
-    drawn = torch.randint(len(textures), (n,), generator=generator)
-    colours = augment(textures.at(size_hw, mask.device), drawn, places, generator)
+    colours = augment(textures.at(size_hw, mask.device), n, places, generator)
     flat = torch.zeros(n * mask[0].numel(), 3, device=mask.device)
     flat.index_copy_(0, places.image * mask[0].numel() + places.pixel, colours)
     return flat.view(n, *size_hw, 3).permute(0, 3, 1, 2)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from blemish.settings import CheckedSettings
 from blemish.synthesis.anomalies import Spoiled
-from blemish.synthesis.draw import send
+from blemish.synthesis.draw import drawn
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 
@@ -53,10 +53,14 @@ class DefectBank:
             Images (n, 3, H, W) in [0, 1] and masks (n, 1, H, W), n = ``settings.share`` x ``batch_size``, at least 1.
         """
         n = max(1, round(settings.share * batch_size))
-        rounds = [torch.randperm(len(self), generator=generator) for _ in range(-(-n // len(self)))]
+
+        def make(generator: Generator) -> Tensor:
+            rounds = [torch.randperm(len(self), generator=generator) for _ in range(-(-n // len(self)))]
+            return torch.cat(rounds)[:n]
+
         self.images = self.images.to(device)
-        drawn = randomly_mirror_and_turn(
-            self.images[send(torch.cat(rounds)[:n], device)], generator,
+        samples = randomly_mirror_and_turn(
+            self.images[drawn(make, generator, device)], generator,
             horizontally=settings.mirror, vertically=settings.mirror, quarter_turns=settings.turn,
         ).float() / 255.0  # fmt: skip
-        return Spoiled(drawn[:, :3], drawn[:, 3:])
+        return Spoiled(samples[:, :3], samples[:, 3:])

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.draw import drawn, uniform
 
 GRID = 32  # points along each side of a field
 EDGE = 0.15  # share of the half side over which a shape fades out at its patch's border
@@ -53,11 +53,12 @@ def smooth_noise(sigmas: Tensor, n_channels: int, generator: Generator, device: 
 
     Parameters
     ----------
-    sigmas : (B,) float on the host, of the Gaussian, as a share of the field's side.
+    sigmas : (B,) float on ``device``, of the Gaussian, as a share of the field's side.
     """
-    noise = send(torch.randn(len(sigmas), n_channels, GRID, GRID, generator=generator), device)
+    n = len(sigmas)
+    noise = drawn(lambda g: torch.randn(n, n_channels, GRID, GRID, generator=g), generator, device)
     distance = torch.arange(GRID, device=device)[:, None] - torch.arange(GRID, device=device)
-    blur = torch.exp(-0.5 * (distance / (send(sigmas, device).view(-1, 1, 1) * GRID)) ** 2)[:, None]  # (B, 1, G, G)
+    blur = torch.exp(-0.5 * (distance / (sigmas.view(-1, 1, 1) * GRID)) ** 2)[:, None]  # (B, 1, G, G)
     field = blur @ noise @ blur
     field = field - field.mean((2, 3), keepdim=True)
     return field / field.std((2, 3), keepdim=True).clamp_min(1e-6)
@@ -75,10 +76,11 @@ def soft_shapes(grid: Tensor, roughness: float, generator: Generator) -> Tensor:
     -------
     (B, 1, H, W) float in [0, 1], 0 outside of the patch.
     """
-    n = len(grid)
-    noise = smooth_noise(uniform(0.06, 0.2, (n,), generator), 1, generator, grid.device)
+    n, device = len(grid), grid.device
+    sigmas = drawn(lambda g: uniform(0.06, 0.2, (n,), g), generator, device)
+    noise = smooth_noise(sigmas, 1, generator, device)
     wave = F.grid_sample(noise, grid, padding_mode="border", align_corners=False)[:, 0]  # (B, H, W)
-    softness = send(uniform(0.1, 0.6, (n, 1, 1), generator), grid.device)
+    softness = drawn(lambda g: uniform(0.1, 0.6, (n, 1, 1), g), generator, device)
     height = 0.8 - grid.square().sum(-1) + roughness * wave
     inside = ((1.0 - grid.abs().amax(-1)) / EDGE).clamp(0.0, 1.0)
     return (_smoothstep((height / softness).clamp(0.0, 1.0)) * _smoothstep(inside))[:, None]
@@ -103,10 +105,13 @@ def displacement_px(
     strength : range of the root mean square of each component, as a share of the patch's side.
     smoothing : range of the Gaussian's sigma, as a share of the patch's side.
     """
-    n = len(grid)
-    field = smooth_noise(uniform(*smoothing, (n,), generator), 2, generator, grid.device)
+    n, device = len(grid), grid.device
+    sigmas = drawn(lambda g: uniform(*smoothing, (n,), g), generator, device)
+    field = smooth_noise(sigmas, 2, generator, device)
     field = F.grid_sample(field, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
-    scale = send(uniform(*strength, (n, 1), generator), grid.device) * patches.side_yx.flip(1)  # (B, 2) as (x, y)
+    scale = drawn(lambda g: uniform(*strength, (n, 1), g), generator, device) * patches.side_yx.flip(
+        1
+    )  # (B, 2) as (x, y)
     return field * scale[:, None, None, :]
 
 

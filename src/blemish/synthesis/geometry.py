@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import coin, send, uniform
+from blemish.synthesis.draw import coin, drawn, uniform, worth
 
 
 def rotate(images: Tensor, angles_rad: Tensor, *, padding_mode: str = "zeros") -> Tensor:
@@ -67,13 +67,17 @@ def randomly_rotate(images: Tensor, probability: float, max_deg: float, generato
     images : (B, C, H, W) float.
     generator : a CPU generator; the only source of randomness.
     """
-    turned = coin(probability, len(images), generator).nonzero().flatten()
-    angles_rad = torch.deg2rad(uniform(-max_deg, max_deg, (len(images),), generator))
-    if len(turned) == 0:
+    n = len(images)
+    is_turned, angles_rad = drawn(
+        lambda g: (coin(probability, n, g), torch.deg2rad(uniform(-max_deg, max_deg, (n,), g))),
+        generator, images.device,
+    )  # fmt: skip
+    index = worth(is_turned)
+    if probability == 0 or len(index) == 0:
         return images
-    index = send(turned, images.device)
     with torch.autocast(images.device.type, enabled=False):  # coordinates do not fit into bf16
-        return images.index_copy(0, index, rotate(images[index], send(angles_rad[turned], images.device)))
+        turned = rotate(images[index], angles_rad[index])
+    return images.index_copy(0, index, torch.where(is_turned[index].view(-1, 1, 1, 1), turned, images[index]))
 
 
 def randomly_mirror_and_turn(
@@ -86,15 +90,24 @@ def randomly_mirror_and_turn(
     images : (B, C, H, W) of any dtype; not changed. Images that are not square are turned by 180 degrees only.
     generator : a CPU generator; the only source of randomness.
     """
-    step = 1 if images.shape[-2] == images.shape[-1] else 2
-    mirrored = coin(0.5 * horizontally, len(images), generator), coin(0.5 * vertically, len(images), generator)
-    turns = torch.randint(4 // step, (len(images),), generator=generator) * step * quarter_turns
-    result = images.clone()
-    for axis, chosen in zip((3, 2), mirrored, strict=True):
-        index = send(chosen.nonzero()[:, 0], images.device)
-        result[index] = result[index].flip(axis)
-    for n_turns in (1, 2, 3):
-        index = send((turns == n_turns).nonzero()[:, 0], images.device)
-        if len(index):
-            result[index] = result[index].rot90(n_turns, (2, 3))
-    return result
+    n, height, width = len(images), images.shape[-2], images.shape[-1]
+    step = 1 if height == width else 2
+    is_left_right, is_upside_down, turns = drawn(
+        lambda g: (
+            coin(0.5 * horizontally, n, g)[:, None, None],
+            coin(0.5 * vertically, n, g)[:, None, None],
+            (torch.randint(4 // step, (n,), generator=g) * step * quarter_turns)[:, None, None],
+        ),
+        generator, images.device,
+    )  # fmt: skip
+    if not (horizontally or vertically or quarter_turns):
+        return images.clone()
+    row = torch.arange(height, device=images.device).view(1, -1, 1)
+    column = torch.arange(width, device=images.device).view(1, 1, -1)
+    is_quarter = turns % 2 == 1  # rows become columns; where the image is square, both have the same length
+    from_row, from_column = torch.where(is_quarter, column, row), torch.where(is_quarter, row, column)
+    is_row_flipped, is_column_flipped = (turns >= 2) ^ is_upside_down, ((turns + 1) // 2 == 1) ^ is_left_right
+    from_row = torch.where(is_row_flipped, height - 1 - from_row, from_row)  # (B, H, W)
+    from_column = torch.where(is_column_flipped, width - 1 - from_column, from_column)
+    image = torch.arange(n, device=images.device).view(-1, 1, 1)
+    return images[image, :, from_row, from_column].permute(0, 3, 1, 2)

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
-from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.draw import drawn, uniform
 
 _ROWS = 512
 
@@ -79,16 +79,17 @@ def replace_codes(
     -------
     (B, h, w) int64.
     """
-    n_codes, batch = len(table), len(indices)
-    drawn = uniform(0.0, 1.0, tuple(indices.shape), generator)
+    n_codes, batch, shape, device = len(table), len(indices), tuple(indices.shape), indices.device
+    share = drawn(lambda g: uniform(0.0, 1.0, shape, g), generator, device)
     if settings.sampling == "uniform":
-        others = send((drawn * n_codes).long().clamp_(max=n_codes - 1), indices.device)
+        others = (share * n_codes).long().clamp_(max=n_codes - 1)
     else:
         nearest = int(settings.similarity_bound * n_codes)
-        reach = (uniform(settings.min_reach, 1.0, (batch, 1, 1), generator) * n_codes).long() + 1
+        reach = drawn(lambda g: uniform(settings.min_reach, 1.0, (batch, 1, 1), g), generator, device)
+        reach = (reach * n_codes).long() + 1
         reach = reach.clamp_(nearest + 1, max(nearest + 1, n_codes - 1))  # how many codes, from the nearest on
-        rank = (nearest + (drawn * (reach - nearest)).long()).minimum(reach - 1)
-        others = table.view(-1)[indices * n_codes + send(rank, indices.device)].long()
+        rank = (nearest + (share * (reach - nearest)).long()).minimum(reach - 1)
+        others = table.view(-1)[indices * n_codes + rank].long()
     return torch.where(mask[:, 0] > 0, others, indices)
 
 

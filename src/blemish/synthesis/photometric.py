@@ -9,13 +9,14 @@ A texture shows through a mask, so it is worked out only at the ``Places`` that 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.draw import drawn, uniform, worth
 from blemish.synthesis.tables import MAPPINGS, N_DRAWS, compose_table
 from blemish.synthesis.textures import TextureBank
 
@@ -33,25 +34,35 @@ class Places(NamedTuple):
 
 def places_of(masks: Tensor) -> Places:
     """The pixels worth working on: those in (B, H, W) bool masks, or all where asking would make the host wait."""
-    flat = _worth(masks.flatten())
+    flat = worth(masks.flatten())
     n_pixels = masks[0].numel()
     return Places(flat.div(n_pixels, rounding_mode="floor"), flat % n_pixels)
 
 
-def _worth(flags: Tensor) -> Tensor:
-    """Indices of the True among (K,) flags; on other devices than the CPU all, since the count decides a shape."""
-    if flags.device.type != "cpu":
-        return torch.arange(len(flags), device=flags.device)
-    return torch.from_numpy(np.flatnonzero(flags.numpy()))  # in half of torch's time
+class Augmentation(NamedTuple):
+    """What was drawn for a batch of textures."""
+
+    texture: Tensor
+    """(B,) int64, which texture each image of the batch shows."""
+    table: Tensor
+    """(B, 3, 256) float32 in 0..255, what each grey value of each channel becomes."""
+    sharpness: Tensor
+    """(B,) float32, 1 leaves it."""
+    angle_rad: Tensor
+    """(B,) float32, 0 leaves it."""
+    shift: Tensor
+    """(B, 2) float32, of hue and of saturation, of 255."""
+    is_shifted: Tensor
+    """(B,) bool."""
 
 
-def augment(bank: TextureBank, drawn: Tensor, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
-    """Apply ``n_chosen`` different ones of the ten augmentations to each drawn texture, and read it at some places.
+def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
+    """Draw ``n`` textures, apply ``n_chosen`` different ones of the ten augmentations to each, read them at places.
 
     Parameters
     ----------
     bank : the textures, of the size and on the device of the batch.
-    drawn : (B,) int64 on the host, which texture each image of the batch shows.
+    n : images of the batch.
     places : where, in the batch.
     generator : CPU generator.
 
@@ -59,42 +70,64 @@ def augment(bank: TextureBank, drawn: Tensor, places: Places, generator: Generat
     -------
     (K, 3) float32 in [0, 1], one colour for each place.
     """
-    chosen = torch.rand(len(drawn), len(AUGMENTATIONS), generator=generator).argsort(1)[:, :n_chosen]
-    return apply_chosen(bank, drawn, chosen, places, generator)
+
+    def make(generator: Generator) -> Augmentation:
+        texture = torch.randint(len(bank), (n,), generator=generator)
+        chosen = torch.rand(n, len(AUGMENTATIONS), generator=generator).argsort(1)[:, :n_chosen]
+        return draw_chosen(bank, texture, chosen, generator)
+
+    return apply(Augmentation(*drawn(make, generator, bank.images.device)), bank, places)
 
 
-def apply_chosen(bank: TextureBank, drawn: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
-    """``augment`` with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b; (B, n) on the host."""
-    device, n = bank.images.device, len(drawn)
-    tables = send(_composed(bank, drawn, chosen, generator), device)
+def apply_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
+    """``augment`` of given textures with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b.
 
-    def drawn_for(name: str) -> Tensor:
+    Both (B,) and (B, n) int64 on the host.
+    """
+    make = partial(draw_chosen, bank, texture, chosen)
+    return apply(Augmentation(*drawn(make, generator, bank.images.device)), bank, places)
+
+
+def draw_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, generator: Generator) -> Augmentation:
+    """What is left to draw when textures and augmentations are chosen; on the host."""
+    n, table = len(texture), _composed(bank, texture, chosen, generator)
+
+    def is_chosen(name: str) -> Tensor:
         return (chosen == AUGMENTATIONS.index(name)).any(1)
 
     # What an image was not drawn for does nothing to it: factor 1, angle 0, shift 0.
-    factor = uniform(0.0, 2.0, (n,), generator).where(drawn_for("sharpness"), torch.ones(n))
-    angle = torch.deg2rad(uniform(-45.0, 45.0, (n,), generator)) * drawn_for("rotate")
-    shift = uniform(-50.0, 50.0, (n, 2), generator) * drawn_for("hue_saturation")[:, None]
+    return Augmentation(
+        texture,
+        table,
+        uniform(0.0, 2.0, (n,), generator).where(is_chosen("sharpness"), torch.ones(n)),
+        torch.deg2rad(uniform(-45.0, 45.0, (n,), generator)) * is_chosen("rotate"),
+        uniform(-50.0, 50.0, (n, 2), generator) * is_chosen("hue_saturation")[:, None],
+        is_chosen("hue_saturation"),
+    )
 
-    index = send(drawn, device)[places.image] * bank.images[0, ..., 0].numel() + places.pixel
-    index, inside = _turned(index, places, send(angle, device), bank.images.shape)
-    values = _sharpened(bank.images, index, send(factor, device)[places.image])
-    entry = torch.arange(0, 768, 256, device=device) + places.image[:, None] * 768
-    colours = tables.take(values.add_(entry))
+
+def apply(augmentation: Augmentation, bank: TextureBank, places: Places) -> Tensor:
+    """Read augmented textures at some places: (K, 3) float32 in [0, 1]."""
+    texture, table, sharpness, angle_rad, shift, is_shifted = augmentation
+    index = texture[places.image] * bank.images[0, ..., 0].numel() + places.pixel
+    index, inside = _turned(index, places, angle_rad, bank.images.shape)
+    values = _sharpened(bank.images, index, sharpness[places.image])
+    entry = torch.arange(0, 768, 256, device=index.device) + places.image[:, None] * 768
+    colours = table.take(values.add_(entry))
     colours *= inside[:, None]  # what a rotation brings in from outside is black
-    some = _worth(send(drawn_for("hue_saturation"), device)[places.image])
-    shifted = _shifted_hue(colours.index_select(0, some), *send(shift, device)[places.image[some]].unbind(1))
+    some = worth(is_shifted[places.image])
+    shifted = _shifted_hue(colours.index_select(0, some), *shift[places.image[some]].unbind(1))
     return colours.index_copy_(0, some, shifted).div_(255.0)
 
 
-def _composed(bank: TextureBank, drawn: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
+def _composed(bank: TextureBank, texture: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
     """The table of each image: (B, 3, 256) float32 in 0..255, on the host."""
     draws = torch.rand((*chosen.shape, N_DRAWS), generator=generator).numpy()
     tables = []
-    for texture, numbers, numbers_drawn in zip(drawn.tolist(), chosen.tolist(), draws, strict=True):
-        names = [AUGMENTATIONS[number] for number in numbers]
+    for number, numbers, numbers_drawn in zip(texture.tolist(), chosen.tolist(), draws, strict=True):
+        names = [AUGMENTATIONS[choice] for choice in numbers]
         mappings = [pair for pair in zip(names, numbers_drawn, strict=True) if pair[0] in MAPPINGS]
-        tables.append(compose_table(mappings, bank.histograms[texture]))
+        tables.append(compose_table(mappings, bank.histograms[number]))
     return torch.from_numpy(np.stack(tables)).float()
 
 
@@ -105,7 +138,7 @@ def _turned(index: Tensor, places: Places, angles_rad: Tensor, shape: torch.Size
     """
     _, height, width, _ = shape
     angles = angles_rad[places.image]
-    some = _worth(angles != 0)
+    some = worth(angles != 0)
     cos, sin, pixel = angles[some].cos(), angles[some].sin(), places.pixel[some]
     y = pixel.div(width, rounding_mode="floor") - (height - 1) / 2
     x = pixel % width - (width - 1) / 2
@@ -125,7 +158,7 @@ def _sharpened(textures: Tensor, index: Tensor, factor: Tensor) -> Tensor:
     _, height, width, _ = textures.shape
     pixels = textures.view(-1, 3)
     values = pixels.index_select(0, index).long()  # several times as fast as pixels[index], on a CPU
-    some = _worth(factor != 1)
+    some = worth(factor != 1)
     around = index[some]
     row, column = around.div(width, rounding_mode="floor") % height, around % width
     is_border = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import send, uniform
+from blemish.synthesis.draw import drawn, uniform
 
 
 def rectangle_masks(
@@ -28,17 +28,20 @@ def rectangle_masks(
     -------
     (n, H, W) bool on ``device``; never empty.
     """
-    most = count[1] - 1
-    lengths = uniform(*side, (n, most, 2), generator)
-    starts = uniform(0.0, 1.0, (n, most, 2), generator) * (1.0 - lengths)
-    used = torch.arange(most) < torch.randint(*count, (n, 1), generator=generator)
-    size = torch.tensor(size_hw)
-    first = (starts * size).long()
-    last = torch.maximum(((starts + lengths) * size).long(), first + 1)  # at least one pixel
+    most, size = count[1] - 1, torch.tensor(size_hw)
 
-    def inside(axis: int) -> Tensor:
-        position = torch.arange(size_hw[axis])
-        return (position >= first[..., axis, None]) & (position < last[..., axis, None])  # (n, most, L)
+    def make(generator: Generator) -> tuple[Tensor, ...]:
+        """Which rows and columns each rectangle covers: (n, most, H) and (n, most, W) bool."""
+        lengths = uniform(*side, (n, most, 2), generator)
+        starts = uniform(0.0, 1.0, (n, most, 2), generator) * (1.0 - lengths)
+        used = torch.arange(most) < torch.randint(*count, (n, 1), generator=generator)
+        first = (starts * size).long()
+        last = torch.maximum(((starts + lengths) * size).long(), first + 1)  # at least one pixel
+        rows, columns = (
+            (torch.arange(length) >= first[..., axis, None]) & (torch.arange(length) < last[..., axis, None])
+            for axis, length in enumerate(size_hw)
+        )
+        return rows & used[..., None], columns
 
-    rows, columns = send(inside(0) & used[..., None], device), send(inside(1), device)
+    rows, columns = drawn(make, generator, device)
     return (rows.transpose(1, 2).float() @ columns.float()) > 0

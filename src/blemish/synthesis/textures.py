@@ -31,13 +31,14 @@ class TextureBank:
 
     Parameters
     ----------
-    images : (N, H, W, 3) uint8.
+    images : (N, H, W, 3) uint8 on the host.
     source : what they are, for the record of a run.
     """
 
     def __init__(self, images: Tensor, source: str) -> None:
         self.images = images
         self.source = source
+        self._counted = images
         self._histograms: NDArray[np.float64] | None = None
         self._others: dict[tuple[tuple[int, int], torch.device], TextureBank] = {}
 
@@ -75,23 +76,25 @@ class TextureBank:
 
     def at(self, size_hw: tuple[int, int], device: torch.device) -> TextureBank:
         """The same textures in the size and on the device of a batch; made once for each."""
-        if self.images.shape[1:3] == size_hw and self.images.device == device:
+        if self.images.shape[1:3] == size_hw and device.type == "cpu":
             return self
         key = size_hw, device
         if key not in self._others:
             images = self.images
-            if images.shape[1:3] != size_hw:  # where they are: only the host shrinks uint8 without aliases
+            if images.shape[1:3] != size_hw:  # on the host: only there uint8 shrinks without aliases
                 resized = F.interpolate(images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
                 images = resized.permute(0, 2, 3, 1).contiguous()
-            self._others[key] = TextureBank(images.to(device), self.source)
+            bank = TextureBank(images.to(device), self.source)
+            bank._counted = images
+            self._others[key] = bank
         return self._others[key]
 
     @property
     def histograms(self) -> NDArray[np.float64]:
-        """How many pixels of each texture have each value: (N, 3, 256) on the host; counted once."""
+        """How many pixels of each texture have each value: (N, 3, 256); counted once, on the host."""
         if self._histograms is None:
-            channels = 256 * torch.arange(3, device=self.images.device)
-            counts = [torch.bincount((image + channels).flatten(), minlength=768).cpu() for image in self.images]
+            channels = 256 * torch.arange(3)
+            counts = [torch.bincount((image + channels).flatten(), minlength=768) for image in self._counted]
             self._histograms = torch.stack(counts).view(-1, 3, 256).double().numpy()
         return self._histograms
 
