@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/bench.py --peer .venv-anomalib
 
-Training steps and their parts, inference in all ways at batch 1 and in those of torch at batch 32, SSAE also at 512
-px, start-up and a folder of images, loading and decoding, the metrics; beside anomalib and scikit-learn. The images
-are those of `blemish demo`, the textures are made on the spot. About an hour on two cores; with --quick a third of
-it, for a look. Each part writes its own JSON into --out, and all of their tables go into ``bench.md``.
+Operations of a training step, counted as for a GPU, training steps and their parts, inference in all ways at batch 1
+and in those of torch at batch 32, SSAE also at 512 px, start-up and a folder of images, loading and decoding, the
+metrics; beside anomalib and scikit-learn. The images are those of `blemish demo`, the textures are made on the spot.
+About an hour on two cores; with --quick a third of it, for a look. Each part writes its own JSON into --out, and all
+of their tables go into ``bench.md``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def main() -> None:
     peer: list[object] = ["--peer", arguments.peer.resolve()] if arguments.peer else []
     if arguments.peer:
         subprocess.run([HERE / "peers" / "setup_anomalib.sh", arguments.peer], check=True)
+    quickly: list[object] = ["--quick"] if quick else []
+    texts = [part("operations", *quickly, "--out", out / "operations.json", of=", counted")]
     repeats: list[object] = ["--device", "cpu", "--repeats", 1 if quick else 5]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -62,7 +65,7 @@ def main() -> None:
         subprocess.run(list(map(str, fit)), check=True, stdout=subprocess.DEVNULL)
         detector = folder / "run" / "detector.blemish"
         large: list[object] = ["--methods", "ssae", "--size", 512, *repeats]
-        texts = [
+        texts += [
             part("training_step", *textures, *repeats, *peer, "--out", out / "training-step-cpu.json"),
             part("inference", *repeats, *peer, "--out", out / "inference-cpu.json"),
             part("inference", *large, "--out", out / "inference-cpu-512.json", of=" at 512x512"),

@@ -30,6 +30,7 @@ def main() -> None:
     """Measure, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
+    parser.add_argument("--recipe", default="paper", help="another one than at full size, to try this script")
     parser.add_argument("--batches", type=int, nargs="+", default=[1])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--ways", nargs="+", help="default: all; on a GPU those of torch")
@@ -40,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device, size_px = resolve_device(arguments.device), arguments.size
     names = tuple(arguments.ways or (ALL if device.type == "cpu" else CUDA))
-    peaks = {name: peak_gflops(name, device) for name in ("float32", "bf16")}
+    peaks = {name: peak_gflops(name, device, min(5, arguments.repeats)) for name in ("float32", "bf16")}
     out = arguments.out or RESULTS / f"inference-{device.type}.json"
     rows: list[dict[str, Any]] = []
 
@@ -51,7 +52,7 @@ def main() -> None:
         write(out, {"size_px": size_px, "peak_gflops": peaks, "peak_memory_mb": peak_memory_mb(device), "rows": rows})
 
     for name in arguments.methods:
-        method = build(name, "paper", settings={"image_size_px": size_px}).to(device)
+        method = build(name, arguments.recipe, settings={"image_size_px": size_px}).to(device)
         detector = Detector.uncalibrated(method, 0.5, 0.01)
         images = torch.rand(max(arguments.batches), 3, size_px, size_px, device=device)
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,10 @@ def describe() -> dict[str, str | int]:
     )
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
+    commit = ""
+    with suppress(OSError, subprocess.CalledProcessError):  # no git here, or a copy without its history
+        head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
     return {
         "processor": f"{processor} ({', '.join(wide)})",
         "threads": torch.get_num_threads(),

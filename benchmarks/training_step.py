@@ -3,15 +3,17 @@
     .venv/bin/python benchmarks/training_step.py --peer PEER_VENV --textures TEXTURES
 
 A step is that of the training loop: draw a batch, spoil it, forward with the losses, backward, optimizer; in the
-numbers that `blemish fit` takes here by itself, and in float32. The peer is anomalib's model of the same name in the
-same run (``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products,
-forward and backward; their share is of what the machine reaches in one large convolution. Seconds, medians. Writes
+numbers that `blemish fit` takes here by itself, and in float32. On a GPU, ``graph`` is the same step as one launch,
+as `blemish fit` takes it there. The peer is anomalib's model of the same name in the same run
+(``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products, forward and
+backward; their share is of what the machine reaches in one large convolution. Seconds, medians. Writes
 ``results/training-step-<device>.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -22,15 +24,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blemish.devices import resolve_device, resolve_precision
-from blemish.fitting import build, textures_of
+from blemish.fitting import build
+from blemish.graphs import N_WARM_UP
 from blemish.methods import draem, ssae
 from blemish.methods.base import Method
 from blemish.methods.dsr import DSR
+from blemish.synthesis.textures import TextureBank
 from blemish.training import Trainer
-from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, table, write
+from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
 
 SPOILING: dict[str, tuple[Any, str]] = {"draem": (draem, "spoil"), "dsr": (DSR, "_damage"), "ssae": (ssae, "corrupt")}
 """The function that each method's losses begin with."""
+N_IN_A_ROW = 5
+"""Steps that a graph takes before they are waited for, as the training loop does not."""
 PARTS = ("spoil", "forward", "backward", "optimizer", "step")
 
 
@@ -63,10 +69,17 @@ class Clock:
         return {name: round(statistics.median(row[name] for row in self.rows[1:]), 5) for name in PARTS}
 
 
+@functools.cache
+def textures(folder: Path | None, side_px: int) -> TextureBank:
+    """What damage is made of, read or made once for all rows."""
+    size_hw = side_px, side_px
+    return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
+
+
 def measured(method: Method, arguments: argparse.Namespace, precision: Any, batch: int) -> dict[str, Any]:
     """Medians of a method's step."""
     side_px = method.settings.image_size_px
-    method.textures = textures_of(method, arguments.textures, (side_px, side_px))
+    method.textures = textures(arguments.textures, side_px) if method.uses_textures else None
     images = torch.randint(0, 256, (4 * batch, 3, side_px, side_px), dtype=torch.uint8)
     trainer = Trainer(method, images, device=arguments.device, precision=precision)
     stage = method.stages()[0]
@@ -100,13 +113,25 @@ def measured(method: Method, arguments: argparse.Namespace, precision: Any, batc
     setattr(place, name, original)
     row = {"method": method.name, "precision": trainer.precision, "batch": batch, "side_px": side_px}
     clock.rows.pop()
-    return row | clock.medians() | {"gflop": round(counter.get_total_flops() / 1e9)}
+    row |= clock.medians() | {"gflop": round(counter.get_total_flops() / 1e9)}
+    if trainer.uses_graphs:
+        take_step = trainer.step(stage, objective, optimizer, batch, None)
+        for _ in range(N_WARM_UP + 1):
+            take_step()
+
+        def in_a_row() -> None:
+            for _ in range(N_IN_A_ROW):
+                take_step()
+
+        row["graph"] = round(seconds(in_a_row, arguments.repeats, trainer.device) / N_IN_A_ROW, 5)
+    return row
 
 
 def main() -> None:
     """Measure, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
+    parser.add_argument("--recipe", default="paper", help="another one than at full size, to try this script")
     parser.add_argument("--textures", type=Path, help="folder of photographs; the peer needs one")
     parser.add_argument("--batches", type=int, nargs="+", default=[8])
     parser.add_argument("--repeats", type=int, default=5)
@@ -116,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     precisions = dict.fromkeys((resolve_precision("auto", device), "float32"))
-    peaks = {name: peak_gflops(name, device) for name in precisions}
+    peaks = {name: peak_gflops(name, device, min(5, arguments.repeats)) for name in precisions}
     out = arguments.out or RESULTS / f"training-step-{device.type}.json"
     rows: list[dict[str, Any]] = []
 
@@ -127,8 +152,8 @@ def main() -> None:
     for batch in arguments.batches:
         for name in arguments.methods:
             for precision in precisions:
-                side = {"image_size_px": 256} if name == "ssae" else {}
-                row = measured(build(name, "paper", settings=side), arguments, precision, batch)
+                side = {"image_size_px": 256} if (name, arguments.recipe) == ("ssae", "paper") else {}
+                row = measured(build(name, arguments.recipe, settings=side), arguments, precision, batch)
                 add(row | {"share_of_peak": round(row["gflop"] / row["step"] / peaks[precision]["convolution"], 3)})
         theirs = [name for name in arguments.methods if name != "ssae"]
         if arguments.peer and theirs:

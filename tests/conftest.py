@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
+
 from blemish.detector import Detector
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.scoring import Threshold
+from card import a_card
 
 
 class Darkness(DRAEM):
@@ -35,3 +41,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} is missing")
     return folder
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """A stand-in for a GPU."""
+    with a_card(monkeypatch) as device:
+        yield device

@@ -144,14 +144,14 @@ class Detector:
     def _inspect_batch(self, images: list[ImageLike], explain: bool) -> list[Finding]:
         photographs = [as_rgb(image) for image in images]
         batch = self._prepare(to_tensor(photographs, self.size_hw))
-        maps, scores = self.prepared(batch)
+        maps, scores = (result.cpu() for result in self.prepared(batch))
         pictures = self.prepared.explain(batch) if explain else {}
         findings = []
         for number, (image, photograph) in enumerate(zip(images, photographs, strict=True)):
             size_hw = photograph.shape[0], photograph.shape[1]
             explanation = {name: resize(_to_uint8(picture[number]), size_hw) for name, picture in pictures.items()}
             path = str(image) if isinstance(image, str | Path) else None
-            anomaly_map = maps[number, 0].cpu().numpy()
+            anomaly_map = maps[number, 0].numpy()
             findings.append(self.finding(float(scores[number]), anomaly_map, size_hw, path, explanation))
         return findings
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
+import sys
 from contextlib import suppress
+from types import ModuleType
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from blemish.errors import BlemishError
 
@@ -47,6 +51,24 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if fast else "float32"
+
+
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """``blemish.kernels``, if ``x`` is on a GPU that its kernels run on; None where torch does the work."""
+    return _kernels(x.device) if x.is_cuda and not torch.compiler.is_compiling() else None
+
+
+@functools.cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """Tried once: Triton is not everywhere, and needs a C compiler."""
+    try:
+        kernels = importlib.import_module("blemish.kernels")
+        kernels.add_bias(torch.zeros(1, 1, 1, 1, device=device), torch.zeros(1, device=device), True, torch.float32)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"blemish: goes on without Triton's kernels, somewhat slower ({reason})", file=sys.stderr)
+        return None
+    return kernels
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc

@@ -47,6 +47,24 @@ def aside(work: Callable[[], Result], device: torch.device) -> Result:
     return result
 
 
+def side_by_side(device: torch.device, *works: Callable[[], Result]) -> list[Result]:
+    """Do what does not depend on each other: at the same time in a graph of an inspection, as a few images are little
+    work for a GPU; else one after the other."""
+    if device.type != "cuda" or torch.is_grad_enabled() or not torch.cuda.is_current_stream_capturing():
+        return [work() for work in works]
+    here = torch.cuda.current_stream(device)
+    streams = [here, *(torch.cuda.Stream(device) for _ in works[1:])]  # type: ignore[no-untyped-call]
+    results = []
+    for stream in streams[1:]:
+        stream.wait_stream(here)
+    for stream, work in zip(streams, works, strict=True):
+        with torch.cuda.stream(stream):
+            results.append(work())
+    for stream in streams[1:]:
+        here.wait_stream(stream)
+    return results
+
+
 def _tell(what: str, error: Exception) -> None:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     print(f"blemish: {what} cannot be a CUDA graph here and goes on without ({reason})", file=sys.stderr)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from copy import copy
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from blemish.devices import keep_freed_memory
+from blemish.devices import keep_freed_memory, kernels_for
 from blemish.graphs import GraphedInspection
 from blemish.methods.base import Method
 
@@ -76,11 +77,18 @@ class _Convolution(nn.Module):
         self.geometry: tuple[Any, ...] = (stride, padding, dilation, one.groups)
         if self.is_transposed:
             self.geometry = (stride, padding, [*one.output_padding], one.groups, dilation)
-        weight = one.weight.detach().to(dtype)
+        weight, bias, self.n_out = one.weight.detach().to(dtype), one.bias, one.out_channels
+        if bias is not None:
+            bias = bias.detach().to(dtype)
+        if weight.is_cuda and self.n_out < 8 and not self.is_transposed and one.groups == 1:
+            weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, 8 - self.n_out))  # fewer channels than tensor cores take
+            bias = None if bias is None else F.pad(bias, (0, 8 - self.n_out))
         self.is_onednn = weight.device.type == "cpu" and _onednn_knows(dtype) and not self.is_transposed
         self.is_ordered = False
+        self.fuses: dict[torch.Size, bool] = {}
+        """Whether cuDNN's one kernel for convolution, bias and ReLU is right for inputs of this shape."""
         self.weight: Tensor = weight.contiguous(memory_format=torch.channels_last)
-        self.bias = None if one.bias is None else one.bias.detach().to(dtype)
+        self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H', W')
         x = x.to(self.dtype)
@@ -95,9 +103,32 @@ class _Convolution(nn.Module):
                 x, self.weight, self.bias, padding, stride, dilation, groups, behind, [], ""
             )
             return fused.to(self.next_dtype)
-        convolve = F.conv_transpose2d if self.is_transposed else F.conv2d
-        x = convolve(x, self.weight, self.bias, *self.geometry)
+        if (kernels := kernels_for(x)) is not None:
+            return self._on_gpu(x, kernels)
+        x = self._convolved(x, self.bias)
         return (x.relu_() if self.has_relu else x).to(self.next_dtype)
+
+    def _convolved(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        convolve = F.conv_transpose2d if self.is_transposed else F.conv2d
+        return convolve(x, self.weight, bias, *self.geometry)
+
+    def _on_gpu(self, x: Tensor, kernels: ModuleType) -> Tensor:
+        """In as few passes over memory as can be."""
+        if self.bias is None:
+            x = self._convolved(x, None)
+            return (x.relu_() if self.has_relu else x).to(self.next_dtype)[:, : self.n_out]
+        if self.fuses.get(x.shape):
+            fused: Tensor = torch.cudnn_convolution_relu(x, self.weight, self.bias, *self.geometry)
+            return fused[:, : self.n_out]
+        plain = self._convolved(x, None).contiguous(memory_format=torch.channels_last)
+        result: Tensor = kernels.add_bias(plain, self.bias, self.has_relu, self.next_dtype)
+        can_fuse = self.has_relu and self.next_dtype == self.dtype and not self.is_transposed
+        if can_fuse and x.shape not in self.fuses:  # torch hands cuDNN memory that may hold what is no number
+            torch.full_like(result, torch.nan)
+            fused = torch.cudnn_convolution_relu(x, self.weight, self.bias, *self.geometry)
+            tolerance = 2**-6 * result.abs().amax().clamp_min(1.0)
+            self.fuses[x.shape] = bool(((fused - result).abs() <= tolerance).all())
+        return result[:, : self.n_out]
 
 
 def _onednn_knows(dtype: torch.dtype) -> bool:
@@ -132,6 +163,8 @@ def _prepared(module: Any, dtype: torch.dtype, exact: tuple[str, ...], on_cpu: b
             has_relu = isinstance(module, nn.Sequential) and bool(parts) and isinstance(parts[0][1], nn.ReLU)
             del parts[: int(has_relu)]
             result._modules[name] = _Convolution(part, has_relu, part_dtype)
+            if not on_cpu and parts and isinstance(parts[0][1], nn.InstanceNorm2d):
+                result._modules[name].bias = None  # which the norm would take away again
         elif isinstance(part, nn.InstanceNorm2d) and on_cpu:
             result._modules[name] = nn.GroupNorm(part.num_features, part.num_features, part.eps, affine=False)
         else:

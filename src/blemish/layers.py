@@ -4,22 +4,60 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blemish.devices import kernels_for
+
 Norm = Callable[[int], nn.Module]
 
 
-def conv_norm_relu(n_in: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+class Layers(nn.Sequential):
+    """``nn.Sequential``; on a GPU a convolution, the norm and the ReLU behind it take fewer passes over memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = list(self)
+        while parts:
+            part = parts.pop(0)
+            kernels = kernels_for(x) if len(parts) > 1 and _norms_by_what_it_sees(parts[0]) else None
+            if kernels is not None and isinstance(parts[1], nn.ReLU):
+                x, bias = _convolved(part, x)
+                x = kernels.norm_relu(x, parts[0], bias)
+                del parts[:2]
+            else:
+                x = part(x)
+        return x
+
+
+def _norms_by_what_it_sees(part: nn.Module) -> bool:
+    """Whether a layer is a norm by the statistics of its input."""
+    if isinstance(part, nn.BatchNorm2d):
+        return part.training
+    return isinstance(part, nn.InstanceNorm2d) and not part.track_running_stats
+
+
+def _convolved(part: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What a layer gives without its bias, and the bias that is still to be added, if it has one."""
+    if isinstance(part, nn.Conv2d):
+        return F.conv2d(x, part.weight, None, part.stride, part.padding, part.dilation, part.groups), part.bias
+    if isinstance(part, nn.ConvTranspose2d):
+        geometry: tuple[Any, ...] = (part.stride, part.padding, part.output_padding, part.groups, part.dilation)
+        return F.conv_transpose2d(x, part.weight, None, *geometry), part.bias
+    return part(x), None
+
+
+def conv_norm_relu(n_in: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> Layers:
     """3x3 convolution, norm, ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
-    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, padding=1), norm(n_out), nn.ReLU(inplace=True))
+    in_place = norm is nn.BatchNorm2d  # instance norm gives a view: of one changed in place, autograd makes 3 copies
+    return Layers(nn.Conv2d(n_in, n_out, 3, padding=1), norm(n_out), nn.ReLU(in_place))
 
 
-def double_conv(n_in: int, n_middle: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+def double_conv(n_in: int, n_middle: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> Layers:
     """Two 3x3 convolutions, each with norm and ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
-    return nn.Sequential(*conv_norm_relu(n_in, n_middle, norm), *conv_norm_relu(n_middle, n_out, norm))
+    return Layers(*conv_norm_relu(n_in, n_middle, norm), *conv_norm_relu(n_middle, n_out, norm))
 
 
 class Encoder(nn.Module):
@@ -107,7 +145,7 @@ def upsample_by_products(x: Tensor) -> Tensor:
     return F.linear(tall, columns).view(n_images, n_channels, 2 * height, 2 * width)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # for good: a CUDA graph that reads it does not keep it
 def upsampling_matrix(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Twice as many samples along an axis, linear with aligned ends.
 
@@ -144,7 +182,7 @@ def blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.devi
     return _kept_blur_matrix(length, window_px, sigma_px, device)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache  # for good: see above
 def _kept_blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # made for an inspection, it has to serve training, too
         return _blur_matrix(length, window_px, sigma_px, device)

@@ -205,22 +205,22 @@ class Trainer:
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
             done = step + 1
-            validated: dict[str, Tensor] = {}
+            validated: dict[str, float] = {}
             if best.is_due(done, n_steps):
-                self._stop_if_bad(stage, int(first_bad))
+                self._stop_if_bad(stage, int(first_bad.cpu()))
                 with average.applied():
                     value = self._validate(stage)
                     best.offer(done, value, is_counted=side is None)
-                validated = {"validation": torch.tensor(value, dtype=torch.float64)}
+                validated = {"validation": value}
             finished = done == n_steps or best.is_final
             alone = self.accelerator.num_processes == 1
             if done % LOG_EVERY and not finished and not validated and not (alone and interrupted()):
                 continue
-            self._stop_if_bad(stage, int(first_bad))
+            self._stop_if_bad(stage, int(first_bad.cpu()))
             now_s = time.perf_counter()
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
-            shown = losses | self.method.observe() | validated
+            shown = _numbers(losses | self.method.observe()) | validated
             self._log(stage, done, n_steps, shown, rate, left_s)
             stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
             if stop or is_due or finished:
@@ -242,10 +242,13 @@ class Trainer:
         for parameter in self.method.parameters():
             parameter.requires_grad_(id(parameter) in learned)
         self.method.train()
-        options: dict[str, Any] = {"lr": stage.learning_rate}
-        if self.device.type == "cuda":  # the rate lies where a graph can read it
-            options = {"lr": torch.tensor(stage.learning_rate, device=self.device), "fused": True, "capturable": True}
-        optimizer = stage.optimizer(list(stage.parameters), **options)
+        options = {"fused": True} if self.device.type == "cuda" else {}
+        if self.uses_graphs:
+            options = {"fused": True, "capturable": True}
+        optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **options)
+        if self.uses_graphs:  # the rate lies where a graph can read it
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(stage.learning_rate, device=self.device)
         prepared: tuple[Any, Any] = self.accelerator.prepare(
             _Objective(self.method), optimizer, device_placement=[False, False]
         )
@@ -257,6 +260,7 @@ class Trainer:
         """What takes a step of a stage, with whole images or crops of ``side`` px: gives its losses and their sum."""
 
         def take() -> tuple[dict[str, Tensor], Tensor]:
+            optimizer.zero_grad(set_to_none=True)  # a capture that failed may have left some
             losses = objective(stage, self._draw(batch_size, side), self.generator)
             total = torch.stack(list(losses.values())).sum()
             self.accelerator.backward(total)
@@ -299,18 +303,22 @@ class Trainer:
         if self.validation is None or not len(self.validation):
             raise BlemishError(f"stage {stage.name} validates, and there are no validation images")
         self.method.eval()
-        value = torch.tensor(self.method.validate(stage, self.validation), dtype=torch.float64, device=self.device)
+        value = self.method.validate(stage, self.validation)
         self.method.train()
-        return float(broadcast(value))
+        if self.accelerator.num_processes == 1:
+            return value
+        return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
     def _agree(self, *mine: bool) -> list[bool]:
         """What the first process says: all must save, or stop, after the same step."""
+        if self.accelerator.num_processes == 1:
+            return list(mine)
         said = torch.tensor(mine, dtype=torch.uint8, device=self.device)
         return [bool(one) for one in broadcast(said).tolist()]
 
     def _weights_are_finite(self) -> bool:
         tensors = [one for one in self.method.state_dict().values() if one.is_floating_point()]
-        return bool(torch.stack([one.isfinite().all() for one in tensors]).all())
+        return bool(torch.stack([one.isfinite().all() for one in tensors]).all().cpu())
 
     def _stop_if_bad(self, stage: Stage, first_bad: int) -> None:
         if first_bad >= 0:
@@ -335,11 +343,10 @@ class Trainer:
         write_text(path, "".join(f"{row}\n" for row in kept))
 
     def _log(
-        self, stage: Stage, step: int, n_steps: int, losses: dict[str, Tensor], rate: float, left_s: float
+        self, stage: Stage, step: int, n_steps: int, values: dict[str, float], rate: float, left_s: float
     ) -> None:
         if not self.accelerator.is_main_process:
             return
-        values = {name: float(value.detach()) for name, value in losses.items()}
         self.accelerator.log(
             {f"{stage.name}/{name}": value for name, value in values.items()}, step=self.n_steps_done
         )
@@ -392,6 +399,12 @@ class Trainer:
         self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
         self.n_images_seen = checkpoint["n_images_seen"]
         return checkpoint
+
+
+def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of the device as numbers: it is waited for once."""
+    together = torch.stack([scalar.detach().double() for scalar in scalars.values()])
+    return dict(zip(scalars, together.cpu().tolist(), strict=True))
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from blemish.detector import Detector
+from blemish.graphs import GraphedInspection, GraphedStep
 from blemish.inference import Prepared
-from blemish.methods.base import Method, Settings
+from blemish.methods.base import Method, Settings, Stage
 from blemish.training import Trainer
+from card import capture, graphs
 
 
 def good_images(n: int = 12, size_px: int = 32) -> Tensor:
@@ -171,6 +175,73 @@ class MethodContract:
         ).run()  # fmt: skip
         resumed = method.state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+    # --- on a card, and as graphs (stand-ins: ``card.py``) -----------------------------------------------------
+
+    @pytest.mark.parametrize("fits", [True, False])
+    def test_trains_and_inspects_on_a_card(
+        self, card: torch.device, fits: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("blemish.training._fits", lambda images, device: fits)
+        monkeypatch.setattr("blemish.graphs.N_WARM_UP", 1)
+        monkeypatch.setattr(Stage, "n_iterations", lambda stage, n_images: 3)
+        method, held_out = self.make(self.tiny), good_images(3)
+        trainer = Trainer(method, good_images(), validation=held_out, device=card, precision="float32")
+        trainer.uses_graphs = True
+        record = trainer.run()
+        assert record.iterations == 3 * len(method.stages())
+        assert {tensor.device.type for tensor in method.state_dict().values()} == {"meta"}
+        method.finish(held_out.to(card).float() / 255.0)
+        detector = Detector.calibrate(method, held_out, 0.1)
+        photographs = [image.permute(1, 2, 0).numpy() for image in held_out]
+        findings = detector.inspect(photographs, explain=True)
+        assert [finding.map.shape for finding in findings] == [(32, 32)] * 3
+        said = capsys.readouterr().err
+        assert not said, said
+
+    def taught(
+        self, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture
+    ) -> dict[str, Tensor]:
+        """Weights after some steps, as graphs or not."""
+        method = self.make(self.tiny)
+        trainer = Trainer(method, good_images(), validation=good_images(2), device="cpu", precision="float32")
+        trainer.uses_graphs = True
+        with graphs() as patch:
+            patch.setattr(Stage, "n_iterations", lambda stage, n_images: 12)
+            patch.setattr("blemish.training.GraphedStep", step)
+            patch.setattr("blemish.graphs.capture", capture)
+            trainer.run()
+        return {name: tensor.clone() for name, tensor in method.state_dict().items()}
+
+    def test_steps_repeated_as_a_graph_learn_the_same(self, capsys: pytest.CaptureFixture[str]) -> None:
+        without = self.taught(lambda step, generator, device: step)
+        as_graphs = self.taught()
+        assert all(torch.equal(as_graphs[name], tensor) for name, tensor in without.items())
+        assert not capsys.readouterr().err
+
+    def test_where_there_are_no_graphs_training_goes_on_without(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def not_here(work: Callable[[], Any], device: torch.device) -> Any:
+            capture(work, device)
+            raise RuntimeError("this card cannot\nas it is a stand-in")
+
+        without = self.taught(lambda step, generator, device: step)
+        gone_on = self.taught(capture=not_here)
+        assert all(torch.equal(gone_on[name], tensor) for name, tensor in without.items())
+        assert "cannot be a CUDA graph here and goes on without (this card cannot)" in capsys.readouterr().err
+
+    def test_inspections_repeated_as_a_graph_give_the_same(
+        self, method: Method, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        method.eval()
+        inspect = GraphedInspection(method)
+        with torch.inference_mode(), graphs():
+            batches = [torch.rand(2, 3, 32, 32) for _ in range(4)]
+            kept = [inspect(batch) for batch in batches]
+            for batch, (maps, scores) in zip(batches, kept, strict=True):
+                expected, expected_scores = method(batch)
+                assert torch.equal(maps, expected)
+                assert torch.equal(scores, expected_scores)
+        assert not capsys.readouterr().err
 
     def test_every_recipe_is_of_the_methods_own_settings(self, method: Method) -> None:
         assert {"paper", "fast", "small"} <= set(method.recipes)

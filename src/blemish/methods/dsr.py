@@ -43,6 +43,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
+from blemish.graphs import side_by_side
 from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_multiple, upsample_twice
 from blemish.losses import focal_loss, l2_loss
 from blemish.methods import vq
@@ -203,8 +204,7 @@ class DSR(Method):
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DSRSettings(),
         "fast": DSRSettings(
-            batch_size=16, iterations=8_000, upsampling_iterations=1_500, learning_rate=5e-4, schedule="cosine",
-            ema_decay=0.999,
+            iterations=10_000, upsampling_iterations=2_000, learning_rate=4e-4, schedule="cosine", ema_decay=0.999
         ),
         "small": DSRSettings(
             image_size_px=128, batch_size=4, restriction_widths=(64, 96, 128), decoder_widths=(128, 128, 256),
@@ -263,7 +263,13 @@ class DSR(Method):
     def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """I_spc and I_gen, (B, 3, H, W) float32."""
         low, high = self.vq.encode(images)
-        return self._specific(self.restriction_low(low), self.restriction_high(high)), self.vq.decode(low, high)
+        restored_low, restored_high, general = side_by_side(
+            images.device,
+            lambda: self.restriction_low(low),
+            lambda: self.restriction_high(high),
+            lambda: self.vq.decode(low, high),
+        )
+        return self._specific(restored_low, restored_high), general
 
     def _specific(self, features_low: Tensor, features_high: Tensor) -> Tensor:
         """I_spc (B, 3, H, W) of F~_lo and F~_hi (section 3.3)."""

@@ -42,7 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from blemish.layers import conv_norm_relu, double_conv, pad_to_multiple
+from blemish.layers import Layers, conv_norm_relu, double_conv, pad_to_multiple
 from blemish.methods.base import Chosen, Method, Stage, cosine_schedule, step_schedule
 from blemish.methods.heatmaps import (
     CORRECTIONS,
@@ -124,10 +124,10 @@ class Autoencoder(nn.Module):
         return F.pixel_shuffle(values, self.patch_px)
 
 
-def _up(n_in: int, n_out: int) -> nn.Sequential:
+def _up(n_in: int, n_out: int) -> Layers:
     """Transposed 3x3 convolution that doubles the size, batch norm, ReLU."""
     transposed = nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=1)
-    return nn.Sequential(transposed, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
+    return Layers(transposed, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
 
 
 # --- the objectives (section 3.1) --------------------------------------------------------------------------------
@@ -275,7 +275,8 @@ class SSAE(Method):
         s, network = self.settings, getattr(self, NETWORKS[stage.name])
         modified, masks = self._damaged(images)
         heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
-        return judged(heatmaps, masks) if masks.any() else 0.0
+        auroc = judged(heatmaps, masks)
+        return 0.0 if math.isnan(auroc) else auroc
 
     @torch.no_grad()
     def finish(self, images: Tensor) -> Chosen:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blemish.devices import kernels_for
+
 MULTIPLE_PX = 8
 """What the sides of images are multiples of."""
 CHUNK = 256
@@ -100,10 +102,30 @@ def _nearest_by_candidates(vectors: Tensor, codes: Tensor) -> Tensor:
     for part in torch.split(vectors, GPU_CHUNK):
         v1, v2 = _bfloat16_parts(part, 2)
         left = torch.cat([v1, v1, v2, v1.new_ones(len(part), n_more)], 1)  # (M, 3 D + n_more)
-        candidates = _greatest(_product(left, right)).sort(1).values  # (M, 4), so that the first of equals is taken
-        distances = (F.embedding(candidates, codes) - part[:, None]).square().sum(2)  # (M, 4)
-        indices.append(candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0])
+        closeness = _product(left, right)
+        kernels = kernels_for(closeness)
+        nearest = kernels.nearest_of_close if kernels is not None else nearest_of_close
+        indices.append(nearest(closeness, part, codes, N_CANDIDATES))
     return torch.cat(indices)
+
+
+def nearest_of_close(closeness: Tensor, vectors: Tensor, codes: Tensor, n_candidates: int) -> Tensor:
+    """The nearest of the codes that are closest to each vector.
+
+    Parameters
+    ----------
+    closeness : (M, N) float32, greater for nearer codes, but not exact.
+    vectors : (M, D) float32.
+    codes : (N, D) float32.
+    n_candidates : codes of the greatest closeness, among which float32 distances decide.
+
+    Returns
+    -------
+    (M,) int64 in [0, N), the first of equals.
+    """
+    candidates = _greatest(closeness, n_candidates).sort(1).values  # so that the first of equals is taken
+    distances = (F.embedding(candidates, codes) - vectors[:, None]).square().sum(2)  # (M, n_candidates)
+    return candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0]
 
 
 def _bfloat16_parts(x: Tensor, n_parts: int) -> list[Tensor]:
@@ -122,18 +144,18 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     return left.float() @ right.float()
 
 
-def _greatest(closeness: Tensor) -> Tensor:
-    """Where the ``N_CANDIDATES`` greatest numbers of each row are: (M, N) to (M, 4) int64, in any order.
+def _greatest(closeness: Tensor, n_most: int) -> Tensor:
+    """Where the greatest numbers of each row are: (M, N) to (M, n_most) int64, in any order.
 
-    The whole matrix is read once: those numbers lie in the 4 blocks of the greatest maxima.
+    The whole matrix is read once: those numbers lie in the ``n_most`` blocks of the greatest maxima.
     """
     n_vectors, n_codes = closeness.shape
-    if n_codes % BLOCK or n_codes < N_CANDIDATES * BLOCK:
-        return closeness.topk(min(N_CANDIDATES, n_codes), 1, sorted=False).indices
+    if n_codes % BLOCK or n_codes < n_most * BLOCK:
+        return closeness.topk(min(n_most, n_codes), 1, sorted=False).indices
     blocks = closeness.view(n_vectors, n_codes // BLOCK, BLOCK)  # (M, N / BLOCK, BLOCK)
-    best = blocks.amax(2).topk(N_CANDIDATES, 1, sorted=False).indices  # (M, 4)
-    members = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)  # (M, 4 BLOCK)
-    places = members.topk(N_CANDIDATES, 1, sorted=False).indices  # (M, 4) in [0, 4 BLOCK)
+    best = blocks.amax(2).topk(n_most, 1, sorted=False).indices  # (M, n_most)
+    members = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)  # (M, n_most BLOCK)
+    places = members.topk(n_most, 1, sorted=False).indices  # (M, n_most) in [0, n_most BLOCK)
     return torch.add(places % BLOCK, best.gather(1, places // BLOCK), alpha=BLOCK)
 
 

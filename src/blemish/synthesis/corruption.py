@@ -161,8 +161,11 @@ def _patches(
 
 def _shown(n: int, n_shapes: int, generator: Generator, device: torch.device) -> Tensor:
     """Which shapes of an image are shown, the first one always: (n, n_shapes) bool."""
-    numbers = torch.arange(n_shapes)
-    return drawn(lambda g: numbers < torch.randint(1, n_shapes + 1, (n, 1), generator=g), generator, device)
+
+    def shown(generator: Generator) -> Tensor:
+        return torch.arange(n_shapes) < torch.randint(1, n_shapes + 1, (n, 1), generator=generator)
+
+    return drawn(shown, generator, device)
 
 
 def _turned(

@@ -146,6 +146,6 @@ class Tape:
         return [part for place in self.places for part in ((place,) if isinstance(place, Tensor) else place)]
 
     def _placed(self, like: Tensor, starts: Iterator[int]) -> Tensor:
-        """A tensor like another one in this tape's memory."""
+        """A copy of a tensor in this tape's memory."""
         start = next(starts)
-        return self._memory[start : start + like.nbytes].view(like.dtype).view(like.shape)
+        return self._memory[start : start + like.nbytes].view(like.dtype).view(like.shape).copy_(like)

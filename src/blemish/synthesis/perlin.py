@@ -90,9 +90,13 @@ def perlin_masks(
     """
     height, width = size_hw
     side = math.ceil(math.hypot(height, width))  # a canvas from which any turned image can be cut
-    canvas = torch.tensor([side / width, side / height])
     max_cycles = 2.0 ** (octaves[1] - 1) * side / min(height, width)
-    cycles_xy = drawn(lambda g: 2.0 ** torch.randint(*octaves, (n, 2), generator=g) * canvas, generator, device)
+
+    def cycles(generator: Generator) -> Tensor:
+        canvas = torch.tensor([side / width, side / height])
+        return 2.0 ** torch.randint(*octaves, (n, 2), generator=generator) * canvas
+
+    cycles_xy = drawn(cycles, generator, device)
     angles_rad = drawn(
         lambda g: torch.deg2rad(uniform(-max_rotation_deg, max_rotation_deg, (n,), g)), generator, device
     )

@@ -1,0 +1,132 @@
+"""How many operations a training step asks of a GPU at full size (recipe ``paper``), counted without one.
+
+    .venv/bin/python benchmarks/operations.py
+
+Each stands for a launch, and at small batches the launches are what a GPU waits for. A step is that of the training
+loop in float32: draw a batch, spoil it, forward with the losses, backward, fused optimizer. It runs on torch's
+``meta`` device, which computes nothing and, as a GPU would, refuses whatever makes the host wait. Counted are the
+operations on tensors of the device, without those that only view or allocate them; ``host`` are those on tensors of
+the host. Damage is drawn, so the numbers are means of some steps. Writes ``results/operations.json``, with the most
+frequent ones of each stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from blemish.fitting import build, textures_of
+from blemish.methods.base import Method, Stage
+from blemish.training import Trainer
+from machine import RESULTS, table, write
+
+META = torch.device("meta", 0)
+N_STEPS = 4
+N_MOST = 12
+FREE = {
+    "detach", "alias", "lift_fresh", "_unsafe_view",
+    "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided",
+}  # fmt: skip
+"""What launches nothing and whose schema does not say so."""
+
+
+class OperationCounter(TorchDispatchMode):
+    """Counts aten operations by name: on the device, and on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_device, self.on_host = Counter[str](), Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not _is_view(func) and func.overloadpacket.__name__ not in FREE:
+            leaves = tree_leaves((args, kwargs, result))
+            is_on_device = any(leaf.device.type == META.type for leaf in leaves if isinstance(leaf, torch.Tensor))
+            (self.on_device if is_on_device else self.on_host)[func.overloadpacket.__name__] += 1
+        return result
+
+
+def _is_view(func: Any) -> bool:
+    """Whether what an operation returns is an input seen in another way."""
+    aliases = [argument.alias_info for argument in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+@contextmanager
+def as_if_on_a_gpu() -> Iterator[None]:
+    """``meta`` in place of a GPU: fused optimizers take it, autocast and pinned memory (unknown to it) are off."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(torch, "autocast", lambda *_, **__: nullcontext()))
+        stack.enter_context(patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor))
+        devices = "torch.optim.optimizer._get_fused_kernels_supported_devices"
+        stack.enter_context(patch(devices, lambda: ["cpu", "cuda", "meta"]))
+        yield
+
+
+def trainer_on_meta(method: Method, batch: int) -> Trainer:
+    """The training loop of a method, with networks, images and textures on ``meta``."""
+    side_px = method.settings.image_size_px
+    method.textures = textures_of(method, None, (side_px, side_px))
+    images = torch.zeros(4 * batch, 3, side_px, side_px, dtype=torch.uint8)
+    return Trainer(method, images, device=META, precision="float32")
+
+
+def counted(trainer: Trainer, stage: Stage, batch: int) -> tuple[Counter[str], Counter[str]]:
+    """Operations of ``N_STEPS`` steps on the device and on the host, after one that makes the optimizer's state."""
+    objective, optimizer = trainer._begin(replace(stage, optimizer=partial(stage.optimizer, fused=True)))
+    step = trainer.step(stage, objective, optimizer, batch, None)
+    step()
+    with OperationCounter() as counter:
+        for _ in range(N_STEPS):
+            step()
+    return counter.on_device, counter.on_host
+
+
+def rows_of(name: str, batch: int) -> list[dict[str, Any]]:
+    """A row for each stage of a method."""
+    side = {"image_size_px": 256} if name == "ssae" else {}
+    method = build(name, "paper", settings=side)
+    rows = []
+    with as_if_on_a_gpu():
+        trainer = trainer_on_meta(method, batch)
+        for stage in method.stages():
+            on_device, on_host = counted(trainer, stage, batch)
+            row = {"method": name, "stage": stage.name, "batch": batch, "side_px": method.settings.image_size_px}
+            row |= {"operations": _mean(on_device.total()), "host": _mean(on_host.total())}
+            rows.append(row | {"most": {kind: _mean(n) for kind, n in on_device.most_common(N_MOST)}})
+    return rows
+
+
+def _mean(n: int) -> float:
+    return round(n / N_STEPS, 1)
+
+
+def main() -> None:
+    """Count, print a Markdown table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--quick", action="store_true", help="batch 8 only")
+    parser.add_argument("--out", type=Path, default=RESULTS / "operations.json")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for batch in [8] if arguments.quick else arguments.batches:
+        for name in arguments.methods:
+            rows += rows_of(name, batch)
+            write(arguments.out, {"n_steps": N_STEPS, "rows": rows})
+    print(table([{name: value for name, value in row.items() if name != "most"} for row in rows]))
+
+
+if __name__ == "__main__":
+    main()
