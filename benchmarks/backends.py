@@ -18,9 +18,8 @@ from blemish.inference import Prepared
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 TORCH = ("torch", "torch autocast", "torch.compile", "prepared", "prepared bf16")
-CUDA = (*TORCH, "prepared bf16 graph")
 ALL = (*TORCH, "onnxruntime", "openvino", "openvino bf16", "openvino int8", "openvino int8 bf16")
-"""`prepared` is what `blemish inspect` runs, `openvino` what it runs of `blemish export`; `graph`: CUDA graphs."""
+"""`prepared` is what `blemish inspect` runs, `openvino` what it runs of `blemish export`."""
 
 
 def ways(detector: Detector, good: Tensor, names: tuple[str, ...] = ALL) -> Iterator[tuple[str, str, Run]]:
@@ -37,10 +36,6 @@ def ways(detector: Detector, good: Tensor, names: tuple[str, ...] = ALL) -> Iter
         "torch.compile": ("float32", lambda: torch.compile(method)),
         "prepared": ("float32", lambda: Prepared(method, "float32")),
         "prepared bf16": ("bf16", lambda: Prepared(method, "bf16")),
-        "prepared bf16 graph": (
-            "bf16",
-            lambda: torch.compile(Prepared(method, "bf16").method, mode="reduce-overhead"),
-        ),
         "onnxruntime": ("float32", lambda: _onnxruntime(detector)),
     }
     for name, (precision, make) in plain.items():

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from backends import ALL, CUDA, ways
+from backends import ALL, TORCH, ways
 from blemish.detector import Detector
 from blemish.devices import resolve_device
 from blemish.fitting import build
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     device, size_px = resolve_device(arguments.device), arguments.size
-    names = tuple(arguments.ways or (ALL if device.type == "cpu" else CUDA))
+    names = tuple(arguments.ways or (ALL if device.type == "cpu" else TORCH))
     peaks = {name: peak_gflops(name, device, min(5, arguments.repeats)) for name in ("float32", "bf16")}
     out = arguments.out or RESULTS / f"inference-{device.type}.json"
     rows: list[dict[str, Any]] = []

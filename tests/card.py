@@ -39,6 +39,8 @@ class _NoMixing(TorchDispatchMode):
 
 
 def _said(leaf: Any) -> Any:
+    if isinstance(leaf, torch.ScriptObject):  # the profiler's
+        return type(leaf)
     return (*leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 

@@ -1,4 +1,4 @@
-"""Where networks run: memory that is kept between tensors."""
+"""Where networks run: devices by name, kernels, memory that is kept between tensors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from blemish import devices
+from blemish.devices import resolve_device
+from blemish.errors import BlemishError
 
 PROGRAM = """
 import resource, sys, torch
@@ -30,3 +35,38 @@ def test_memory_of_a_large_tensor_is_kept_for_the_next() -> None:
         for how in ("kept", "given back")
     }
     assert faults["kept"] < 0.7 * faults["given back"], "pages that the system had to clear"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("auto", "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cpu", "cpu"), ("meta", "meta")],
+)
+def test_a_device_is_named_as_its_tensors_name_it(monkeypatch: pytest.MonkeyPatch, asked: str, meant: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for device in (asked, torch.device(asked)) if asked != "auto" else (asked,):
+        assert resolve_device(device) == torch.device(meant)  # type: ignore[arg-type]
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(BlemishError, match="no CUDA device"):
+            resolve_device(torch.device(name))
+
+
+def test_without_triton_torch_does_the_work_and_it_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class OnAGPU:
+        is_cuda, device = True, torch.device("cpu")
+
+    devices._kernels.cache_clear()
+    monkeypatch.setitem(sys.modules, "blemish.kernels", None)
+    assert devices.kernels_for(OnAGPU()) is devices.kernels_for(OnAGPU()) is None  # type: ignore[arg-type]
+    told = capsys.readouterr().err
+    assert told.count("goes on without Triton's kernels") == told.count("\n") == 1
+    assert devices.kernels_for(torch.zeros(1)) is None
+    assert not capsys.readouterr().err
+    devices._kernels.cache_clear()

@@ -200,11 +200,11 @@ class MethodContract:
         assert not said, said
 
     def taught(
-        self, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture
+        self, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture, seed: int = 0
     ) -> dict[str, Tensor]:
         """Weights after some steps, as graphs or not."""
-        method = self.make(self.tiny)
-        trainer = Trainer(method, good_images(), validation=good_images(2), device="cpu", precision="float32")
+        method, held_out = self.make(self.tiny), good_images(2)
+        trainer = Trainer(method, good_images(), validation=held_out, seed=seed, device="cpu", precision="float32")
         trainer.uses_graphs = True
         with graphs() as patch:
             patch.setattr(Stage, "n_iterations", lambda stage, n_images: 12)
@@ -218,6 +218,20 @@ class MethodContract:
         as_graphs = self.taught()
         assert all(torch.equal(as_graphs[name], tensor) for name, tensor in without.items())
         assert not capsys.readouterr().err
+
+    def test_a_graph_is_the_same_whatever_is_drawn(self) -> None:
+        said: list[list[list[str]]] = []
+        for seed in (0, 1):
+            said.append([])
+
+            def told(work: Callable[[], Any], device: torch.device) -> Any:
+                replay, result = capture(work, device)
+                said[-1].append(replay.__self__.said())  # type: ignore[attr-defined]
+                return replay, result
+
+            self.taught(capture=told, seed=seed)
+        assert said[0]
+        assert said[0] == said[1]
 
     def test_where_there_are_no_graphs_training_goes_on_without(self, capsys: pytest.CaptureFixture[str]) -> None:
         def not_here(work: Callable[[], Any], device: torch.device) -> Any:

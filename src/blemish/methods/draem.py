@@ -133,7 +133,7 @@ class DRAEM(Method):
     settings: DRAEMSettings
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DRAEMSettings(),
-        "fast": DRAEMSettings(epochs=None, iterations=10_000, learning_rate=2e-4, schedule="cosine", ema_decay=0.999),
+        "fast": DRAEMSettings(epochs=None, iterations=8_000, learning_rate=2e-4, schedule="cosine", ema_decay=0.999),
         "small": DRAEMSettings(
             image_size_px=128,
             reconstructive_widths=(32, 64, 96, 128),

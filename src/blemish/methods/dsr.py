@@ -204,7 +204,7 @@ class DSR(Method):
     recipes: ClassVar[dict[str, Settings]] = {
         "paper": DSRSettings(),
         "fast": DSRSettings(
-            iterations=10_000, upsampling_iterations=2_000, learning_rate=4e-4, schedule="cosine", ema_decay=0.999
+            iterations=9_000, upsampling_iterations=1_000, learning_rate=4e-4, schedule="cosine", ema_decay=0.999
         ),
         "small": DSRSettings(
             image_size_px=128, batch_size=4, restriction_widths=(64, 96, 128), decoder_widths=(128, 128, 256),

@@ -153,7 +153,7 @@ RECIPES: dict[str, Settings] = {
         _OBJECT,
         kernel=3,
         corruption=CorruptionSettings(kinds=_OCCLUDED),
-        batch_size=16,
+        batch_size=8,
         iterations=6000,
         learning_rate=5e-4,
         schedule="cosine",
