@@ -1,0 +1,86 @@
+"""Does more training still help? DRÆM's narrow networks on whole images of 256 px, judged on good images held out.
+
+    .venv/bin/python benchmarks/schedule.py GOOD_IMAGES --textures TEXTURES --runs 8x400 8x800 16x400
+
+A run is BATCHxSTEPS. What is told of images that were trained on, and of such that were not: the losses and pixel AP
+on damage that is simulated with a seed of its own, and the scores of the good images themselves. No defect and no
+test image is looked at: by this the schedule of recipe ``fast`` is chosen. Writes ``results/schedule.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from blemish.data.layouts import open_dataset
+from blemish.data.loading import load_images
+from blemish.fitting import textures_of
+from blemish.losses import focal_loss, l2_loss, ssim_loss
+from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.metrics.ranking import average_precision
+from blemish.synthesis.anomalies import spoil
+from blemish.training import Trainer
+from machine import RESULTS, table, write
+
+SIDE_PX = 256
+N_HELD_OUT = 21
+NARROW = {
+    "reconstructive_widths": (16, 32, 64, 128, 128),
+    "discriminative_widths": (16, 32, 64, 64, 64),
+    "patch_px": 2,
+}
+
+
+@torch.inference_mode()
+def judged(method: DRAEM, images: Tensor, name: str) -> dict[str, Any]:
+    """Losses and pixel AP on simulated damage, and the greatest score without: of (N, 3, H, W) uint8 good images."""
+    good, generator = images.float() / 255.0, Generator().manual_seed(5)
+    spoiled, masks = spoil(good, method.textures, generator, method.settings.anomalies)
+    repair, maps = method._repair_and_judge(spoiled)
+    assert repair is not None
+    scores = method(good)[1]
+    found = {
+        "l2": l2_loss(repair, good).item(),
+        "ssim": ssim_loss(repair, good).item(),
+        "focal": focal_loss(maps, masks).item(),
+        "pixel_ap": average_precision(maps.flatten().numpy(), masks.flatten().numpy() > 0.5),
+        "median_score": scores.median().item(),
+        "largest_score": scores.max().item(),
+    }
+    return {f"{name} {what}": round(value, 4) for what, value in found.items()}
+
+
+def main() -> None:
+    """Train and judge, print a Markdown table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--textures", type=Path)
+    parser.add_argument("--runs", nargs="+", default=["8x400", "8x800", "16x400"])
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--ema-decay", type=float, default=0.99)
+    parser.add_argument("--out", type=Path, default=RESULTS / "schedule.json")
+    arguments = parser.parse_args()
+    paths = [sample.path for sample in open_dataset(arguments.data).train]
+    order = torch.randperm(len(paths), generator=Generator().manual_seed(0)).tolist()
+    images = load_images([paths[number] for number in order], (SIDE_PX, SIDE_PX))
+    held_out, train = images[:N_HELD_OUT], images[N_HELD_OUT:]
+    rows: list[dict[str, Any]] = []
+    for run in arguments.runs:
+        batch, steps = map(int, run.split("x"))
+        schedule = {"learning_rate": arguments.learning_rate, "schedule": "cosine", "ema_decay": arguments.ema_decay}
+        method = DRAEM(DRAEMSettings(**NARROW, **schedule, batch_size=batch, epochs=None, iterations=steps))
+        method.textures = textures_of(method, arguments.textures, (SIDE_PX, SIDE_PX))
+        record = Trainer(method, train, device="cpu", precision="float32").run()
+        row = {"batch": batch, "steps": steps, "seconds": round(record.training_s)}
+        row |= judged(method, train[:N_HELD_OUT], "train") | judged(method, held_out, "held out")
+        rows.append(row)
+        write(arguments.out, {"data": arguments.data.resolve().name, **NARROW, **schedule, "rows": rows})
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
