@@ -273,7 +273,8 @@ def norm_relu(x: Tensor, norm: nn.BatchNorm2d | nn.InstanceNorm2d, bias: Tensor 
     (B, C, H, W) of x's dtype, channels last.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    result: Tensor = _NormReLU.apply(x, norm.weight, norm.bias, bias, norm)
+    with torch.cuda.device_of(x):  # Triton launches on the card that is current
+        result: Tensor = _NormReLU.apply(x, norm.weight, norm.bias, bias, norm)
     return result
 
 
@@ -302,7 +303,9 @@ def add_bias(x: Tensor, bias: Tensor, has_relu: bool, dtype: torch.dtype) -> Ten
     """
     block = 4096
     y = x if x.dtype == dtype else torch.empty_like(x, dtype=dtype)
-    _bias_kernel[(triton.cdiv(x.numel(), block),)](x, y, bias, x.numel(), x.shape[1], HAS_RELU=has_relu, BLOCK=block)
+    grid, numbers = (triton.cdiv(x.numel(), block),), (x.numel(), x.shape[1])
+    with torch.cuda.device_of(x):
+        _bias_kernel[grid](x, y, bias, *numbers, HAS_RELU=has_relu, BLOCK=block)
     return y
 
 
@@ -344,9 +347,10 @@ def nearest_of_close(closeness: Tensor, vectors: Tensor, codes: Tensor, n_candid
     """
     (n_vectors, n_codes), n_features = closeness.shape, codes.shape[1]
     nearest = torch.empty(n_vectors, dtype=torch.int64, device=closeness.device)
-    _nearest_kernel[(n_vectors,)](
-        closeness, vectors.contiguous(), codes.contiguous(), nearest, n_codes, n_features,
-        N_CANDIDATES=min(n_candidates, n_codes), BLOCK_N=triton.next_power_of_2(n_codes),
-        BLOCK_D=triton.next_power_of_2(n_features), num_warps=4,
-    )  # fmt: skip
+    blocks = {"BLOCK_N": triton.next_power_of_2(n_codes), "BLOCK_D": triton.next_power_of_2(n_features)}
+    inputs = closeness, vectors.contiguous(), codes.contiguous()
+    with torch.cuda.device_of(closeness):
+        _nearest_kernel[(n_vectors,)](
+            *inputs, nearest, n_codes, n_features, N_CANDIDATES=min(n_candidates, n_codes), **blocks
+        )
     return nearest
