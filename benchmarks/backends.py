@@ -19,6 +19,7 @@ from blemish.inference import Prepared
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 TORCH = ("torch", "torch autocast", "torch.compile", "prepared", "prepared bf16")
 ALL = (*TORCH, "onnxruntime", "openvino", "openvino bf16", "openvino int8", "openvino int8 bf16")
+HALF = tuple(name for name in ALL if name.endswith("bf16") or name == "torch autocast")
 """`prepared` is what `blemish inspect` runs, `openvino` what it runs of `blemish export`."""
 
 

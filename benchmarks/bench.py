@@ -18,8 +18,10 @@ import tempfile
 from pathlib import Path
 
 import cv2
+import torch
 
 from blemish.demo_images import make_demo_images
+from blemish.devices import resolve_precision
 from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, describe
 
@@ -71,7 +73,8 @@ def main() -> None:
             part("inference", *large, "--out", out / "inference-cpu-512.json", of=" at 512x512"),
         ]
         if not quick:
-            words = ["--batches", 32, "--ways", "torch", "prepared", "prepared bf16", "--device", "cpu"]
+            half = ["prepared bf16"] if resolve_precision("auto", torch.device("cpu")) == "bf16" else []
+            words = ["--batches", 32, "--ways", "torch", "prepared", *half, "--device", "cpu"]
             words += ["--repeats", 2, *peer, "--out", out / "inference-cpu-batch-32.json"]
             texts.append(part("inference", *words, of=" at batch 32"))
         n = 100 if quick else 1000

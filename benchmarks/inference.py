@@ -4,8 +4,9 @@
 
 The ways are those of ``backends.py``. The peer is anomalib's network of the same name in the same run
 (``peers/setup_anomalib.sh`` makes PEER_VENV). Beside them: operations counted in convolutions and matrix products,
-and their share of what the machine reaches in one large convolution of the same precision (of bf16 for 8 bits: more
-than 1 is possible there). Weights are random: nothing here branches on data. Medians. Writes
+and their share of what the machine reaches in one large convolution of the same precision (for 8 bits, of its fastest
+other one: more than 1 is possible there). Without --ways, those in bf16 are left out where the hardware does not
+multiply in it: torch takes minutes an image then. Weights are random: nothing here branches on data. Medians. Writes
 ``results/inference-<device>.json``.
 """
 
@@ -19,9 +20,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from backends import ALL, TORCH, ways
+from backends import ALL, HALF, TORCH, ways
 from blemish.detector import Detector
-from blemish.devices import resolve_device
+from blemish.devices import resolve_device, resolve_precision
 from blemish.fitting import build
 from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
 
@@ -40,13 +41,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     device, size_px = resolve_device(arguments.device), arguments.size
-    names = tuple(arguments.ways or (ALL if device.type == "cpu" else TORCH))
-    peaks = {name: peak_gflops(name, device, min(5, arguments.repeats)) for name in ("float32", "bf16")}
+    fastest = resolve_precision("auto", device)
+    possible = [name for name in (ALL if device.type == "cpu" else TORCH) if fastest == "bf16" or name not in HALF]
+    names = tuple(arguments.ways or possible)
+    peaks: dict[str, dict[str, float]] = {}
     out = arguments.out or RESULTS / f"inference-{device.type}.json"
     rows: list[dict[str, Any]] = []
 
     def add(method: str, way: str, precision: str, batch: int, image_s: float, gflop: float) -> None:
-        peak = peaks["bf16" if precision == "int8" else precision]["convolution"]
+        asked = fastest if precision == "int8" else precision
+        if asked not in peaks:
+            peaks[asked] = peak_gflops(asked, device, min(5, arguments.repeats))
+        peak = peaks[asked]["convolution"]
         row = {"method": method, "way": way, "precision": precision, "batch": batch, "image_s": round(image_s, 5)}
         rows.append(row | {"gflop": round(gflop, 1), "share_of_peak": round(gflop / image_s / peak, 3)})
         write(out, {"size_px": size_px, "peak_gflops": peaks, "peak_memory_mb": peak_memory_mb(device), "rows": rows})
