@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from blemish import inference
 from blemish.detector import Detector
 from blemish.inference import Prepared
 from blemish.layers import conv_norm_relu, double_conv
@@ -97,3 +98,18 @@ def test_a_detector_prepares_a_large_network_in_bf16_only_if_asked_or_if_the_mac
         darkness.precision = precision  # type: ignore[assignment]
         _ = darkness.to("cpu").prepared
     assert made == ["float32", "bf16", "float32", "bf16"]
+
+
+def test_on_a_gpu_without_kernels_a_convolution_gives_the_channels_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few channels are padded for a GPU; its memory is the host's here."""
+    for has_relu in (False, True):
+        plain = nn.Conv2d(64, 2, 3, padding=1)
+        x = torch.rand(1, 64, 8, 8)
+        expected = plain(x).relu() if has_relu else plain(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "is_cuda", True)
+            convolution = inference._Convolution(plain, has_relu, torch.float32)
+        convolution.is_onednn = False
+        assert len(convolution.weight) == 8, "padded"
+        got = convolution(x)
+        torch.testing.assert_close(got, expected)

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
+import blemish
 from blemish.cli import main
 from blemish.errors import BlemishError
+from blemish.fitting import state_of
 from blemish.tuning import tune
 
 TINY: dict[str, Any] = {
@@ -53,6 +55,18 @@ def test_every_combination_is_fitted_and_the_best_is_kept(parts: Path, tmp_path:
     for name in ("detector.blemish", "config.yaml", "summary.json"):
         assert (out / name).read_bytes() == (best.folder / name).read_bytes()
     assert [float(row["validation"]) for row in table(out / "trials.csv")] == [one.validation for one in trials]
+
+
+def test_a_run_is_the_same_with_and_without_cuda_graphs(parts: Path, tmp_path: Path) -> None:
+    """Which change no result: a run goes on where they took too much memory."""
+    options: dict[str, Any] = {"method": "ssae", "device": "cpu"}
+    without = {**TINY, "cuda_graphs": False}
+    blemish.fit(parts, settings=TINY, out=tmp_path / "run", **options)
+    assert state_of(tmp_path / "run", parts, settings=without, **options) == "finished"
+    (tmp_path / "run" / "summary.json").unlink()
+    blemish.fit(parts, settings=without, out=tmp_path / "run", resume=True, **options)
+    with pytest.raises(BlemishError, match="other data, options or settings"):
+        state_of(tmp_path / "run", parts, settings={**TINY, "balance": 0.25}, **options)
 
 
 def test_what_an_earlier_call_fitted_is_not_fitted_again(

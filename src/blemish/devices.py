@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.errors import BlemishError
 
@@ -54,21 +54,27 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """``blemish.kernels``, if ``x`` is on a GPU that its kernels run on; None where torch does the work."""
-    return _kernels(x.device) if x.is_cuda and not torch.compiler.is_compiling() else None
+    """``blemish.kernels``, if ``x`` is on a GPU where they run in its precision; None where torch does the work."""
+    return _kernels(x.device, x.dtype) if x.is_cuda and not torch.compiler.is_compiling() else None
 
 
 @functools.cache
-def _kernels(device: torch.device) -> ModuleType | None:
-    """Tried once: Triton is not everywhere, and needs a C compiler."""
+def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """Tried once: Triton is not everywhere, needs a C compiler, and not every GPU has every precision."""
     try:
         kernels = importlib.import_module("blemish.kernels")
-        kernels.add_bias(torch.zeros(1, 1, 1, 1, device=device), torch.zeros(1, device=device), True, torch.float32)
+        x = torch.zeros(1, 1, 2, 2, device=device, dtype=dtype)
+        with torch.no_grad():
+            kernels.add_bias(kernels.norm_relu(x, nn.InstanceNorm2d(1)), torch.zeros(1, device=device), True, dtype)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"blemish: goes on without Triton's kernels, somewhat slower ({reason})", file=sys.stderr)
+        _tell_once((str(error).strip() or type(error).__name__).splitlines()[0])
         return None
     return kernels
+
+
+@functools.cache
+def _tell_once(reason: str) -> None:
+    print(f"blemish: goes on without Triton's kernels, somewhat slower ({reason})", file=sys.stderr)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +155,7 @@ def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
 
 def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
     """What was tested on what: the file is understood wherever it lies, and `blemish compare` sorts by it."""
-    settings = asdict(detector.method.settings)
-    del settings["cuda_graphs"]  # of the speed, not of the result
+    settings = detector.method.settings.of_the_result()
     description = {
         "method": detector.method.name,
         **detector.provenance,

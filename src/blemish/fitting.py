@@ -24,7 +24,7 @@ from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
 from blemish.methods import method_type
-from blemish.methods.base import Method, Settings
+from blemish.methods.base import OF_THE_SPEED, Method, Settings
 from blemish.methods.codebook import load_codebook
 from blemish.methods.dsr import DSR, DSRSettings
 from blemish.sample_size import MIN_HELD_OUT, MIN_IMAGES, n_held_out, n_needed
@@ -145,7 +145,10 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
         found = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         found = None
-    if found != _config(settings, **asked):
+    wanted = _config(settings, **asked) | {"settings": plain(settings.of_the_result())}
+    if isinstance(found, dict) and isinstance(found.get("settings"), dict):
+        found["settings"] = {name: value for name, value in found["settings"].items() if name not in OF_THE_SPEED}
+    if found != wanted:
         raise BlemishError(f"{folder}: holds a run with other data, options or settings; take another --out")
     return "finished" if (folder / "summary.json").exists() else "started"
 
@@ -265,7 +268,7 @@ def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:
 def _fingerprint(images: SplitImages, method: Method) -> str:
     """What must be equal for a checkpoint to be resumed."""
     banks = [bank.images for bank in (method.textures, method.defects) if bank is not None]
-    settings = json.dumps(asdict(method.settings), sort_keys=True)
+    settings = json.dumps(method.settings.of_the_result(), sort_keys=True)
     return _digest(images.train, images.validation, *banks, *method.pretrained, settings)
 
 

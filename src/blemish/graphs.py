@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import torch
@@ -24,14 +25,27 @@ N_WARM_UP = 3
 state."""
 MAX_BATCH_SIZES = 4
 """Sizes of batches for which an inspection keeps a graph."""
+_one_at_a_time = threading.Lock()
+"""A process captures one graph at a time: its beginning waits for all streams, which a capture does not allow."""
 
 
 def capture(work: Callable[[], Result], device: torch.device) -> tuple[Callable[[], None], Result]:
-    """Record what ``work`` launches, without running it; returns what runs it, and where its results will lie."""
-    torch.cuda.empty_cache()  # the graph has memory of its own
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = work()
+    """Record what ``work`` launches, without running it; returns what runs it, and where its results will lie.
+
+    On a stream of the device's own: that which torch takes by itself is of the card that captured first.
+    """
+    with _one_at_a_time, torch.cuda.device(device):
+        torch.cuda.empty_cache()  # the graph has memory of its own
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        before = torch.cuda.current_stream(device)
+        try:
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                result = work()
+        except RuntimeError:  # torch leaves its stream and its memory in place, if the capture itself has failed
+            torch.cuda.set_stream(before)
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(device.index, graph.pool())
+            raise
     return graph.replay, result
 
 
@@ -48,8 +62,8 @@ def aside(work: Callable[[], Result], device: torch.device) -> Result:
 
 
 def side_by_side(device: torch.device, *works: Callable[[], Result]) -> list[Result]:
-    """Do what does not depend on each other: at the same time in a graph of an inspection, as a few images are little
-    work for a GPU; else one after the other."""
+    """Do what does not depend on each other and needs no gradients: at the same time in a graph, as a few images are
+    little work for a GPU; else one after the other."""
     if device.type != "cuda" or torch.is_grad_enabled() or not torch.cuda.is_current_stream_capturing():
         return [work() for work in works]
     here = torch.cuda.current_stream(device)
@@ -57,11 +71,13 @@ def side_by_side(device: torch.device, *works: Callable[[], Result]) -> list[Res
     results = []
     for stream in streams[1:]:
         stream.wait_stream(here)
-    for stream, work in zip(streams, works, strict=True):
-        with torch.cuda.stream(stream):
-            results.append(work())
-    for stream in streams[1:]:
-        here.wait_stream(stream)
+    try:
+        for stream, work in zip(streams, works, strict=True):
+            with torch.cuda.stream(stream):
+                results.append(work())
+    finally:  # also where one fails: a capture ends only when all streams have come back
+        for stream in streams[1:]:
+            here.wait_stream(stream)
     return results
 
 

@@ -6,11 +6,12 @@
   memory layout. (On a GPU group norm changes it twice, and is the slower one.)
 - Where the hardware multiplies in bf16, so do the convolutions, but for those of few channels, which see or write an
   image, and those that a method wants exact (``Method.exact``).
-- On a GPU, batches of a size that comes again are one launch (``graphs.py``).
+- On a GPU, batches of a size that comes again are one launch, for up to four sizes (``graphs.py``).
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import copy
 from types import ModuleType
 from typing import Any, Literal
@@ -105,7 +106,7 @@ class _Convolution(nn.Module):
             return fused.to(self.next_dtype)
         if (kernels := kernels_for(x)) is not None:
             return self._on_gpu(x, kernels)
-        x = self._convolved(x, self.bias)
+        x = self._convolved(x, self.bias)[:, : self.n_out]
         return (x.relu_() if self.has_relu else x).to(self.next_dtype)
 
     def _convolved(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,9 +126,11 @@ class _Convolution(nn.Module):
         can_fuse = self.has_relu and self.next_dtype == self.dtype and not self.is_transposed
         if can_fuse and x.shape not in self.fuses:  # torch hands cuDNN memory that may hold what is no number
             torch.full_like(result, torch.nan)
-            fused = torch.cudnn_convolution_relu(x, self.weight, self.bias, *self.geometry)
             tolerance = 2**-6 * result.abs().amax().clamp_min(1.0)
-            self.fuses[x.shape] = bool(((fused - result).abs() <= tolerance).all())
+            self.fuses[x.shape] = False
+            with suppress(RuntimeError):  # where cuDNN has no such kernel, or is not there
+                fused = torch.cudnn_convolution_relu(x, self.weight, self.bias, *self.geometry)
+                self.fuses[x.shape] = bool(((fused - result).abs() <= tolerance).all())
         return result[:, : self.n_out]
 
 

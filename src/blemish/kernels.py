@@ -23,7 +23,7 @@ TOTAL_PARTS, TOTAL_CHANNELS = 256, 16
 #
 # Channels-last tensors are groups of rows of channels, (G, R, C): for batch norm all pixels of a batch are one group,
 # for instance norm those of an image. Sums over rows are made in parts, each by one program, and added in order: the
-# same seed gives the same weights.
+# same again for the same numbers.
 
 
 @triton.jit
@@ -323,7 +323,7 @@ def _nearest_kernel(
     vector = tl.load(vectors_at + row * n_features + features, features < n_features, 0.0)
     nearest, least = 0, float("inf")
     for _ in tl.static_range(N_CANDIDATES):
-        candidate = tl.argmax(closeness, 0)
+        candidate = tl.minimum(tl.argmax(closeness, 0), n_codes - 1)  # of what is no number it may be any
         code = tl.load(codes_at + candidate * n_features + features, features < n_features, 0.0)
         distance = tl.sum((code - vector) * (code - vector), 0)
         is_nearer = (distance < least) | ((distance == least) & (candidate < nearest))

@@ -86,7 +86,7 @@ def pretrain(
     learner = VQTraining(s, _start(start, s) if start is not None else None)
     train, held_out, n_images = _split(images, s)
     folder = make_folder(out.with_suffix(""))
-    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(asdict(s), sort_keys=True).encode())
+    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(s.of_the_result(), sort_keys=True).encode())
     digest.update(Path(start).read_bytes() if start is not None else b"")
     trainer = Trainer(
         learner, train, seed=seed, device=device, precision=precision, folder=folder, fingerprint=digest.hexdigest(),

@@ -88,7 +88,7 @@ class Trainer:
     method : trained in place.
     images : (N, 3, H, W) uint8 good images, of the method's size.
     validation : the same, not among them, for stages that validate.
-    seed : of the order of images and the damage. Same seed, same machine: same weights.
+    seed : of the order of images and the damage. Same seed, same machine, on a CPU: same weights.
     folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
     fingerprint : whatever must be equal for a checkpoint to be resumed (settings, data).
     resume : go on from the checkpoint in ``folder``, if there is one yet.
@@ -118,6 +118,8 @@ class Trainer:
         where = resolve_device(device)
         self.precision = resolve_precision(precision, where)
         keep_freed_memory()
+        if where.type == "cuda":  # what accelerate takes, unless it starts several processes
+            torch.cuda.set_device(where)
         AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in other precisions
         self.accelerator = Accelerator(
             cpu=where.type != "cuda",

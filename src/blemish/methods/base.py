@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -17,6 +17,9 @@ from blemish.settings import CheckedSettings
 if TYPE_CHECKING:
     from blemish.synthesis.defects import DefectBank
     from blemish.synthesis.textures import TextureBank
+
+OF_THE_SPEED = ("cuda_graphs",)
+"""Settings that change no result."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Settings(CheckedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("image_size_px", "batch_size", least=1)
+
+    def of_the_result(self) -> dict[str, Any]:
+        """All settings but those that change no result, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name not in OF_THE_SPEED}
 
     def check_widths(self, *names: str) -> None:
         """Refuse networks without blocks, or of blocks without channels."""
