@@ -60,13 +60,16 @@ def test_without_triton_torch_does_the_work_and_it_is_told_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class OnAGPU:
-        is_cuda, device = True, torch.device("cpu")
+        is_cuda, device, dtype = True, torch.device("cpu"), torch.float32
 
     devices._kernels.cache_clear()
+    devices._tell_once.cache_clear()
     monkeypatch.setitem(sys.modules, "blemish.kernels", None)
-    assert devices.kernels_for(OnAGPU()) is devices.kernels_for(OnAGPU()) is None  # type: ignore[arg-type]
+    for OnAGPU.dtype in (torch.float32, torch.float32, torch.bfloat16):
+        assert devices.kernels_for(OnAGPU()) is None  # type: ignore[arg-type]
     told = capsys.readouterr().err
     assert told.count("goes on without Triton's kernels") == told.count("\n") == 1
     assert devices.kernels_for(torch.zeros(1)) is None
     assert not capsys.readouterr().err
     devices._kernels.cache_clear()
+    devices._tell_once.cache_clear()
