@@ -19,7 +19,7 @@ from typing import Any
 
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
-from blemish.evaluation import evaluate
+from blemish.evaluation.evaluate import evaluate
 from machine import describe
 
 COLUMNS = (

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from blemish.detector import Detector
 from blemish.devices import Precision
-from blemish.exporting import Compiled, write_onnx
-from blemish.inference import Prepared
+from blemish.runtimes.export import write_onnx
+from blemish.runtimes.openvino import OpenVINORuntime
+from blemish.runtimes.torch import TorchRuntime
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 TORCH = ("torch", "torch autocast", "torch.compile", "prepared", "prepared bf16")
@@ -35,8 +36,8 @@ def ways(detector: Detector, good: Tensor, names: tuple[str, ...] = ALL) -> Iter
         "torch": ("float32", lambda: method),
         "torch autocast": ("bf16", lambda: _autocast(detector)),
         "torch.compile": ("float32", lambda: torch.compile(method)),
-        "prepared": ("float32", lambda: Prepared(method, "float32")),
-        "prepared bf16": ("bf16", lambda: Prepared(method, "bf16")),
+        "prepared": ("float32", lambda: TorchRuntime(method, "float32")),
+        "prepared bf16": ("bf16", lambda: TorchRuntime(method, "bf16")),
         "onnxruntime": ("float32", lambda: _onnxruntime(detector)),
     }
     for name, (precision, make) in plain.items():
@@ -44,11 +45,11 @@ def ways(detector: Detector, good: Tensor, names: tuple[str, ...] = ALL) -> Iter
             yield name, precision, make()
     for compiled, precision, images in (("openvino", "float32", None), ("openvino int8", "int8", good)):
         if {compiled, f"{compiled} bf16"} & {*names}:
-            tensors = detector.compiled(images).method.state_dict()
+            tensors = detector.compiled(images).runtime.tensors()
             rest: tuple[tuple[str, Precision], ...] = ((compiled, "float32"), (f"{compiled} bf16", "bf16"))
             for name, hint in rest:
                 if name in names:
-                    run = Compiled(method.name, method.settings, tensors, hint)
+                    run = OpenVINORuntime(method.name, method.settings, tensors, hint)
                     yield name, precision if images is not None else hint, run
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from blemish.demo_images import make_demo_images
+from blemish.data.demo_images import make_demo_images
 from blemish.devices import resolve_precision
 from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, describe

@@ -15,8 +15,8 @@ from pathlib import Path
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
 from blemish.files import replace_file
-from blemish.methods.codebook import load_codebook, read_card
-from blemish.pretraining import codes_in_use, quality
+from blemish.learning.pretraining import codes_in_use, quality
+from blemish.methods.dsr.codebook import load_codebook, read_card
 from blemish.report.overlay import as_jpeg
 from blemish.report.reconstructions import draw_reconstructions
 from machine import describe

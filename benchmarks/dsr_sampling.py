@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor
 
 from blemish.synthesis.draw import uniform
-from blemish.synthesis.latent import LatentSettings, neighbour_table, replace_codes
+from blemish.synthesis.replaced_codes import LatentSettings, neighbour_table, replace_codes
 from machine import describe
 
 N_CODES, N_FEATURES, BATCH, SIDES, REPEATS = 4096, 128, 8, (32, 64), 5

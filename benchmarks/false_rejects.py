@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 import blemish
+from blemish.commands.progress import TrainingProgress
 from blemish.data.layouts import open_dataset
-from blemish.progress import TrainingProgress
 from machine import describe
 
 

@@ -183,7 +183,7 @@ def proof(session: Session) -> None:
     options += ["--set", "iterations=8"] if a.quick else []
     data = a.data.resolve() if a.data else session.scratch / "bricks"
     if not a.data:
-        code = "import pathlib, sys, blemish.demo_images as d; d.make_demo_images(pathlib.Path(sys.argv[1]))"
+        code = "import pathlib, sys, blemish.data.demo_images as d; d.make_demo_images(pathlib.Path(sys.argv[1]))"
         session.part("bricks", 60.0, lambda limit_s: session.python("-c", code, data, limit_s=limit_s))
     rows: list[dict[str, Any]] = []
     for name, limit_s in shared(session.limit_s("proof"), PROOF):

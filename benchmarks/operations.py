@@ -26,9 +26,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from blemish.fitting import build, textures_of
+from blemish.learning.fit import build, textures_of
+from blemish.learning.training import Trainer
 from blemish.methods.base import Method, Stage
-from blemish.training import Trainer
 from machine import RESULTS, table, write
 
 META = torch.device("meta", 0)

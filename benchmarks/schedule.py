@@ -18,12 +18,12 @@ from torch import Generator, Tensor
 
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
-from blemish.fitting import textures_of
+from blemish.learning.fit import textures_of
+from blemish.learning.training import Trainer
 from blemish.losses import focal_loss, l2_loss, ssim_loss
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.metrics.ranking import average_precision
-from blemish.synthesis.anomalies import spoil
-from blemish.training import Trainer
+from blemish.synthesis.pasted_textures import spoil
 from machine import RESULTS, table, write
 
 SIDE_PX = 256

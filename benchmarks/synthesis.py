@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from blemish.synthesis.anomalies import AnomalySettings, spoil
+from blemish.synthesis.pasted_textures import AnomalySettings, spoil
 from blemish.synthesis.textures import TextureBank
 from machine import describe
 

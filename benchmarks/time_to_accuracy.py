@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from blemish.fitting import build, textures_of
-from blemish.report.papers import named_test_set, paper_figure
-from blemish.training import Trainer
+from blemish.compare.papers import named_test_set, paper_figure
+from blemish.learning.fit import build, textures_of
+from blemish.learning.training import Trainer
 from machine import RESULTS, seconds, table, write
 
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP"}

@@ -24,13 +24,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blemish.devices import resolve_device, resolve_precision
-from blemish.fitting import build
-from blemish.graphs import N_WARM_UP
+from blemish.learning.fit import build
+from blemish.learning.graphed import N_WARM_UP
+from blemish.learning.training import Trainer
 from blemish.methods import draem, ssae
 from blemish.methods.base import Method
 from blemish.methods.dsr import DSR
 from blemish.synthesis.textures import TextureBank
-from blemish.training import Trainer
 from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
 
 SPOILING: dict[str, tuple[Any, str]] = {"draem": (draem, "spoil"), "dsr": (DSR, "_damage"), "ssae": (ssae, "corrupt")}

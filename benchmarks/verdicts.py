@@ -20,7 +20,7 @@ from backends import ALL, ways
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
-from blemish.evaluation import evaluate
+from blemish.evaluation.evaluate import evaluate
 from machine import RESULTS, seconds, table, write
 
 REPEATS = 25

@@ -14,7 +14,8 @@ if not torch.cuda.is_available():
 
 from blemish.detector import Detector
 from blemish.methods.draem import DRAEM, DRAEMSettings
-from blemish.scoring import Threshold
+from blemish.runtimes.torch import TorchRuntime
+from blemish.thresholds import Threshold
 from card import a_card
 
 
@@ -31,7 +32,7 @@ def darkness() -> Detector:
     """A detector of what is dark, at 16 px, with the threshold at middle grey."""
     widths = {"reconstructive_widths": (4, 4), "discriminative_widths": (4, 4)}
     settings = DRAEMSettings(image_size_px=16, score_window_px=5, **widths)
-    return Detector(Darkness(settings), Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
+    return Detector(TorchRuntime(Darkness(settings)), Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
 
 
 @pytest.fixture(scope="session")

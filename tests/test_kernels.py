@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.inference import Prepared
 from blemish.layers import double_conv
-from blemish.methods import vq
 from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.methods.dsr import vq
+from blemish.runtimes.torch import prepared
 
 kernels: Any = pytest.importorskip("blemish.kernels", reason="no Triton here", exc_type=ImportError)
 
@@ -30,7 +30,7 @@ def device() -> Iterator[str]:
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels, taken for tensors of the CPU, too."""
-    for place in ("layers", "inference", "methods.vq"):
+    for place in ("layers", "runtimes.torch", "methods.dsr.vq"):
         monkeypatch.setattr(f"blemish.{place}.kernels_for", lambda x: kernels)
 
 
@@ -156,9 +156,9 @@ def test_prepared_networks_give_the_same_with_kernels(
         return F.conv2d(x, weight, bias, *geometry).relu() * (1.0 if cudnn_is_right else torch.nan)
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", convolution_relu)
-    monkeypatch.setattr("blemish.inference._onednn_knows", lambda dtype: False)
-    prepared = Prepared(method, "float32")
+    monkeypatch.setattr("blemish.runtimes.torch._onednn_knows", lambda dtype: False)
+    network = prepared(method, "float32")
     for n_expected in (14, 28 if cudnn_is_right else 14):  # tried once, and then taken or not
-        for ours, theirs in zip(prepared(images), method(images), strict=True):
+        for ours, theirs in zip(network(images), method(images), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
         assert n_fused == n_expected

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import BlemishError
-from blemish.scoring import Region, conformal_threshold, outline, regions, smoothed_maximum
+from blemish.regions import Region, outline, regions
+from blemish.scoring import smoothed_maximum
+from blemish.thresholds import conformal_threshold
 
 
 def test_smoothed_maximum_counts_zero_padding() -> None:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from blemish.detector import Detector, Finding
     from blemish.devices import Precision
-    from blemish.fitting import fit
+    from blemish.learning.fit import fit
     from blemish.methods.draem import DRAEM, DRAEMSettings
     from blemish.methods.dsr import DSR, DSRSettings
     from blemish.methods.ssae import SSAE
-    from blemish.methods.ssae_settings import SSAESettings
+    from blemish.methods.ssae.settings import SSAESettings
 
 __all__ = [
     "DRAEM",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fit": "blemish.fitting",
+    "fit": "blemish.learning.fit",
     "Detector": "blemish.detector",
     "Finding": "blemish.detector",
     "DRAEM": "blemish.methods.draem",
@@ -48,7 +48,7 @@ _HOMES = {
     "DSR": "blemish.methods.dsr",
     "DSRSettings": "blemish.methods.dsr",
     "SSAE": "blemish.methods.ssae",
-    "SSAESettings": "blemish.methods.ssae_settings",
+    "SSAESettings": "blemish.methods.ssae.settings",
 }
 
 

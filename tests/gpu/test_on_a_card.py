@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 
 import blemish
-from blemish import demo_images, training
-from blemish.cli import INTERRUPTED, main
-from blemish.demo_images import TEST, make_demo_images
-from blemish.fitting import build
-from blemish.progress import TrainingProgress
+from blemish.cli import main
+from blemish.cli.options import INTERRUPTED
+from blemish.commands.progress import TrainingProgress
+from blemish.data import demo_images
+from blemish.data.demo_images import TEST, make_demo_images
+from blemish.learning import training
+from blemish.learning.fit import build
 from blemish.synthesis.textures import TextureBank
 
 DEVICE: Any = os.environ.get("BLEMISH_GPU_TESTS_ON", "cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from blemish.detector import Detector
-from blemish.graphs import GraphedInspection, GraphedStep
-from blemish.inference import Prepared
+from blemish.learning.calibration import calibrated
+from blemish.learning.graphed import GraphedStep
+from blemish.learning.training import Trainer
 from blemish.methods.base import Method, Settings, Stage
-from blemish.training import Trainer
+from blemish.runtimes.graphed import GraphedInspection
+from blemish.runtimes.torch import TorchRuntime
 from card import capture, graphs
 
 
@@ -84,17 +87,26 @@ class MethodContract:
         assert (got.float() - expected).abs().mean() < 0.02
 
     def test_prepared_for_inspection_gives_the_same(self, method: Method, images: Tensor) -> None:
-        prepared = Prepared(method.eval(), "float32")
-        assert not [
-            one for one in prepared.method.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.BatchNorm2d)
-        ]
-        for batch in (images, torch.rand(1, 3, 33, 47)):
-            for ours, expected in zip(prepared(batch), method(batch), strict=True):
-                torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
-            pictures, expected_pictures = prepared.explain(batch), method.explain(batch)
-            assert pictures.keys() == expected_pictures.keys()
-            for name, picture in pictures.items():
-                torch.testing.assert_close(picture, expected_pictures[name], atol=1e-4, rtol=1e-3)
+        runtime = TorchRuntime(method, "float32")
+        for module in runtime.prepared.modules():
+            assert not isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d)
+        with torch.inference_mode():
+            for batch in (images, torch.rand(1, 3, 33, 47)):
+                for ours, expected in zip(runtime(batch), method(batch), strict=True):
+                    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
+                pictures, expected_pictures = runtime.explain(batch), method.explain(batch)
+                assert pictures.keys() == expected_pictures.keys()
+                for name, picture in pictures.items():
+                    torch.testing.assert_close(picture, expected_pictures[name], atol=1e-4, rtol=1e-3)
+
+    def test_a_runtime_is_safe_to_call_from_several_threads(self, method: Method) -> None:
+        batches = torch.rand(16, 1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+        expected = [TorchRuntime(method, "float32")(batch) for batch in batches]
+        runtime = TorchRuntime(method, "float32")
+        with ThreadPoolExecutor(4) as pool:
+            for (maps, scores), (own_maps, own_scores) in zip(expected, pool.map(runtime, batches), strict=True):
+                assert torch.equal(own_maps, maps)
+                assert torch.equal(own_scores, scores)
 
     def test_gradients_reach_what_a_stage_trains_and_nothing_else(self, method: Method, images: Tensor) -> None:
         for stage in method.stages():
@@ -118,7 +130,7 @@ class MethodContract:
 
     def test_saved_and_loaded_gives_bit_equal_maps(self, method: Method, tmp_path: Path) -> None:
         images = good_images()
-        detector = Detector.calibrate(method, images, 0.1)
+        detector = calibrated(method, images, 0.1)
         detector.save(tmp_path / "x.blemish")
         again = Detector.load(tmp_path / "x.blemish")
         for ours, theirs in zip(detector.maps_and_scores(images), again.maps_and_scores(images), strict=True):
@@ -182,8 +194,8 @@ class MethodContract:
     def test_trains_and_inspects_on_a_card(
         self, card: torch.device, fits: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("blemish.training._fits", lambda images, device: fits)
-        monkeypatch.setattr("blemish.graphs.N_WARM_UP", 1)
+        monkeypatch.setattr("blemish.learning.training._fits", lambda images, device: fits)
+        monkeypatch.setattr("blemish.learning.graphed.N_WARM_UP", 1)
         monkeypatch.setattr(Stage, "n_iterations", lambda stage, n_images: 3)
         method, held_out = self.make(self.tiny), good_images(3)
         trainer = Trainer(method, good_images(), validation=held_out, device=card, precision="float32")
@@ -192,7 +204,7 @@ class MethodContract:
         assert record.iterations == 3 * len(method.stages())
         assert {tensor.device.type for tensor in method.state_dict().values()} == {"meta"}
         method.finish(held_out.to(card).float() / 255.0)
-        detector = Detector.calibrate(method, held_out, 0.1)
+        detector = calibrated(method, held_out, 0.1)
         photographs = [image.permute(1, 2, 0).numpy() for image in held_out]
         findings = detector.inspect(photographs, explain=True)
         assert [finding.map.shape for finding in findings] == [(32, 32)] * 3
@@ -208,7 +220,7 @@ class MethodContract:
         trainer.uses_graphs = True
         with graphs() as patch:
             patch.setattr(Stage, "n_iterations", lambda stage, n_images: 12)
-            patch.setattr("blemish.training.GraphedStep", step)
+            patch.setattr("blemish.learning.training.GraphedStep", step)
             patch.setattr("blemish.graphs.capture", capture)
             trainer.run()
         return {name: tensor.clone() for name, tensor in method.state_dict().items()}

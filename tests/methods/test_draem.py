@@ -12,7 +12,7 @@ from blemish.errors import BlemishError
 from blemish.losses import focal_loss
 from blemish.methods.base import Settings
 from blemish.methods.draem import DRAEM, DiscriminativeNetwork, DRAEMSettings, ReconstructiveNetwork
-from blemish.synthesis.defects import DefectBank
+from blemish.synthesis.real_defects import DefectBank
 from blemish.synthesis.textures import TextureBank
 
 TINY = DRAEMSettings(

@@ -12,15 +12,16 @@ from contract import MethodContract, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.learning.calibration import calibrated
+from blemish.learning.training import Trainer
 from blemish.losses import focal_loss
 from blemish.methods.base import Method, Settings
 from blemish.methods.dsr import DSR, DSRSettings, ObjectSpecificDecoder, SubspaceRestriction
-from blemish.methods.vq import VQAutoencoder
-from blemish.synthesis.anomalies import Spoiled
-from blemish.synthesis.defects import DefectBank
-from blemish.synthesis.latent import LatentSettings
+from blemish.methods.dsr.vq import VQAutoencoder
+from blemish.synthesis.pasted_textures import Spoiled
+from blemish.synthesis.real_defects import DefectBank
+from blemish.synthesis.replaced_codes import LatentSettings
 from blemish.synthesis.textures import TextureBank
-from blemish.training import Trainer
 
 TINY = DSRSettings(
     image_size_px=32,
@@ -263,7 +264,7 @@ def test_every_ablation_trains_and_is_saved(name: str, tmp_path: Path) -> None:
     assert still == {key for key in start if key.startswith("vq.")}, "all but the codebook is trained"
     method.finish(torch.empty(0))
     method.textures = None
-    detector = Detector.calibrate(method, good_images(), 0.1)
+    detector = calibrated(method, good_images(), 0.1)
     detector.save(tmp_path / "x.blemish")
     again = Detector.load(tmp_path / "x.blemish")
     one, two = (each.maps_and_scores(good_images(2))[0] for each in (again, detector))

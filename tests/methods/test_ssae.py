@@ -14,17 +14,9 @@ from contract import MethodContract, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.learning.calibration import calibrated
 from blemish.losses import ssim_map
 from blemish.methods.base import Settings
-from blemish.methods.heatmaps import (
-    CORRECTIONS,
-    N_MEANS,
-    choices,
-    corrected_map,
-    difference_map,
-    mean_sides_px,
-    smooth_map,
-)
 from blemish.methods.ssae import (
     SSAE,
     Autoencoder,
@@ -33,8 +25,17 @@ from blemish.methods.ssae import (
     amplify_objective,
     filter_objective,
 )
+from blemish.methods.ssae.heatmaps import (
+    CORRECTIONS,
+    N_MEANS,
+    choices,
+    corrected_map,
+    difference_map,
+    mean_sides_px,
+    smooth_map,
+)
 from blemish.metrics import auroc
-from blemish.synthesis.corruption import CorruptionSettings
+from blemish.synthesis.modified_patches import CorruptionSettings
 from blemish.synthesis.textures import TextureBank
 
 TINY = SSAESettings(
@@ -448,7 +449,7 @@ def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
     method = SSAE(asked)
     chosen = method.finish(drawn(3, 3, 64, 64)).settings
     assert chosen["mean_px"] != 33
-    Detector.calibrate(method, good_images(size_px=64), 0.1).save(tmp_path / "x.blemish")
+    calibrated(method, good_images(size_px=64), 0.1).save(tmp_path / "x.blemish")
     loaded = Detector.load(tmp_path / "x.blemish").method
     assert isinstance(loaded, SSAE)
     assert {name: getattr(loaded.settings, name) for name in chosen} == chosen

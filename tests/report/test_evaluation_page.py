@@ -12,7 +12,7 @@ from PIL import Image
 
 from blemish.data.layouts import Sample
 from blemish.detector import Detector
-from blemish.evaluation import Evaluation, evaluate
+from blemish.evaluation.evaluate import Evaluation, evaluate
 from blemish.metrics import Curve
 from blemish.report import evaluation_page
 from blemish.report.charts import BOTTOM, LEFT, RIGHT, TOP, Axis, curves_chart, scores_chart

@@ -13,7 +13,7 @@ import pytest
 from test_evaluation_page import data  # noqa: F401  (a fixture)
 
 from blemish.detector import Detector
-from blemish.evaluation import evaluate
+from blemish.evaluation.evaluate import evaluate
 from blemish.report.evaluation_page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

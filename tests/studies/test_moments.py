@@ -10,7 +10,7 @@ from torch import Tensor
 from blemish.errors import BlemishError
 from blemish.studies.moments import PixelSums, line_moments, window_moments
 from blemish.studies.moments_page import moments_page
-from blemish.synthesis.corruption import largest_share
+from blemish.synthesis.modified_patches import largest_share
 
 N, SIDE = 5, 9
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from blemish.errors import BlemishError
-from blemish.synthesis.anomalies import HALF_LEVEL, AnomalySettings, spoil
 from blemish.synthesis.geometry import randomly_rotate, rotate, rotate_nearest
+from blemish.synthesis.pasted_textures import HALF_LEVEL, AnomalySettings, spoil
 from blemish.synthesis.perlin import perlin_masks, perlin_noise
 from blemish.synthesis.photometric import AUGMENTATIONS, apply_chosen, augment, draw_chosen, places_of
 from blemish.synthesis.rectangles import rectangle_masks

@@ -14,7 +14,7 @@ from typing import Literal
 from blemish.data.layouts import Dataset, Sample
 from blemish.data.reading import list_images
 from blemish.errors import BlemishError
-from blemish.sample_size import HELD_OUT, MIN_IMAGES, lowest_rate, n_held_out, n_needed
+from blemish.thresholds import HELD_OUT, MIN_IMAGES, lowest_rate, n_held_out, n_needed
 
 Level = Literal["error", "warning", "note"]
 

@@ -15,7 +15,7 @@ from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 
 if TYPE_CHECKING:
-    from blemish.synthesis.defects import DefectBank
+    from blemish.synthesis.real_defects import DefectBank
     from blemish.synthesis.textures import TextureBank
 
 OF_THE_SPEED = ("cuda_graphs",)

@@ -36,9 +36,9 @@ from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_mu
 from blemish.losses import focal_loss, l2_loss, msgms_map, ssim_loss, ssim_map
 from blemish.methods.base import Method, Settings, Stage, cosine_schedule, step_schedule
 from blemish.scoring import smoothed_maximum
-from blemish.synthesis.anomalies import AnomalySettings, spoil
-from blemish.synthesis.defects import DefectSettings
 from blemish.synthesis.geometry import randomly_rotate
+from blemish.synthesis.pasted_textures import AnomalySettings, spoil
+from blemish.synthesis.real_defects import DefectSettings
 
 
 @dataclass(frozen=True)

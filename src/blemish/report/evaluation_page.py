@@ -15,7 +15,7 @@ import numpy as np
 from blemish.data.layouts import Sample
 from blemish.data.reading import read_image
 from blemish.detector import Detector
-from blemish.evaluation import Evaluation
+from blemish.evaluation.evaluate import Evaluation
 from blemish.files import write_text
 from blemish.report import charts
 from blemish.report.charts import Axis, curves_chart, scores_chart
@@ -66,7 +66,7 @@ def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_na
     rows = [_row(detector, evaluation.samples[number]) for number in shown]
     metrics = evaluation.metrics
     parts = {
-        "title": html.escape(f"{data_name}: {detector.method.name}, {_verdict(metrics)}"),
+        "title": html.escape(f"{data_name}: {detector.method_name}, {_verdict(metrics)}"),
         "style": STYLE + TABLE_STYLE + charts.STYLE + _STYLE,
         "intro": f"<p>{_intro(detector, metrics)}</p>",
         "figures": figures_html(_figures(metrics, detector)),
@@ -127,7 +127,7 @@ def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
         else ""
     )
     return html.escape(
-        f"A detector of method {detector.method.name}, {trained}held against {metrics['n_good']} good and "
+        f"A detector of method {detector.method_name}, {trained}held against {metrics['n_good']} good and "
         f"{metrics['n_defective']} defective images. Their labels were read for this page alone: the threshold "
         + ("comes from good images that were kept back." if detector.threshold.n_calibration else "was set by hand.")
     )

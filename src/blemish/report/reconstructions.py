@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.methods.vq import VQAutoencoder
-from blemish.pretraining import reconstructions
+from blemish.learning.pretraining import reconstructions
+from blemish.methods.dsr.vq import VQAutoencoder
 
 N_SHOWN = 12
 N_COLUMNS = 3

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.synthesis.corruption import allowed_share
+from blemish.synthesis.modified_patches import allowed_share
 
 Kind = Literal["texture", "object"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

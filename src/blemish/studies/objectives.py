@@ -16,13 +16,14 @@ from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
-from blemish.evaluation import evaluate
+from blemish.evaluation.evaluate import evaluate
 from blemish.files import make_folder
-from blemish.fitting import fit, split_images, state_of
+from blemish.learning.calibration import calibrated
+from blemish.learning.fit import fit, split_images, state_of
+from blemish.learning.training import Reporter
 from blemish.methods.ssae import CHOSEN, SSAE
 from blemish.report.page import HEADINGS, Row, make_row, row_html
 from blemish.studies.output import percent, study_page, write_study
-from blemish.training import Reporter
 
 HEADS = {
     "image_auroc": "image AUROC",
@@ -106,7 +107,7 @@ def study_objectives(
         detectors = _detectors(ensemble, path, layout, seed)
         for objective, detector in detectors.items():
             metrics = evaluate(detector, path, layout, PROTOCOL).metrics
-            chosen = {one: getattr(detector.method.settings, one) for one in CHOSEN}
+            chosen = {one: getattr(detector.settings, one) for one in CHOSEN}
             results.append(ObjectiveResult(name, objective, {one: metrics[one] for one in HEADS}, chosen))
         rows += [_row(detectors, sample, name) for sample in _shown(open_dataset(path, layout).test)]
     page = study_page(TITLE, READING, (), "", _table(results), "\n".join(map(row_html, rows)), FOOTER)
@@ -125,7 +126,7 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
     for objective in ("filter", "amplify"):
         part = method.part(objective)
         part.finish(images.validation.to(ensemble.device).float() / 255.0)
-        found[objective] = Detector.calibrate(part, images.calibration, ensemble.threshold.false_reject_rate)
+        found[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate)
     return found | {"ensemble": ensemble}
 
 

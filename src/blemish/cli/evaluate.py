@@ -1,0 +1,45 @@
+"""``blemish evaluate`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.cli.options import DeviceName, PrecisionName
+
+
+def evaluate(
+    detector: Path,
+    data: Path,
+    /,
+    *,
+    out: Path = Path("evaluation"),
+    device: DeviceName = "auto",
+    layout: str = "auto",
+    protocol: str = "256/1",
+    precision: PrecisionName = "auto",
+) -> None:
+    """Hold a detector against labelled test images; writes `metrics.json`, `scores.csv` and `report.html`.
+
+    Example: `blemish evaluate runs/bottle-draem-small-0/detector.blemish mvtec/bottle --out evaluation`
+
+    Parameters
+    ----------
+    detector
+        A .blemish file.
+    data
+        A dataset with test images: of a known layout, or a .csv manifest.
+    out
+        Folder for the results.
+    device
+        auto takes CUDA if there is one.
+    layout
+        auto (default), or a layout that `blemish data --help` lists.
+    protocol
+        At which size maps and masks are compared: 256/1 (as in DRÆM's paper), 256-crop224/1 (as in DSR's),
+        network/1 or original/1.
+    precision
+        As of `inspect`.
+    """
+    from blemish.commands.evaluate import evaluate_run
+
+    evaluate_run(detector, data, out, device, layout, protocol, precision)

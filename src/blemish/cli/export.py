@@ -1,0 +1,41 @@
+"""``blemish export`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def export(
+    detector: Path,
+    /,
+    *,
+    out: Path,
+    precision: Literal["float32", "int8"] = "float32",
+    good: Path | None = None,
+    layout: str = "auto",
+) -> None:
+    """Write a detector for another runtime: OpenVINO or ONNX. Needs `pip install "blemish[export]"`.
+
+    Example: `blemish export runs/gasket/detector.blemish --precision int8 --good parts/good --out gasket-8.blemish`
+
+    The threshold stays as it is. With --good it is told how far the scores of these images change, and which of them
+    are judged differently.
+
+    Parameters
+    ----------
+    detector
+        A .blemish file.
+    out
+        NAME.blemish: one file, which `inspect` and `evaluate` run by OpenVINO. NAME.xml: OpenVINO's own two files.
+        NAME.onnx: ONNX. Images in: (B, 3, H, W) float RGB in [0, 1] of the detector's size.
+    precision
+        int8 (OpenVINO): about twice as fast as bf16 where the machine multiplies 8-bit numbers; scores change a bit.
+    good
+        Good images, some hundred are best, from which int8 learns how large numbers become: a folder or dataset.
+    layout
+        Of --good: auto (default), or a layout that `blemish data --help` lists.
+    """
+    from blemish.commands.export import export_run
+
+    export_run(detector, out, precision, good, layout)

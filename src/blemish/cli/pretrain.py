@@ -1,0 +1,58 @@
+"""``blemish pretrain`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from blemish.cli.options import DeviceName, PrecisionName
+
+
+def pretrain(
+    images: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path = Path("codebook.safetensors"),
+    recipe: Literal["paper", "small"] = "small",
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    start: Path | None = None,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    resume: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train the codebook that DSR builds on, on photographs of anything. Nobody has to: one comes with blemish.
+
+    Example: `blemish pretrain photographs/ --recipe paper --out codebook.safetensors`
+
+    Writes the codebook, and in a folder of the same name its card (`card.json`: PSNR, SSIM and codes in use),
+    `reconstructions.jpg` of images that were held out, `metrics.jsonl` and the checkpoint. On several GPUs:
+    `accelerate launch -m blemish pretrain ...`
+
+    Parameters
+    ----------
+    images
+        Folders of some hundred photographs or more, read with their subfolders.
+    out
+        File to write.
+    recipe
+        paper (200,000 steps of 32 images at 256 px, for a GPU), small (10,000 of 8 at 128 px; default).
+    set_
+        A single setting in place of the recipe's: `--set iterations=2000`.
+    start
+        A codebook file to go on from.
+    seed
+        Of weights, order, squares, and what is held out.
+    device
+        Default: auto.
+    precision
+        Default: auto, bf16 where the hardware is fast at it.
+    resume
+        Go on from the last checkpoint beside --out.
+    """
+    from blemish.commands.pretrain import pretrain_run
+
+    options = {"recipe": recipe, "start": start, "seed": seed, "device": device, "precision": precision}
+    pretrain_run(images, set_ or [], out, resume=resume, **options)

@@ -1,0 +1,144 @@
+"""``blemish study`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from blemish.cli.options import DeviceName
+
+study = App(name="study", help="What the papers claim, measured on your own images: figures and a page for each.")
+
+
+@study.command
+def orthogonality(
+    detector: Path,
+    data: Path,
+    /,
+    *,
+    out: Path = Path("study"),
+    images: int = 100,
+    widths: int = 12,
+    repeats: int = 3,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    layout: str = "auto",
+) -> None:
+    """Is the repair an orthogonal projection onto good images? Writes `orthogonality.csv`, `.json` and `.html`.
+
+    Example: `blemish study orthogonality runs/carpet/detector.blemish mvtec/carpet --out study`
+
+    SSAE's figure 9: square patches of good images are replaced by other images' and repaired. How often is the
+    original the nearest good image, before and after the repair, and how far is the repair from it?
+
+    Parameters
+    ----------
+    detector
+        A .blemish file of a method that repairs images: ssae (objective filter or ensemble), draem.
+    data
+        Folder of good images, dataset of a known layout (its good training images), or .csv manifest.
+    out
+        Folder for the results.
+    images
+        At most so many images, evenly spaced among those of DATA.
+    widths
+        How many patch widths, from 0.05 to 0.95 of the image's side.
+    repeats
+        Trials of each image at each width.
+    seed
+        Of places and of the other images.
+    device
+        auto takes CUDA if there is one.
+    layout
+        auto (default), or a layout that `blemish data --help` lists.
+    """
+    from blemish.commands.study import orthogonality_run
+
+    orthogonality_run(
+        detector, data, out,
+        n_images=images, n_widths=widths, repeats=repeats, seed=seed, device=device, layout=layout,
+    )  # fmt: skip
+
+
+@study.command
+def moments(
+    data: Path,
+    /,
+    *,
+    out: Path = Path("study"),
+    kind: Literal["both", "texture", "object"] = "both",
+    size: int = 512,
+    window: int = 256,
+    layout: str = "auto",
+) -> None:
+    """Have all pixels the same distribution? Writes `moments.csv`, `moments.json` and `moments.html`.
+
+    Example: `blemish study moments mvtec/carpet --out study`
+
+    SSAE's figure 8: mean and standard deviation of each pixel over good images. If they are the same everywhere, the
+    paper's proposition 2 and theorem 2 apply, and tell how large simulated damage may be.
+
+    Parameters
+    ----------
+    data
+        Folder of good images, dataset of a known layout (its good training images), or .csv manifest.
+    out
+        Folder for the results.
+    kind
+        texture (all windows of all images), object (the horizontal line through the middle), or both.
+    size
+        Images are resized to this square, px.
+    window
+        Side of the windows, px.
+    layout
+        auto (default), or a layout that `blemish data --help` lists.
+    """
+    from blemish.commands.study import moments_run
+
+    moments_run(data, out, kind=kind, size_px=size, window_px=window, layout=layout)
+
+
+@study.command
+def objectives(
+    data: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path = Path("study"),
+    recipe: str = "small",
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    textures: Path | None = None,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    layout: str = "auto",
+) -> None:
+    """Which objective of SSAE finds your defects? Writes `objectives.csv`, `.json` and `.html` (table 4).
+
+    Example: `blemish study objectives mvtec/bottle mvtec/pill --out study`
+
+    Trains a network for objective (1) and one for (4) on each dataset, and measures both and their ensemble.
+    A dataset whose run folder is in --out is not trained on again.
+
+    Parameters
+    ----------
+    data
+        Datasets with labelled test images.
+    out
+        Folder for the results, and a run folder for each dataset.
+    recipe
+        One of SSAE's.
+    set_
+        A single setting in place of the recipe's, as of `fit`.
+    textures
+        As of `fit`.
+    seed
+        As of `fit`.
+    device
+        Default: auto.
+    layout
+        auto (default), or a layout that `blemish data --help` lists.
+    """
+    from blemish.commands.study import objectives_run
+
+    objectives_run(data, out, set_ or [], recipe=recipe, textures=textures, seed=seed, device=device, layout=layout)

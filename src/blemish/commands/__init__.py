@@ -1,0 +1,1 @@
+"""What each command does with files and folders: a file for each, named as it. ``cli`` parses and calls these."""

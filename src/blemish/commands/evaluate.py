@@ -1,0 +1,64 @@
+"""``blemish evaluate``: a detector held against labelled test images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from blemish.detector import Detector
+from blemish.devices import Device, Precision, resolve_device
+from blemish.evaluation.evaluate import Evaluation
+from blemish.evaluation.evaluate import evaluate as evaluate_detector
+from blemish.files import make_folder, write_text
+from blemish.report.evaluation_page import write_report
+
+
+def evaluate_run(
+    detector_path: Path, data: Path, out: Path, device: Device, layout: str, protocol: str, precision: Precision
+) -> None:
+    """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
+    detector = Detector.load(detector_path, resolve_device(device), precision)
+    make_folder(out)
+    evaluation = evaluate_detector(detector, data, layout, protocol)
+    write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "defect", "score", "is_rejected"])
+    for sample, score in zip(evaluation.samples, evaluation.scores.tolist(), strict=True):
+        writer.writerow([sample.path, sample.defect, score, score > detector.threshold.value])
+    write_text(out / "scores.csv", text.getvalue())
+    _print_table(evaluation, Console())
+    write_report(out / "report.html", detector, evaluation, evaluation.metrics["data"])
+    print(f"results in {out}; look at {out / 'report.html'}")
+
+
+_COLUMNS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro", "found")
+
+
+def _print_table(evaluation: Evaluation, console: Console) -> None:
+    metrics = evaluation.metrics
+    table = Table(
+        "",
+        "images",
+        *(name.replace("_", " ") for name in _COLUMNS),
+        caption=f"protocol {metrics['protocol']}: {metrics['protocol_description']}",
+    )
+    for name, row in metrics["by_defect"].items():
+        table.add_row(escape(name), *_cells(row))
+    table.add_row("all", *_cells(metrics), style="bold")
+    console.print(table)
+    if metrics["n_good"]:
+        share = f"{100 * metrics['false_rejects']:.1f} %"
+        print(f"{share} of {metrics['n_good']} good test images rejected at threshold {metrics['threshold']:.4g}")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [str(row["n_defective"]), *("-" if row[name] is None else f"{row[name]:.3f}" for name in _COLUMNS)]

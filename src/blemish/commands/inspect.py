@@ -1,0 +1,57 @@
+"""``blemish inspect``: files and folders to ``findings.jsonl``, ``findings.csv`` and overlays."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from blemish.detector import Detector
+from blemish.devices import Device, Precision, resolve_device
+from blemish.errors import BlemishError
+from blemish.files import make_folder, replace_file
+from blemish.inspection.sinks import Rows, Table
+from blemish.inspection.sources import image_files, photographs
+from blemish.inspection.stream import Judgement, judge
+from blemish.report.overlay import as_jpeg, overlay
+
+
+def inspect_run(
+    detector_path: Path, paths: Sequence[Path], out: Path, device: Device, precision: Precision = "auto"
+) -> tuple[int, int]:
+    """Inspect files and folders; returns how many images are defective, and how many unreadable."""
+    detector = Detector.load(detector_path, resolve_device(device), precision)
+    own = out.resolve()  # what we wrote there is not inspected
+    files = [file for file in image_files(paths) if own not in file.resolve().parents]
+    make_folder(out / "overlays")
+    n_images = n_defective = n_errors = 0
+
+    def drawn(judgement: Judgement) -> Judgement:
+        return draw_overlay(judgement, out / "overlays")
+
+    with Rows(out / "findings.jsonl") as rows, Table(out / "findings.csv") as table:
+        for judgement in judge(detector, photographs(files), drawn):  # one by one: a stop loses none of them
+            rows.take(judgement)
+            table.take(judgement)
+            n_images += 1
+            if judgement.error is not None:
+                n_errors += 1
+                print(f"blemish: {judgement.error}", file=sys.stderr)
+            elif judgement.finding.is_defective:
+                n_defective += 1
+    print(f"{n_images} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
+    return n_defective, n_errors
+
+
+def draw_overlay(judgement: Judgement, folder: Path) -> Judgement:
+    """Write the overlay of a photograph, and let go of its pixels; the judgement is given back."""
+    if judgement.error is None and judgement.image is not None:
+        try:
+            picture = as_jpeg(overlay(judgement.image, judgement.finding))
+        except BlemishError as error:
+            judgement.error = error
+        else:
+            with replace_file(folder / f"{judgement.photograph.name}.jpg") as file:
+                file.write(picture)
+    judgement.image = None
+    return judgement

@@ -1,0 +1,45 @@
+"""``blemish tune``: settings chosen on good images, and how they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from blemish.commands.config import assigned
+from blemish.commands.progress import TrainingProgress
+from blemish.errors import BlemishError
+from blemish.learning.tuning import best_of, tune
+
+
+def tune_run(
+    data: Path, tries: Sequence[str], assignments: Sequence[str], out: Path, options: Mapping[str, Any]
+) -> None:
+    """Fit with every combination of settings into ``out``, and print how they did."""
+    tried: dict[str, list[Any]] = {}
+    for one in tries:
+        name, _, values = one.partition("=")
+        try:
+            tried[name] = yaml.safe_load(f"[{values}]")
+        except yaml.YAMLError:
+            tried[name] = []
+        if not tried[name]:
+            raise BlemishError(f"--try {one}: should be name=value,value, as in --try batch_size=4,8")
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    with TrainingProgress() as progress:
+        trials = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
+    best = best_of(trials)
+    table = Table(
+        "trial", "settings", "training", "validation", caption="validation: pixel AUROC on simulated damage"
+    )
+    for trial in trials:
+        words = ", ".join(f"{name}={value}" for name, value in trial.settings.items())
+        cells = (trial.folder.name, escape(words), f"{trial.training_s:.0f} s", f"{trial.validation:.4f}")
+        table.add_row(*cells, style="bold" if trial is best else None)
+    Console().print(table)
+    print(f"{out / 'detector.blemish'}: that of {best.folder.name}; settings in {out / 'config.yaml'}")

@@ -1,0 +1,1 @@
+"""A detector held against labelled test images."""

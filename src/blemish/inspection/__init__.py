@@ -1,0 +1,1 @@
+"""Photographs in, judgements out: sources, framing, the one stream, and sinks."""

@@ -1,0 +1,66 @@
+"""What a detector says of a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.loading import resize
+from blemish.regions import Region, outline, regions
+
+ROW = ("path", "score", "threshold", "is_defective", "regions", "error")
+"""Of a row of ``findings.jsonl``."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a detector says of one photograph."""
+
+    path: str | None
+    """Where it came from, if it was a file."""
+    score: float
+    """Image score, >= 0, higher is worse."""
+    threshold: float
+    is_defective: bool
+    """Whether the score is above the threshold."""
+    map: NDArray[np.float32]
+    """(H, W) float32 anomaly map at the photograph's own size, >= 0."""
+    mask: NDArray[np.bool_]
+    """(H, W) bool, what is outlined; all False in a photograph that passes."""
+    regions: list[Region]
+    """The blemishes, worst first."""
+    explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """(H, W, 3) uint8 images of the method's own, such as ``reconstruction``; only if asked for."""
+
+    def row(self) -> dict[str, Any]:
+        """Its row of ``findings.jsonl``."""
+        regions = [
+            {"bbox_xyxy": list(region.bbox_xyxy), "area_px": region.area_px, "peak": region.peak}
+            for region in self.regions
+        ]
+        values = self.path, self.score, self.threshold, self.is_defective, regions, None
+        return dict(zip(ROW, values, strict=True))
+
+
+def finding(
+    anomaly_map: NDArray[np.float32],
+    score: float,
+    threshold: float,
+    size_hw: tuple[int, int],
+    path: str | None = None,
+    explanation: dict[str, NDArray[np.uint8]] | None = None,
+) -> Finding:
+    """What a map (h, w) of any resolution and a finite score say of a photograph of ``size_hw`` px."""
+    anomaly_map = np.asarray(resize(anomaly_map, size_hw))
+    is_defective = score > threshold
+    mask = outline(anomaly_map) if is_defective else np.zeros(size_hw, dtype=np.bool_)
+    blemishes = regions(anomaly_map, mask)
+    return Finding(path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {})
+
+
+def row_of_error(path: str | None, threshold: float, error: str) -> dict[str, Any]:
+    """The row of a photograph that could not be inspected."""
+    return dict.fromkeys(ROW) | {"path": path, "threshold": threshold, "error": error}

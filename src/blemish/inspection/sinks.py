@@ -1,0 +1,52 @@
+"""Where judgements go: each sink is a context manager that takes one at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from blemish.inspection.stream import Judgement
+
+
+class _File:
+    """A text file, open while the sink is. A file name in another encoding than UTF-8 does not stop it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Self:
+        self.file: TextIO = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+
+class Rows(_File):
+    """``findings.jsonl``: one row a photograph, on disk when it is taken."""
+
+    def take(self, judgement: Judgement) -> None:
+        print(json.dumps(judgement.row()), file=self.file, flush=True)
+
+
+class Table(_File):
+    """``findings.csv``: the same with counts in place of the regions."""
+
+    COLUMNS = ("path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.writer = csv.DictWriter(self.file, self.COLUMNS, extrasaction="ignore")
+        self.writer.writeheader()
+        return self
+
+    def take(self, judgement: Judgement) -> None:
+        row: dict[str, Any] = judgement.row()
+        areas_px = [region["area_px"] for region in row["regions"] or []]
+        self.writer.writerow(row | {"n_regions": len(areas_px), "largest_area_px": max(areas_px, default=0)})
+        self.file.flush()

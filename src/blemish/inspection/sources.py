@@ -1,0 +1,78 @@
+"""Where photographs come from, each with a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.reading import as_rgb, list_images
+from blemish.errors import BlemishError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    ImageLike: TypeAlias = str | Path | Image | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that is still to be read."""
+
+    image: ImageLike
+    """A path, a PIL image, or an array, as ``reading.as_rgb`` takes it."""
+    name: str
+    """For files about it: no other photograph of its source has it."""
+
+    @property
+    def path(self) -> str | None:
+        """Where it lies, if it is a file."""
+        return str(self.image) if isinstance(self.image, str | Path) else None
+
+    def read(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB.
+
+        Raises
+        ------
+        BlemishError
+            If it cannot be read; names it.
+        """
+        return as_rgb(self.image)
+
+
+def photographs(images: Iterable[ImageLike]) -> Iterator[Photograph]:
+    """Images with their names: that of the file, with its folder where two would be the same."""
+    taken: set[str] = set()
+    for number, image in enumerate(images, 1):
+        is_file = isinstance(image, str | Path)
+        file = Path(str(image)) if is_file else Path(f"{number}")
+        name = file.stem
+        if name in taken:
+            name = f"{file.parent.name}_{file.stem}"
+        count, base = 2, name
+        while name in taken:
+            name, count = f"{base}_{count}", count + 1
+        taken.add(name)
+        yield Photograph(image, name)
+
+
+def image_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Files as they are, and the images in folders and below.
+
+    Raises
+    ------
+    BlemishError
+        If a folder holds no image.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        images = list_images(path, recursive=True)
+        if not images:
+            raise BlemishError(f"{path}: no images in it or below; give image files or a folder of them")
+        yield from images

@@ -1,0 +1,222 @@
+"""The one stream of judgements, in order and in bounded memory: whoever inspects takes them from here.
+
+Photographs are read ahead, judged a few at a time, and what their taker does with each is done beside the reading. On
+a GPU that goes on while it works. On a CPU they take turns with the network, each with all cores: a convolution waits
+for its slowest core, and would wait for the one that draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.data.loading import resize
+from blemish.errors import BlemishError
+from blemish.inspection.findings import Finding, finding, row_of_error
+from blemish.inspection.framing import Framing
+from blemish.inspection.sources import Photograph
+from blemish.runtimes.base import Runtime
+from blemish.thresholds import Threshold
+
+BATCH_SIZE = 8
+"""Tiles that the network sees at a time."""
+N_AHEAD = 4
+"""Photographs that are read before they are asked for, beyond those that a GPU judges meanwhile."""
+TOGETHER_PX = 2**19
+"""Photographs are judged together as long as their tiles have no more pixels: 8 of 256 px, 32 of 128 px."""
+MAX_BATCH_PX = 24_000_000
+"""But no more photographs than have these pixels: they are kept until their taker is done with them."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Judge(Protocol):
+    """What judges: a ``blemish.Detector``."""
+
+    runtime: Runtime
+    framing: Framing
+    threshold: Threshold
+
+
+@dataclass
+class Judgement:
+    """A photograph, with its map and score, or with what is wrong with it."""
+
+    detector: Judge
+    photograph: Photograph
+    image: NDArray[np.uint8] | None = None
+    """(H, W, 3) uint8 RGB; None if it could not be read."""
+    tiles: NDArray[np.uint8] | None = None
+    """(N, h, w, 3) uint8, until they have been judged."""
+    map: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """(h, w) anomaly map, as the framing joins it."""
+    score: float = math.nan
+    explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """(h, w, 3) uint8 images of the method's own."""
+    error: BlemishError | None = None
+
+    def checked(self) -> Judgement:
+        """Itself.
+
+        Raises
+        ------
+        BlemishError
+            If the photograph could not be judged.
+        """
+        if self.error is not None:
+            raise self.error
+        return self
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the photograph, px."""
+        assert self.image is not None
+        return self.image.shape[0], self.image.shape[1]
+
+    @cached_property
+    def finding(self) -> Finding:
+        """Map, outlines and verdict at the photograph's own size.
+
+        Raises
+        ------
+        BlemishError
+            If the photograph could not be judged.
+        """
+        self.checked()
+        explanation = {name: np.asarray(resize(picture, self.size_hw)) for name, picture in self.explanation.items()}
+        threshold = self.detector.threshold.value
+        return finding(self.map, self.score, threshold, self.size_hw, self.photograph.path, explanation)
+
+    def row(self) -> dict[str, Any]:
+        """A row of ``findings.jsonl``; of what could not be judged, one with an error."""
+        if self.error is not None:
+            return row_of_error(self.photograph.path, self.detector.threshold.value, str(self.error))
+        return self.finding.row()
+
+
+def _itself(judgement: Judgement) -> Any:
+    return judgement
+
+
+def judge(
+    detector: Judge,
+    photographs: Iterable[Photograph],
+    work: Callable[[Judgement], Result] = _itself,
+    *,
+    explain: bool = False,
+) -> Iterator[Result]:
+    """Judge photographs, one after the other.
+
+    Parameters
+    ----------
+    work : what is to be done with each judgement, in other threads; its results are given in the photographs' order.
+        Without it, the judgements themselves.
+    explain : also make the method's own pictures.
+    """
+
+    def read(photograph: Photograph) -> Judgement:
+        judgement = Judgement(detector, photograph)
+        try:
+            judgement.image = photograph.read()
+            judgement.tiles = detector.framing.cut(judgement.image)
+        except BlemishError as error:
+            judgement.error = error
+        return judgement
+
+    on_cpu = detector.runtime.device.type == "cpu"
+    n_together = max(1, TOGETHER_PX // math.prod(detector.framing.tile_hw))
+    working: deque[Future[Result]] = deque()
+
+    def finished() -> Iterator[Result]:
+        while working:
+            yield working.popleft().result()
+
+    with ThreadPoolExecutor() as pool:
+        judgements = _in_order(pool, read, photographs, N_AHEAD + (0 if on_cpu else n_together))
+        for batch in _batches(judgements, n_together):
+            if on_cpu:
+                yield from finished()
+            _judge(detector, batch, explain)
+            yield from finished()
+            working.extend(pool.submit(work, judgement) for judgement in batch)
+        yield from finished()
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], n_ahead: int
+) -> Iterator[Result]:
+    """``map(work, items)`` in other threads, at most ``n_ahead`` items ahead of who takes the results."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= n_ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _batches(judgements: Iterable[Judgement], n_together: int) -> Iterator[list[Judgement]]:
+    """Some that fit into memory together."""
+    batch: list[Judgement] = []
+    n_tiles = n_px = 0
+    for judgement in judgements:
+        batch.append(judgement)
+        n_tiles += 0 if judgement.tiles is None else len(judgement.tiles)
+        n_px += 0 if judgement.image is None else judgement.image.size // 3
+        if len(batch) == n_together or n_tiles >= n_together or n_px > MAX_BATCH_PX:
+            yield batch
+            batch, n_tiles, n_px = [], 0, 0
+    if batch:
+        yield batch
+
+
+def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
+    """Give those that could be read their map and score."""
+    readable = [judgement for judgement in batch if judgement.tiles is not None]
+    if not readable:
+        return
+    counts = [len(judgement.tiles) for judgement in readable if judgement.tiles is not None]
+    tiles = np.concatenate([judgement.tiles for judgement in readable if judgement.tiles is not None])
+    maps, scores, pictures = inspected(detector.runtime, torch.from_numpy(tiles).permute(0, 3, 1, 2), explain)
+    ends = np.cumsum(counts)
+    for judgement, end, count in zip(readable, ends.tolist(), counts, strict=True):
+        own = slice(end - count, end)
+        judgement.map, judgement.score = detector.framing.join(maps[own], scores[own], judgement.size_hw)
+        judgement.explanation = {name: picture[end - count] for name, picture in pictures.items()}
+        judgement.tiles = None
+        if not math.isfinite(judgement.score):  # which is not above any threshold, and must not pass for that
+            path = judgement.photograph.path or "an image"
+            judgement.error = BlemishError(f"{path}: its score is no number; the detector is damaged, train it anew")
+
+
+@torch.inference_mode()
+def inspected(
+    runtime: Runtime, tiles: Tensor, explain: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, NDArray[np.uint8]]]:
+    """Maps (N, h, w), scores (N,) and pictures (N, h, w, 3) of tiles (N, 3, h, w) uint8, a few at a time."""
+    results, pictures = [], []
+    for some in torch.split(tiles, BATCH_SIZE):
+        images = (some.to(runtime.device).float() / 255.0).contiguous(memory_format=torch.channels_last)
+        maps, scores = runtime(images)
+        results.append((maps[:, 0].cpu(), scores.cpu()))
+        explained = runtime.explain(images) if explain else {}
+        pictures.append({name: _to_uint8(picture) for name, picture in explained.items()})
+    all_maps, all_scores = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
+    return all_maps, all_scores, {name: np.concatenate([one[name] for one in pictures]) for name in pictures[0]}
+
+
+def _to_uint8(pictures: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, h, w) in [0, 1] to (B, h, w, 3)."""
+    pixels = (pictures.permute(0, 2, 3, 1) * 255.0).round().clamp(0, 255).to(torch.uint8)
+    return np.asarray(pixels.cpu().numpy())

@@ -1,0 +1,447 @@
+"""The one training loop: every method, every stage.
+
+It adds the losses that a method names, steps, logs, and keeps a checkpoint to resume from. It knows nothing of
+thresholds, detectors or files of images. Devices, mixed precision and several GPUs (``accelerate launch``) are
+accelerate's business.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
+from torch import Generator, Tensor, nn
+
+from blemish.devices import Device, Precision, keep_freed_memory, resolve_device, resolve_precision, with_index
+from blemish.errors import BlemishError
+from blemish.files import replace_file, write_text
+from blemish.learning.averaging import Average, Best
+from blemish.learning.graphed import GraphedStep
+from blemish.methods.base import Learner, Stage
+from blemish.synthesis.draw import drawn
+
+CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_FORMAT = 2  # part of what must be equal for one to be resumed
+LOG_EVERY = 20
+
+
+class Reporter(Protocol):
+    """Who is told how training goes."""
+
+    def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
+        """``step`` of ``n_steps`` steps of ``stage`` are done; ``left_s`` more seconds are expected."""
+
+
+@dataclass
+class TrainingRecord:
+    """What a training run was."""
+
+    iterations: int
+    n_images_seen: int
+    training_s: float
+    device: str
+    precision: str
+
+    @property
+    def images_per_s(self) -> float:
+        """Training images per second."""
+        return self.n_images_seen / self.training_s if self.training_s else 0.0
+
+
+def _fits(images: Tensor, device: torch.device) -> bool:
+    """Whether images leave half of a GPU to the networks."""
+    return device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was asked to stop (Ctrl-C) and has written its checkpoint."""
+
+
+class _Objective(nn.Module):
+    """``Learner.loss`` as a ``forward``, which is what autocast and DDP wrap."""
+
+    def __init__(self, method: Learner) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        return self.method.loss(stage, images, generator)
+
+
+class Trainer:
+    """Trains a method on images in memory, or in a file that is read as it is needed.
+
+    Parameters
+    ----------
+    method : trained in place.
+    images : (N, 3, H, W) uint8 good images, of the method's size.
+    validation : the same, not among them, for stages that validate.
+    seed : of the order of images and the damage. Same seed, same machine, on a CPU: same weights.
+    folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
+    fingerprint : whatever must be equal for a checkpoint to be resumed (settings, data).
+    resume : go on from the checkpoint in ``folder``, if there is one yet.
+
+    Raises
+    ------
+    BlemishError
+        If the device is not there, or the checkpoint is damaged or of another run.
+    """
+
+    def __init__(
+        self,
+        method: Learner,
+        images: Tensor,
+        *,
+        validation: Tensor | None = None,
+        seed: int = 0,
+        device: Device | torch.device = "auto",
+        precision: Precision = "auto",
+        folder: Path | None = None,
+        fingerprint: str = "",
+        tensorboard: bool = False,
+        reporter: Reporter | None = None,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+        resume: bool = False,
+    ) -> None:
+        where = resolve_device(device)
+        self.precision = resolve_precision(precision, where)
+        keep_freed_memory()
+        if where.type == "cuda":  # what accelerate takes, unless it starts several processes
+            torch.cuda.set_device(where)
+        AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in other precisions
+        self.accelerator = Accelerator(
+            cpu=where.type != "cuda",
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
+            log_with="tensorboard" if tensorboard else None,
+            project_dir=str(folder) if tensorboard else None,
+        )
+        if tensorboard:
+            if importlib.util.find_spec("tensorboard") is None:
+                raise BlemishError('--tensorboard: tensorboard is not installed; pip install "blemish[tracking]"')
+            self.accelerator.init_trackers("tensorboard")
+        self.device = with_index(self.accelerator.device) if where.type == "cuda" else where
+        self.method = method.to(self.device)
+        self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.is_resident = _fits(images, self.device)
+        """Whether the images lie on the device; if not, each batch is sent there."""
+        self.images = images.to(self.device) if self.is_resident else images
+        self.validation = None if validation is None else validation.to(self.device).float() / 255.0
+        self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
+        n_processes = self.accelerator.num_processes
+        self.folder, self.fingerprint, self.reporter = (
+            folder,
+            f"{CHECKPOINT_FORMAT}/{fingerprint}/{n_processes}",
+            reporter,
+        )
+        self.checkpoint_every_s = checkpoint_every_s
+        self.elapsed_s, self.n_steps_done, self.n_images_seen = 0.0, 0, 0
+        self.checkpoint = self._load_checkpoint() if resume else None
+        self.uses_graphs = self.device.type == "cuda" and method.settings.cuda_graphs and n_processes == 1
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def run(self) -> TrainingRecord:
+        """Train all stages, or what the checkpoint leaves of them.
+
+        Raises
+        ------
+        BlemishError
+            If a loss or a weight is no longer finite; the last good checkpoint stays.
+        TrainingInterrupted
+            After Ctrl-C, when the checkpoint is written.
+        """
+        checkpoint = self.checkpoint
+        first = checkpoint["stage"] if checkpoint else 0
+        self._start_log(self.n_steps_done)
+        with _stop_on_interrupt() as interrupted:
+            for number, stage in enumerate(self.method.stages()):
+                if number >= first:
+                    self._run_stage(number, stage, checkpoint if number == first else None, interrupted)
+        self.accelerator.end_training()
+        self.method.eval()
+        return TrainingRecord(self.n_steps_done, self.n_images_seen, self.elapsed_s, str(self.device), self.precision)
+
+    def _run_stage(
+        self, number: int, stage: Stage, checkpoint: dict[str, Any] | None, interrupted: Callable[[], bool]
+    ) -> None:
+        objective, optimizer = self._begin(stage)
+        average = Average(self.method, stage.ema_decay)
+        best = Best(self.method, stage)
+        start, n_steps = 0, stage.n_iterations(len(self.images))
+        if checkpoint and checkpoint["step"]:
+            start = checkpoint["step"]
+            optimizer.load_state_dict(_as_here(checkpoint["optimizer"], optimizer))
+            average.load(checkpoint["average"])
+            best.load(checkpoint["best"])
+        batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
+        if left_over:
+            raise BlemishError(
+                f"batch_size {stage.batch_size} cannot be shared by {self.accelerator.num_processes} processes"
+            )
+        first_bad = torch.tensor(-1, device=self.device)
+        began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
+
+        side, take_step = None, self.step(stage, objective, optimizer, batch_size, None)
+        for step in range(start, n_steps):
+            if side != self._side(stage, step / n_steps):
+                side = self._side(stage, step / n_steps)
+                take_step = self.step(stage, objective, optimizer, batch_size, side)
+            rate = stage.learning_rate * stage.schedule(step / n_steps)
+            _set_rate(optimizer, rate)
+            losses, total = take_step()
+            average.update(step)
+            first_bad = torch.where((first_bad < 0) & ~total.isfinite(), step, first_bad)
+            self.n_steps_done += 1
+            self.n_images_seen += batch_size * self.accelerator.num_processes
+
+            done = step + 1
+            validated: dict[str, float] = {}
+            if best.is_due(done, n_steps):
+                self._stop_if_bad(stage, int(first_bad.cpu()))
+                with average.applied():
+                    value = self._validate(stage)
+                    best.offer(done, value, is_counted=side is None)
+                validated = {"validation": value}
+            finished = done == n_steps or best.is_final
+            alone = self.accelerator.num_processes == 1
+            if done % LOG_EVERY and not finished and not validated and not (alone and interrupted()):
+                continue
+            self._stop_if_bad(stage, int(first_bad.cpu()))
+            now_s = time.perf_counter()
+            self.elapsed_s = elapsed_before_s + now_s - began_s
+            left_s = (now_s - began_s) / (done - start) * (n_steps - done)
+            shown = _numbers(losses | self.method.observe()) | validated
+            self._log(stage, done, n_steps, shown, rate, left_s)
+            stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
+            if stop or is_due or finished:
+                if finished:
+                    average.apply()
+                    best.apply()
+                self._stop_if_bad(stage, -1 if self._weights_are_finite() else step)
+                self._save_checkpoint(number, done, finished, optimizer, average, best)
+                saved_s = now_s
+            if finished:
+                break
+            if stop:
+                raise TrainingInterrupted(f"stopped after step {done} of {n_steps}")
+        self.accelerator.free_memory(objective, optimizer)
+
+    def _begin(self, stage: Stage) -> tuple[Any, Any]:
+        """What gives a stage's losses, and the optimizer of its parameters."""
+        learned = {id(parameter) for parameter in stage.parameters}
+        for parameter in self.method.parameters():
+            parameter.requires_grad_(id(parameter) in learned)
+        self.method.train()
+        options = {"fused": True} if self.device.type == "cuda" else {}
+        if self.uses_graphs:
+            options = {"fused": True, "capturable": True}
+        optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **options)
+        if self.uses_graphs:  # the rate lies where a graph can read it
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(stage.learning_rate, device=self.device)
+        prepared: tuple[Any, Any] = self.accelerator.prepare(
+            _Objective(self.method), optimizer, device_placement=[False, False]
+        )
+        return prepared
+
+    def step(
+        self, stage: Stage, objective: Any, optimizer: Any, batch_size: int, side: int | None
+    ) -> Callable[[], tuple[dict[str, Tensor], Tensor]]:
+        """What takes a step of a stage, with whole images or crops of ``side`` px: gives its losses and their sum."""
+
+        def take() -> tuple[dict[str, Tensor], Tensor]:
+            optimizer.zero_grad(set_to_none=True)  # a capture that failed may have left some
+            losses = objective(stage, self._draw(batch_size, side), self.generator)
+            total = torch.stack(list(losses.values())).sum()
+            self.accelerator.backward(total)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            return {name: loss.detach() for name, loss in losses.items()}, total.detach()
+
+        return GraphedStep(take, self.generator, self.device) if self.uses_graphs else take
+
+    def _draw(self, batch_size: int, side: int | None) -> Tensor:
+        """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
+        images, (height, width) = self.images, self.images.shape[-2:]
+
+        def pixels(generator: Generator) -> tuple[Tensor, ...]:
+            """Which image; for crops, which rows and columns of it, too."""
+            index = torch.randint(len(images), (batch_size,), generator=generator)
+            if side is None:
+                return (index,)
+            room = torch.tensor([height - min(side, height), width - min(side, width)])
+            corner = (torch.rand(batch_size, 2, generator=generator) * (room + 1)).long()
+            rows = corner[:, :1] + torch.arange(min(side, height))
+            columns = corner[:, 1:] + torch.arange(min(side, width))
+            channels = torch.arange(3).view(-1, 1, 1)
+            return index.view(-1, 1, 1, 1), channels, rows[:, None, :, None], columns[:, None, None, :]
+
+        if self.is_resident:
+            batch = images[drawn(pixels, self.generator, self.device)]
+        else:
+            batch = drawn(lambda generator: images[pixels(generator)], self.generator, self.device)
+        return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
+
+    def _side(self, stage: Stage, progress: float) -> int | None:
+        """Side of the crops that training sees now, px; None for whole images."""
+        side = stage.crop_px(progress) if stage.crop_px is not None else None
+        return None if side is None or side >= max(self.images.shape[-2:]) else side
+
+    @torch.no_grad()
+    def _validate(self, stage: Stage) -> float:
+        """What the first process finds: statistics of batch norm may differ between them."""
+        if self.validation is None or not len(self.validation):
+            raise BlemishError(f"stage {stage.name} validates, and there are no validation images")
+        self.method.eval()
+        value = self.method.validate(stage, self.validation)
+        self.method.train()
+        if self.accelerator.num_processes == 1:
+            return value
+        return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
+
+    def _agree(self, *mine: bool) -> list[bool]:
+        """What the first process says: all must save, or stop, after the same step."""
+        if self.accelerator.num_processes == 1:
+            return list(mine)
+        said = torch.tensor(mine, dtype=torch.uint8, device=self.device)
+        return [bool(one) for one in broadcast(said).tolist()]
+
+    def _weights_are_finite(self) -> bool:
+        tensors = [one for one in self.method.state_dict().values() if one.is_floating_point()]
+        return bool(torch.stack([one.isfinite().all() for one in tensors]).all().cpu())
+
+    def _stop_if_bad(self, stage: Stage, first_bad: int) -> None:
+        if first_bad >= 0:
+            kept = self.folder is not None and (self.folder / "checkpoint.pt").exists()
+            raise BlemishError(
+                f"training: a loss or weight of stage {stage.name} was not finite at step {first_bad + 1}; "
+                f"lower learning_rate or take --precision float32"
+                + (f" (the checkpoint before it is kept in {self.folder})" if kept else "")
+            )
+
+    # --- the record -------------------------------------------------------------------------------------------
+
+    def _start_log(self, n_steps_done: int) -> None:
+        """Keep only the rows up to the checkpoint that training goes on from."""
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        path = self.folder / "metrics.jsonl"
+        kept = []
+        for row in path.read_text().splitlines() if n_steps_done and path.exists() else []:
+            with suppress(ValueError):  # a row that a full disk cut short
+                kept += [row] if json.loads(row)["total_step"] <= n_steps_done else []
+        write_text(path, "".join(f"{row}\n" for row in kept))
+
+    def _log(
+        self, stage: Stage, step: int, n_steps: int, values: dict[str, float], rate: float, left_s: float
+    ) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.accelerator.log(
+            {f"{stage.name}/{name}": value for name, value in values.items()}, step=self.n_steps_done
+        )
+        if self.reporter is not None:
+            self.reporter.step(stage.name, step, n_steps, values, left_s)
+        if self.folder is not None:
+            row = {"stage": stage.name, "step": step, "total_step": self.n_steps_done, **values}
+            row |= {"learning_rate": rate, "elapsed_s": round(self.elapsed_s, 2)}
+            row |= {"images_per_s": round(self.n_images_seen / self.elapsed_s, 2)}
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _save_checkpoint(
+        self, number: int, step: int, finished: bool, optimizer: Any, average: Average, best: Best
+    ) -> None:
+        if self.folder is None:
+            return
+        generators = self.accelerator.gather(self.generator.get_state().to(self.device)[None]).cpu()
+        state = {
+            "fingerprint": self.fingerprint,
+            "stage": number + 1 if finished else number,
+            "step": 0 if finished else step,
+            "method": self.method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average.shadow,
+            "best": best.state(),
+            "generators": generators,
+            "elapsed_s": self.elapsed_s,
+            "n_steps_done": self.n_steps_done,
+            "n_images_seen": self.n_images_seen,
+        }
+        if self.accelerator.is_main_process:
+            with replace_file(self.folder / "checkpoint.pt") as file:
+                torch.save(state, file)
+
+    def _load_checkpoint(self) -> dict[str, Any] | None:
+        path = None if self.folder is None else self.folder / "checkpoint.pt"
+        if path is None or not path.exists():
+            return None  # killed before the first one: start anew
+        try:
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start anew") from error
+        if checkpoint["fingerprint"] != self.fingerprint:
+            raise BlemishError(
+                f"{path}: is of a run with other settings or images; resume with those, or take another --out"
+            )
+        self.method.load_state_dict(checkpoint["method"])
+        self.generator.set_state(checkpoint["generators"][self.accelerator.process_index])
+        self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
+        self.n_images_seen = checkpoint["n_images_seen"]
+        return checkpoint
+
+
+def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of the device as numbers: it is waited for once."""
+    together = torch.stack([scalar.detach().double() for scalar in scalars.values()])
+    return dict(zip(scalars, together.cpu().tolist(), strict=True))
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _as_here(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """An optimizer's state with the options of this device: the checkpoint may come from another one."""
+    options = ("lr", "fused", "capturable", "foreach")
+    groups = [
+        {**saved, **{name: group[name] for name in options if name in group}}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C is remembered until a step is complete; the second one is immediate."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped.is_set
+        return
+
+    def remember(signum: int, frame: Any) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield stopped.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,104 @@
+"""DSR's pretrained VQ autoencoder on disk: half-precision safetensors, with its model card as metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from blemish.errors import BlemishError
+from blemish.files import replace_file
+from blemish.methods.dsr.vq import VQAutoencoder
+
+KIND = "blemish codebook 1"
+SHIPPED = "codebook.safetensors"
+
+
+def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, Any]) -> None:
+    """Write a VQ autoencoder as float16, whole or not at all.
+
+    Raises
+    ------
+    BlemishError
+        If the place cannot be written to or is full.
+    """
+    half = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
+    content = safetensors.torch.save(half, {"kind": KIND, "card": json.dumps(card)})
+    with replace_file(Path(path)) as file:
+        file.write(content)
+
+
+def read_card(path: str | Path | None = None) -> dict[str, Any]:
+    """The model card of a codebook file; None: of the one that ships with blemish.
+
+    Raises
+    ------
+    BlemishError
+        If the file is missing, damaged or no codebook.
+    """
+    if path is None:
+        with _shipped() as shipped:
+            return read_card(shipped)
+    if Path(path).is_dir():
+        raise BlemishError(f"{path}: is a folder; name a codebook file in it")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError as error:
+        raise BlemishError(f"{path}: no such file; give a codebook that `blemish pretrain` wrote") from error
+    except (OSError, SafetensorError) as error:
+        raise BlemishError(f"{path}: cannot be read as safetensors ({error}); copy or train it again") from error
+    if metadata.get("kind") != KIND:
+        raise BlemishError(f"{path}: no codebook of this blemish; give one that `blemish pretrain` wrote")
+    card: dict[str, Any] = json.loads(metadata["card"])
+    return card
+
+
+def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
+    """Read a VQ autoencoder, float32 on the CPU; None: the one that ships with blemish.
+
+    Raises
+    ------
+    BlemishError
+        If the file is missing, damaged or no codebook.
+    """
+    if path is None:
+        with _shipped() as shipped:
+            return load_codebook(shipped)
+    read_card(path)
+    tensors = {name: tensor.float() for name, tensor in safetensors.torch.load_file(str(path)).items()}
+    try:
+        network = empty_autoencoder(tensors)
+        network.load_state_dict(tensors)
+    except (KeyError, RuntimeError) as error:
+        raise BlemishError(f"{path}: its tensors are not those of a VQ autoencoder; train it again") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise BlemishError(f"{path}: damaged, some of its numbers are none; copy or train it again")
+    return network
+
+
+def _shipped() -> AbstractContextManager[Path]:
+    return as_file(files("blemish").joinpath("weights", SHIPPED))
+
+
+def empty_autoencoder(tensors: Mapping[str, torch.Tensor]) -> VQAutoencoder:
+    """A VQ autoencoder that these tensors fit into; what its weights are is left to chance.
+
+    Raises
+    ------
+    KeyError
+        If they hold no codebook.
+    """
+    n_codes, n_features = tensors["codebook_low.codes"].shape
+    wide = [
+        tensor for name, tensor in tensors.items() if name.startswith("decoder.1.") and name.endswith("wide.weight")
+    ]
+    with torch.random.fork_rng(devices=[]):
+        return VQAutoencoder(n_codes, n_features, wide[0].shape[0] if wide else 1, len(wide))

@@ -1,0 +1,339 @@
+"""SSAE: a self-supervised autoencoder that acts as a filter of defects, with stacked dilated convolutions.
+
+Bauer, Nakajima, Müller, *Self-Supervised Training with Autoencoders for Visual Anomaly Detection*,
+https://arxiv.org/abs/2206.11723
+
+    blemish fit parts/good --method ssae --recipe small
+
+One network gives back what is normal and replaces what is not, because it has learned to repair images of good
+parts in which a patch was modified. What it changes is what it takes for an anomaly.
+
+There is no other public implementation. Where the paper is silent or can be read in more ways than one, we read:
+
+- a stack of dilated convolutions is linear; batch norm and ReLU come after its 3x3 convolution (section 3.3);
+- both sums of objectives (1) and (4) are those of one image, and a batch is the mean of its images; M and
+  |X - X^| are squared with the error they weigh, as the norms say; the second term of (4) is divided by the sum
+  of |X - X^|, which takes the place of M;
+- transposed convolutions double the size exactly; images are padded to a multiple of 8 px;
+- means over k x k pixels near the border are over the pixels that are there;
+- 1 - SSIM is that of DRÆM (11x11 Gaussian window), averaged over channels;
+- the heatmap that eq. (14) divides out has to fit the image, so objects must be aligned, as they are in MVTec AD;
+- sizes and strengths of the damage, batch size and length of the training are ours; n, k and t are chosen on good
+  images with simulated damage, after training (``finish``).
+
+- progressive training takes crops of half, three quarters and all of the image's side, a third of the time each;
+- objective (4) stops when pixel AUROC on simulated damage of another kind no longer rises;
+- theorem 2 limits the damage by the variance of all pixels of the batch, over their range squared, also for objects,
+  for which it is only a bound on the size;
+- 1 - avgmap is never below 0, and each network of the ensemble has an average heatmap of its own;
+- textures that occlude are augmented as DRÆM's are.
+
+Recipe ``small`` works on patches of 4x4 pixels with a narrow network. It and ``fast`` score an image by the maximum
+of its heatmap: after a short training some error is left everywhere, and a sum drowns a small defect in it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from blemish.layers import Layers, conv_norm_relu, double_conv, pad_to_multiple
+from blemish.methods.base import Chosen, Method, Stage, cosine_schedule, step_schedule
+from blemish.methods.ssae.heatmaps import (
+    CORRECTIONS,
+    N_MEANS,
+    Choice,
+    choices,
+    corrected_map,
+    difference_map,
+    judged,
+    mean_sides_px,
+    smooth_map,
+)
+from blemish.methods.ssae.settings import RECIPES, SSAESettings
+from blemish.synthesis.geometry import randomly_mirror_and_turn
+from blemish.synthesis.modified_patches import CorruptionSettings, Kind, corrupt
+
+NETWORKS = {"filter": "filter", "amplify": "amplifier"}
+"""The network that each objective trains."""
+CHOSEN = ("n_means", "mean_px", "correction")
+"""Settings that good images decide: n, k and t."""
+VALIDATION_KINDS: tuple[Kind, ...] = ("elastic", "swap")
+MAX_JUDGED = 50
+"""Validation images that are judged with simulated damage; the average heatmap is that of all."""
+N_COPIES = 4
+"""With simulated damage, of each validation image."""
+
+
+# --- the network (table 1) ---------------------------------------------------------------------------------------
+
+
+class StackedDilatedConvolution(nn.Module):
+    """SDC: convolutions of several dilations side by side, and a 3x3 convolution over all of them.
+
+    With the default dilations and kernel f, one output depends on 32 (f - 1) + 3 inputs along each axis.
+    """
+
+    def __init__(self, n_in: int, n_filters: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Conv2d(n_in, n_filters, kernel, padding=d * (kernel // 2), dilation=d) for d in dilations
+        )
+        self.n_out = n_filters * len(dilations)
+        self.merge = conv_norm_relu(self.n_out, self.n_out)
+        self.receptive_field = max(dilations) * (kernel - 1) + 3
+        """Inputs along each axis that one output depends on."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_filters * dilations, H, W)
+        merged: Tensor = self.merge(torch.cat([branch(x) for branch in self.branches], 1))
+        return merged
+
+
+class Autoencoder(nn.Module):
+    """F: images to images of the same size, values in (0, 1). Sides are multiples of ``multiple_px``."""
+
+    def __init__(self, settings: SSAESettings) -> None:
+        super().__init__()
+        s, widths = settings, settings.widths
+        self.patch_px = s.patch_px
+        self.multiple_px = s.multiple_px
+        n_pixel = 3 * s.patch_px**2
+        encoder, n_in = [], n_pixel
+        for width in widths:
+            encoder += [double_conv(n_in, width, width), nn.MaxPool2d(2)]
+            n_in = width
+        middle = []
+        for _ in range(s.n_stacks):
+            middle.append(StackedDilatedConvolution(n_in, s.filters_per_dilation, s.kernel, s.dilations))
+            n_in = middle[-1].n_out
+        decoder = []
+        for width in reversed(widths):
+            decoder += [_up(n_in, width), double_conv(width, width, width)]
+            n_in = width
+        self.encoder, self.middle, self.decoder = (nn.Sequential(*part) for part in (encoder, middle, decoder))
+        self.head = nn.Conv2d(n_in, n_pixel, 1)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W)
+        x = self.encoder(F.pixel_unshuffle(images, self.patch_px))  # (B, C, H / 8, W / 8)
+        values: Tensor = self.head(self.decoder(self.middle(x))).float().sigmoid()
+        return F.pixel_shuffle(values, self.patch_px)
+
+
+def _up(n_in: int, n_out: int) -> Layers:
+    """Transposed 3x3 convolution that doubles the size, batch norm, ReLU."""
+    transposed = nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=1)
+    return Layers(transposed, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
+
+
+# --- the objectives (section 3.1) --------------------------------------------------------------------------------
+
+
+def filter_objective(repair: Tensor, image: Tensor, mask: Tensor, balance: float) -> dict[str, Tensor]:
+    """Objective (1): give back the good area, and repair the modified one.
+
+    Parameters
+    ----------
+    repair, image : (B, 3, H, W) float, F(X^) and X.
+    mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+
+    Returns
+    -------
+    Two scalars >= 0 to be added: ``keep``, (1 - balance) |(1 - M)(F - X)|^2 / |1 - M|_1, and ``repair``,
+    balance |M (F - X)|^2 / |M|_1, means over the batch; 0 for an image that has no such area.
+    """
+    error = repair.float() - image
+    return {
+        "keep": (1.0 - balance) * _weighted_square(error, 1.0 - mask),
+        "repair": balance * _weighted_square(error, mask),
+    }
+
+
+def amplify_objective(
+    repair: Tensor, image: Tensor, modified: Tensor, mask: Tensor, balance: float
+) -> dict[str, Tensor]:
+    """Objective (4): give back the good area, and be wrong in the modified one, the more the more it was changed.
+
+    Parameters
+    ----------
+    repair, image, modified : (B, 3, H, W) float, F(X^), X and X^.
+    mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+
+    Returns
+    -------
+    Two scalars to be added: ``keep`` as in ``filter_objective``, and ``amplify`` <= 0,
+    - balance |W (F - X)|^2 / |W|_1 with W = |X - X^|.
+    """
+    error = repair.float() - image
+    return {
+        "keep": (1.0 - balance) * _weighted_square(error, 1.0 - mask),
+        "amplify": -balance * _weighted_square(error, (image - modified).abs()),
+    }
+
+
+def _weighted_square(error: Tensor, weight: Tensor) -> Tensor:
+    """|W E|^2 / |W|_1 of each image, averaged over the batch; 0 where all weights are 0."""
+    weight = weight.expand_as(error)
+    total = (weight * error).square().sum((1, 2, 3))
+    return (total / weight.sum((1, 2, 3)).clamp_min(1e-6)).mean()
+
+
+# --- the method --------------------------------------------------------------------------------------------------
+
+
+class SSAE(Method):
+    """The self-supervised autoencoder, with either objective or both."""
+
+    name = "ssae"
+    settings_type = SSAESettings
+    settings: SSAESettings
+    average_map: Tensor
+    """(parts, 1, S, S) mean heatmap of good images, for each network (eq. 13)."""
+    recipes = RECIPES
+    validation_share = 0.05
+
+    def __init__(self, settings: SSAESettings | None = None, textures: Any = None) -> None:
+        super().__init__(settings, textures)
+        s = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(s.seed)
+            if s.objective != "amplify":
+                self.filter = Autoencoder(s)
+            if s.objective != "filter":
+                self.amplifier = Autoencoder(s)
+        self.register_buffer("average_map", torch.zeros(len(self.networks), 1, s.image_size_px, s.image_size_px))
+
+    @property
+    def networks(self) -> list[Autoencoder]:
+        """Those that the objective trains."""
+        return [getattr(self, name) for name in NETWORKS.values() if hasattr(self, name)]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        s, maps = self.settings, []
+        for number, network in enumerate(self.networks):
+            heatmap = difference_map(images, _repaired(network, images), s.difference)
+            average = F.interpolate(self.average_map[number : number + 1], images.shape[-2:], mode="bilinear")
+            maps.append(corrected_map(smooth_map(heatmap, s.n_means, s.mean_px), average, s.correction))
+        anomaly_map = maps[0] if len(maps) == 1 else torch.maximum(*maps)
+        score = anomaly_map.sum((1, 2, 3)) if s.image_score == "sum" else anomaly_map.amax((1, 2, 3))
+        return anomaly_map, score
+
+    def part(self, objective: Literal["filter", "amplify"]) -> SSAE:
+        """The same trained network of one objective, as a method by itself; ``finish`` is to decide the rest anew."""
+        one = SSAE(replace(self.settings, objective=objective), self.textures)
+        setattr(one, NETWORKS[objective], getattr(self, NETWORKS[objective]))
+        return one.to(self.average_map.device)
+
+    def stages(self) -> tuple[Stage, ...]:
+        s = self.settings
+        return tuple(
+            Stage(
+                objective,
+                tuple(getattr(self, name).parameters()),
+                iterations=s.iterations,
+                batch_size=s.batch_size,
+                learning_rate=s.learning_rate,
+                schedule=cosine_schedule(0.05) if s.schedule == "cosine" else step_schedule((), 1.0),
+                ema_decay=s.ema_decay,
+                crop_px=self._crop_px,
+                validate_every=s.validate_every if objective == "amplify" else 0,
+                patience=s.patience,
+            )
+            for objective, name in NETWORKS.items()
+            if hasattr(self, name)
+        )
+
+    def _crop_px(self, progress: float) -> int:
+        """Side of the crops: those of ``crops`` in turn, as multiples of what the network needs."""
+        share = self.settings.crops[int(progress * len(self.settings.crops))]
+        multiple_px = self.settings.multiple_px
+        return multiple_px * max(1, round(share * self.settings.image_size_px / multiple_px))
+
+    @property
+    def uses_textures(self) -> bool:
+        return "occlusion" in self.settings.corruption.kinds
+
+    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        s = self.settings
+        images = randomly_mirror_and_turn(
+            images, generator,
+            horizontally=s.flip_horizontally, vertically=s.flip_vertically, quarter_turns=s.quarter_turns,
+        )  # fmt: skip
+        modified, mask = corrupt(images, self.textures, generator, s.corruption)
+        if stage.name == "filter":
+            return filter_objective(self.filter(modified), images, mask, s.balance)
+        return amplify_objective(self.amplifier(modified), images, modified, mask, s.balance)
+
+    # --- what good images decide (section 4.1) -------------------------------------------------------------------
+
+    def validate(self, stage: Stage, images: Tensor) -> float:
+        """Pixel AUROC on ``images`` with damage that is hard to see; in [0, 1], 0 if none shows on them."""
+        s, network = self.settings, getattr(self, NETWORKS[stage.name])
+        modified, masks = self._damaged(images)
+        heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
+        auroc = judged(heatmaps, masks)
+        return 0.0 if math.isnan(auroc) else auroc
+
+    @torch.no_grad()
+    def finish(self, images: Tensor) -> Chosen:
+        """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
+        best = max(self.choices(images), key=lambda choice: choice.pixel_auroc)
+        is_known = not math.isnan(best.pixel_auroc)  # no damage shows on images without variance
+        chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen and is_known else {}
+        s = self.settings = replace(self.settings, **chosen)
+        maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
+        self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13
+        return Chosen(chosen, best.pixel_auroc if is_known else None)
+
+    @torch.no_grad()
+    def choices(self, images: Tensor) -> list[Choice]:
+        """What ``finish`` chooses from (only what is set, without ``is_chosen``), and how well it does.
+
+        Parameters
+        ----------
+        images : (N, 3, H, W) float good images in [0, 1], N >= 2.
+        """
+        self.eval()
+        images = images[:MAX_JUDGED]
+        modified, masks = self._damaged(images)
+        good = [self._differences(network, images) for network in self.networks]
+        damaged = [self._differences(network, modified) for network in self.networks]
+        s = self.settings
+        if not s.is_chosen:
+            return choices(good, damaged, masks, (s.n_means,), (s.mean_px,), (s.correction,))
+        exponents = CORRECTIONS[s.difference] if s.is_aligned else (0,)
+        return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.image_size_px), exponents)
+
+    def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of (at most 50) images, damaged alike at each call: (N, 3, H, W) and (N, 1, H, W) bool.
+
+        Whatever the method is trained on, the damage is the same, and keeps the colours of the image, so that what
+        finds it does not find just anything that is foreign.
+        """
+        copies = images[:MAX_JUDGED].repeat_interleave(N_COPIES, 0)
+        generator = Generator().manual_seed(self.settings.seed)
+        modified, masks = corrupt(copies, None, generator, CorruptionSettings(kinds=VALIDATION_KINDS))
+        return modified, masks > 0
+
+    def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:
+        """Difference maps (N, 1, H, W) of any number of images."""
+        kind = self.settings.difference
+        return torch.cat([difference_map(some, _repaired(network, some), kind) for some in torch.split(images, 8)])
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        names = {"filter": "reconstruction", "amplifier": "amplified"}
+        return {
+            heading: _repaired(getattr(self, name), images) for name, heading in names.items() if hasattr(self, name)
+        }
+
+
+def _repaired(network: Autoencoder, images: Tensor) -> Tensor:
+    """F(X) for images of any size."""
+    height, width = images.shape[-2:]
+    padded: Tensor = network(pad_to_multiple(images, network.multiple_px))
+    return padded[..., :height, :width]

@@ -1,0 +1,183 @@
+"""Settings of SSAE, and its recipes: those of the paper for textures, for objects and for each category, and ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from blemish.errors import BlemishError
+from blemish.methods.base import Settings
+from blemish.methods.ssae.heatmaps import Difference
+from blemish.synthesis.modified_patches import CorruptionSettings, Kind
+
+
+@dataclass(frozen=True)
+class SSAESettings(Settings):
+    """Network, damage, objective, schedule and scoring. The defaults are recipe ``paper``: a texture at 512 px."""
+
+    image_size_px: int = 512
+    objective: Literal["filter", "amplify", "ensemble"] = "filter"
+    """``filter``: objective (1); ``amplify``: objective (4); ``ensemble``: a network for each, and the larger of
+    their heatmaps at every pixel (section 4.3)."""
+    balance: float = 0.5
+    """Lambda of both objectives: the weight of the modified area; the rest weighs 1 - lambda."""
+    widths: tuple[int, ...] = (64, 128, 256)
+    """Filters of the encoder's blocks, and of the decoder's in the other direction."""
+    filters_per_dilation: int = 64
+    kernel: int = 3
+    """Filter size f of the dilated convolutions: 3 or 5."""
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    n_stacks: int = 4
+    patch_px: int = 1
+    """The network takes patches of this side as pixels (and gives them back). Ours."""
+    corruption: CorruptionSettings = field(default_factory=CorruptionSettings)
+    flip_horizontally: bool = True
+    flip_vertically: bool = True
+    quarter_turns: bool = True
+    """Good images are mirrored and turned by multiples of 90 degrees, where the product allows it."""
+    iterations: int = 20000
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float = 0.0
+    crops: tuple[float, ...] = (0.5, 0.75, 1.0)
+    """Progressive training: shares of the image's side that training sees, each for an equal part of it."""
+    validate_every: int = 200
+    """Steps between validations of objective (4), which is prone to overfitting: it ends with the weights that find
+    simulated damage best on the validation images, of a kind that it was not trained on, too."""
+    patience: int = 10
+    """Objective (4) stops early after so many validations in a row without a better one; counted from when training
+    sees whole images. 0: never."""
+    difference: Difference = "squared"
+    """What is compared: the channels' mean of (X - F(X))^2, or of 1 - SSIM."""
+    mean_px: int = 11
+    """Side k of the means that smooth the heatmap (eq. 3): odd."""
+    n_means: int = 2
+    """How often (n)."""
+    correction: int = 0
+    """Exponent t of 1 - avgmap (eq. 14); 0 for textures."""
+    is_aligned: bool = False
+    """Whether images show the same place of the product at the same pixel, as those of objects do: only then other t
+    than 0 are tried."""
+    is_chosen: bool = True
+    """Choose k, n and t after training, on good images with simulated damage, in place of the three above."""
+    image_score: Literal["sum", "max"] = "sum"
+    """Of the heatmap: the paper's sum, or its maximum."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("iterations", "patch_px", "widths", "dilations", "filters_per_dilation", "n_stacks", least=1)
+        self.check_range("kernel", "mean_px", least=1)
+        self.check_range("n_means", "correction", "validate_every", "patience", "learning_rate", least=0)
+        self.check_range("balance", least=0, most=1)
+        self.check_range("ema_decay", least=0, most=0.99999)
+        if self.kernel % 2 == 0 or self.mean_px % 2 == 0:
+            raise BlemishError(f"settings kernel, mean_px: {self.kernel}, {self.mean_px} should both be odd")
+        if not self.dilations:
+            raise BlemishError("setting dilations: none; give one or more, such as [1, 2, 4]")
+        if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
+            raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
+        if self.image_size_px % self.multiple_px:
+            raise BlemishError(
+                f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}"
+            )
+
+    @property
+    def multiple_px(self) -> int:
+        """What the sides of the network's images are multiples of."""
+        return int(self.patch_px * 2 ** len(self.widths))
+
+
+# --- recipes (section 4.1 and 4.3) -------------------------------------------------------------------------------
+
+_TEXTURE = SSAESettings()
+_OBJECT = replace(
+    _TEXTURE,
+    image_size_px=256,
+    kernel=5,
+    flip_horizontally=False,
+    flip_vertically=False,
+    quarter_turns=False,
+    is_aligned=True,
+)
+
+
+def _category(
+    base: SSAESettings,
+    difference: Difference,
+    *,
+    size_px: int = 512,
+    kernel: int = 3,
+    allowed: str = "",
+    kinds: tuple[Kind, ...] = ("elastic",),
+    rotation: float = 0.0,
+) -> SSAESettings:
+    """Settings for a category; ``allowed`` holds h, v (flips) and q (quarter turns)."""
+    return replace(
+        base,
+        difference=difference,
+        image_size_px=size_px,
+        kernel=kernel,
+        flip_horizontally="h" in allowed,
+        flip_vertically="v" in allowed,
+        quarter_turns="q" in allowed,
+        corruption=CorruptionSettings(kinds=kinds, rotation_probability=rotation),
+    )
+
+
+_OCCLUDED: tuple[Kind, ...] = ("elastic", "occlusion")
+CATEGORIES: dict[str, SSAESettings] = {
+    "carpet": _category(_TEXTURE, "ssim", allowed="hvq"),
+    "grid": _category(_TEXTURE, "squared", allowed="hvq"),
+    "leather": _category(_TEXTURE, "squared", allowed="hvq"),
+    "tile": _category(_TEXTURE, "ssim", allowed="hvq"),
+    "wood": _category(_TEXTURE, "squared", allowed="hv"),
+    "bottle": _category(_OBJECT, "ssim", size_px=256, kernel=5, allowed="hvq"),
+    "cable": _category(_OBJECT, "ssim", size_px=384, kinds=_OCCLUDED),
+    "capsule": _category(_OBJECT, "ssim"),
+    "hazelnut": _category(_OBJECT, "squared", allowed="hvq"),
+    "metal_nut": _category(_OBJECT, "ssim", size_px=384, allowed="q"),  # a mirrored nut is a defect: "flip"
+    "pill": _category(_OBJECT, "squared"),
+    "screw": _category(_OBJECT, "squared", allowed="q", kinds=_OCCLUDED),  # a mirrored thread is no good one
+    "toothbrush": _category(_OBJECT, "squared", size_px=384, allowed="h"),
+    "transistor": _category(_OBJECT, "ssim", size_px=256, kernel=5, kinds=_OCCLUDED, rotation=0.5),
+    "zipper": _category(_OBJECT, "ssim", allowed="h"),
+}
+"""Of MVTec AD. The difference and the damage are the paper's, and the size and f of textures; sizes and f of objects,
+flips and turns are ours within what it names (256, 384 or 512 px; f 3 or 5)."""
+
+RECIPES: dict[str, Settings] = {
+    "paper": _TEXTURE,
+    "paper-object": _OBJECT,
+    **{f"paper-{name}": settings for name, settings in CATEGORIES.items()},
+    "fast": replace(
+        _OBJECT,
+        kernel=3,
+        corruption=CorruptionSettings(kinds=_OCCLUDED),
+        batch_size=8,
+        iterations=6000,
+        learning_rate=5e-4,
+        schedule="cosine",
+        ema_decay=0.999,
+        difference="ssim",
+        image_score="max",
+    ),
+    "small": replace(
+        _OBJECT,
+        image_size_px=128,
+        batch_size=4,
+        widths=(64,),
+        patch_px=4,
+        n_stacks=2,
+        filters_per_dilation=24,
+        dilations=(1, 2, 4, 8),
+        kernel=3,
+        corruption=CorruptionSettings(kinds=_OCCLUDED),
+        iterations=16000,
+        learning_rate=3e-3,
+        schedule="cosine",
+        ema_decay=0.998,
+        crops=(1.0,),
+        difference="ssim",
+        image_score="max",
+    ),
+}

@@ -1,0 +1,384 @@
+"""End to end through the command line, on photographs, as a user would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import blemish
+from blemish.data.demo_images import TEST, make_demo_images
+from blemish.data.layouts import LAYOUTS
+from blemish.methods.draem import DRAEM, DRAEMSettings
+
+QUICK = [
+    "--device", "cpu", "--set", "iterations=20", "--set", "image_size_px=32",
+    "--set", "reconstructive_widths=[4, 8, 8]", "--set", "discriminative_widths=[4, 8, 8]",
+]  # fmt: skip
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "blemish", *map(str, arguments)]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, check=False)
+
+
+def only_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line on standard error of a user's mistake; no traceback."""
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("blemish: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real textures in MVTec's layout, the test images with drawn defects; a path with a space and an umlaut."""
+    folder = tmp_path_factory.mktemp("cli") / "gute Bilder ü"
+    make_demo_images(folder)
+    for superfluous in sorted((folder / "train" / "good").iterdir())[40:]:
+        superfluous.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(photographs: Path) -> Path:
+    out = photographs.parent / "run"
+    result = run("fit", photographs, *QUICK, "--out", out, "--false-rejects", "0.2")
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def test_fit_says_what_it_promises_and_where_the_detector_is(photographs: Path, tmp_path: Path) -> None:
+    result = run("fit", photographs, *QUICK, "--out", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert "99 would do" in result.stdout  # 1 % cannot be promised from 5 images
+    assert str(tmp_path / "run" / "detector.blemish") in result.stdout
+    assert "joint 20/20" in result.stderr  # plain progress lines in a log
+
+
+def test_fit_on_two_processes_tells_once(photographs: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    words = ("-m", "blemish", "fit", photographs, *QUICK, "--out", tmp_path / "run")
+    result = subprocess.run([*launch, *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("image threshold") == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["iterations"] == 20
+    blemish.load(tmp_path / "run" / "detector.blemish")
+
+
+QUICK_DSR = [
+    "--method", "dsr", "--device", "cpu", "--set", "iterations=3", "--set", "upsampling_iterations=2",
+    "--set", "upsampling=reconstructions",
+    "--set", "image_size_px=64", "--set", "restriction_widths=[8, 8]", "--set", "decoder_widths=[8, 8, 8]",
+    "--set", "detection_widths=[4, 8]",
+]  # fmt: skip
+
+
+def test_dsr_with_its_shipped_codebook_and_real_defects(photographs: Path, tmp_path: Path) -> None:
+    kind = sorted((photographs / "test").iterdir())[-1].name
+    defects, masks = photographs / "test" / kind, photographs / "ground_truth" / kind
+    given = ["--defects", defects, "--defect-masks", masks]
+    fitted = run("fit", photographs / "train" / "good", *QUICK_DSR, *given, "--out", tmp_path / "run")
+    assert fitted.returncode == 0, fitted.stderr
+    assert "detection 3/3" in fitted.stderr
+    assert "upsampling 2/2" in fitted.stderr
+    n_defects = json.loads((tmp_path / "run" / "summary.json").read_text())["n_defects"]
+    assert n_defects == len(list(defects.iterdir()))
+    detector = tmp_path / "run" / "detector.blemish"
+    inspected = run("inspect", detector, defects, "--out", tmp_path / "findings")
+    assert inspected.returncode == 0, inspected.stderr
+    assert f"{n_defects} images" in inspected.stdout
+    evaluated = run("evaluate", detector, photographs, "--out", tmp_path / "evaluation")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]["method"] == "dsr"
+    assert "object-specific" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
+def test_inspect_writes_findings_overlays_and_goes_on_after_a_bad_file(trained: Path, photographs: Path) -> None:
+    bad = photographs.parent / "kaputt.png"
+    bad.write_text("no image")
+    out = photographs.parent / "findings"
+    result = run(
+        "inspect", trained / "detector.blemish", photographs / "test", bad, photographs / "gone.png", "--out", out
+    )
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
+    assert all(set(row) == {"path", "score", "threshold", "is_defective", "regions", "error"} for row in rows)
+    n = len(TEST)
+    assert [row["error"] is not None for row in rows] == [False] * n + [True] * 2
+    assert "kaputt.png" in rows[n]["error"]
+    assert rows[n + 1]["score"] is None
+    pictures = list((out / "overlays").iterdir())
+    assert len(pictures) == n
+    assert all(cv2.imread(str(picture)) is not None for picture in pictures)
+    assert len((out / "findings.csv").read_text().splitlines()) == 1 + n + 2
+    for row in rows[:n]:
+        assert row["is_defective"] == (row["score"] > row["threshold"])
+        assert bool(row["regions"]) == row["is_defective"]
+
+
+def test_fail_on_defect_exits_with_1(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    detector = blemish.load(trained / "detector.blemish")
+    image = next((photographs / "test" / "good").iterdir())
+    for value, code in ((0.0, 1), (1e9, 0)):
+        detector.threshold = type(detector.threshold)(value, 0.2, 5, 4)
+        detector.save(tmp_path / "set.blemish")
+        arguments = ("inspect", tmp_path / "set.blemish", image, "--out", tmp_path / "out")
+        assert run(*arguments, "--fail-on-defect").returncode == code
+        assert run(*arguments).returncode == 0
+
+
+def test_inspect_takes_odd_names_and_not_its_own_pictures(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    picture = next((photographs / "test" / "good").iterdir()).read_bytes()
+    (tmp_path / "plain.png").write_bytes(picture)
+    (tmp_path / os.fsdecode(b"teil_\xe4.png")).write_bytes(picture)  # of an archive from another time
+    for _ in range(2):
+        result = run("inspect", trained / "detector.blemish", tmp_path, "--out", tmp_path / "findings")
+        assert result.returncode == 0, result.stderr
+        rows = (tmp_path / "findings" / "findings.jsonl").read_text().splitlines()
+        assert [json.loads(row)["error"] for row in rows] == [None, None]
+
+
+def test_evaluate_writes_metrics_and_a_table(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    before = (trained / "detector.blemish").read_bytes()
+    result = run("evaluate", trained / "detector.blemish", photographs, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    fractions = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro")
+    assert all(0 <= metrics[name] <= 1 for name in fractions)
+    assert (metrics["n_good"], metrics["n_defective"]) == (10, len(TEST) - 10)
+    assert {"protocol", "by_defect"} <= set(metrics)
+    assert "scratch" in result.stdout
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + len(TEST)
+    assert (trained / "detector.blemish").read_bytes() == before
+
+
+def test_compare_tables_what_evaluate_wrote(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    assert (
+        run("evaluate", trained / "detector.blemish", photographs, "--out", tmp_path / "evaluation").returncode == 0
+    )
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert (metrics["data"], metrics["layout"]) == (photographs.name, "mvtec")
+    detector = metrics["detector"]
+    assert (detector["method"], detector["recipe"], detector["seed"]) == ("draem", "small", 0)
+    assert detector["settings"]["iterations"] == 20
+    result = run("compare", tmp_path, "--metric", "image_auroc", "--out", tmp_path / "comparison")
+    assert result.returncode == 0, result.stderr
+    percent = f"{100 * metrics['image_auroc']:.1f}"
+    assert percent in result.stdout
+    assert f"| {photographs.name} | {percent} |" in (tmp_path / "comparison" / "compare.md").read_text(
+        encoding="utf-8"
+    )
+    assert percent in (tmp_path / "comparison" / "compare.html").read_text(encoding="utf-8")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(trained: Path, photographs: Path) -> None:
+    assert "--overwrite" in only_line(run("fit", photographs, *QUICK, "--out", trained))
+
+
+def test_config_of_a_run_repeats_it(trained: Path, tmp_path: Path) -> None:
+    result = run("fit", "--config", trained / "config.yaml", "--out", tmp_path / "again")
+    assert result.returncode == 0, result.stderr
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in (trained, tmp_path / "again"))
+    assert one["threshold"] == two["threshold"]
+    assert one["false_rejects"] == two["false_rejects"] == 0.2
+    (tmp_path / "odd.yaml").write_text("recipes: small\n")
+    assert "odd.yaml" in only_line(
+        run("fit", trained.parent, "--config", tmp_path / "odd.yaml", "--out", tmp_path / "x")
+    )
+
+
+def wait_for_steps(process: subprocess.Popen[str], metrics: Path) -> None:
+    for _ in range(600):
+        if metrics.exists() and metrics.read_text():
+            return
+        assert process.poll() is None, "training ended before it could be stopped"
+        time.sleep(0.1)
+    raise AssertionError("no step in a minute")
+
+
+@pytest.fixture
+def long_fit(photographs: Path, tmp_path: Path) -> list[str]:
+    return command("fit", photographs, *QUICK, "--set", "iterations=400", "--out", tmp_path / "run")
+
+
+def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str], tmp_path: Path) -> None:
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    process = subprocess.Popen(long_fit, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    wait_for_steps(process, metrics)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "with --resume goes on" in told
+    assert "Traceback" not in told
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
+    assert kept > 0
+
+    killed = subprocess.Popen([*long_fit, "--resume"], stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    for _ in range(600):
+        if metrics.exists() and json.loads(metrics.read_text().splitlines()[-1])["step"] > kept:
+            break
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "run" / "detector.blemish").exists()
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == kept
+
+    assert subprocess.run([*long_fit, "--resume"], check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
+    resumed = blemish.load(tmp_path / "run" / "detector.blemish").method.state_dict()
+    whole = [tmp_path / "whole" if word == str(tmp_path / "run") else word for word in long_fit]
+    assert subprocess.run(whole, check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
+    uninterrupted = blemish.load(tmp_path / "whole" / "detector.blemish").method.state_dict()
+    assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fit", "nowhere"], "nowhere: no such file or folder"),
+        (["fit"], "no data; give a folder"),
+        (["fit", "EMPTY"], "EMPTY: no known layout"),
+        (["fit", "GOOD", "--method", "dream"], "unknown method 'dream'"),
+        (["fit", "GOOD", "--set", "iterations"], "should be name=value"),
+        (["fit", "GOOD", "--set", "iterations=many"], "setting iterations: 'many'"),
+        (["fit", "GOOD", "--set", "learning_rate=1e-4", "--set", "batch_size=0.5"], "setting batch_size: 0.5"),
+        (["fit", "GOOD", "--codebook", "gone.safetensors", "--method", "dsr"], "gone.safetensors: no such file"),
+        (["fit", "GOOD", "--defects", "EMPTY", "--defect-masks", "GOOD"], "EMPTY: no images of defects in it"),
+        (["fit", "GOOD", "--out", "/proc/run"], "/proc/run: cannot write there"),
+        (["inspect", "gone.blemish", "GOOD"], "gone.blemish: cannot be read"),
+        (["inspect", "DETECTOR", "EMPTY"], "EMPTY: no images in it or below"),
+        (["evaluate", "DETECTOR", "GOOD"], "no test images with labels"),
+        (["compare", "EMPTY"], "EMPTY: no metrics.json in it or below"),
+        (["compare", "gone"], "gone: no such file or folder"),
+        (["convert", "draem", "a.pth", "b.pth", "--out", "x.blemish"], "a.pth: no such file"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(  # type: ignore[no-untyped-def]
+    arguments, told, photographs: Path, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "GOOD").symlink_to(photographs / "train" / "good")
+    (tmp_path / "DETECTOR").symlink_to(trained / "detector.blemish")
+    assert told in only_line(run(*arguments, cwd=tmp_path))
+
+
+def test_unknown_option_and_missing_argument_exit_with_2() -> None:
+    for arguments in (["fit", "x", "--colour", "red"], ["inspect"], ["paint"]):
+        assert "--help" in only_line(run(*arguments))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data",
+        "fit",
+        "tune",
+        "inspect",
+        "evaluate",
+        "compare",
+        "demo",
+        "pretrain",
+        "convert draem",
+        "convert codebook",
+    ],
+)
+def test_every_command_helps_with_an_example(name: str) -> None:
+    result = run(*name.split(), "--help")
+    assert result.returncode == 0
+    assert f"Example: blemish {name}" in result.stdout.replace("`", "")
+
+
+def test_import_and_help_do_not_load_torch() -> None:
+    code = "import sys, blemish, blemish.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_data_looks_at_a_dataset_without_torch(photographs: Path) -> None:
+    code = (
+        "import sys; from blemish.commands.data import survey_run; ok = survey_run(sys.argv[1], 'auto', False)\n"
+        "sys.exit(10 * ok + ('torch' in sys.modules or 'cv2' in sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(photographs)], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert result.returncode == 10, result.stderr
+    assert "layout mvtec" in result.stdout
+    assert run("data", photographs).stdout == result.stdout
+
+
+def test_help_of_data_lists_every_layout() -> None:
+    described = run("data", "--help").stdout
+    assert all(name in described for name in LAYOUTS)
+
+
+# --- the authors' weights ------------------------------------------------------------------------------------
+
+
+def authors_state_dict(
+    network: torch.nn.Module, encoder: str, decoder: str, first_step: str
+) -> dict[str, torch.Tensor]:
+    """Our tensors under the names that the authors' modules give theirs."""
+    steps = [first_step, *map(str, range(1 if first_step == "_b" else 2, 9))]
+    renamed = {}
+    for name, tensor in network.state_dict().items():
+        part, *rest = name.split(".")
+        if part == "encoder":
+            new = f"{encoder}.block{int(rest[1]) + 1}.{rest[2]}.{rest[3]}"
+        elif part == "ups":
+            new = f"{decoder}.up{steps[int(rest[0])]}.{int(rest[1]) + 1}.{rest[2]}"
+        elif part == "blocks":
+            new = f"{decoder}.db{steps[int(rest[0])]}.{rest[1]}.{rest[2]}"
+        else:
+            new = f"{decoder}.fin_out.0.{rest[0]}"
+        renamed[new] = tensor
+    return renamed
+
+
+def test_convert_takes_the_authors_two_state_dicts(tmp_path: Path, photographs: Path) -> None:
+    method = DRAEM(DRAEMSettings(seed=5)).eval()
+    theirs = authors_state_dict(method.reconstructive, "encoder", "decoder", "1")
+    assert theirs["decoder.up3.1.weight"].shape == (256, 256, 3, 3)
+    torch.save(theirs, tmp_path / "recon.pth")
+    theirs = authors_state_dict(method.discriminative, "encoder_segment", "decoder_segment", "_b")
+    assert theirs["decoder_segment.db_b.0.weight"].shape == (512, 1024, 3, 3)
+    assert theirs["encoder_segment.block1.0.weight"].shape == (64, 6, 3, 3)
+    torch.save(theirs, tmp_path / "disc.pth")
+
+    result = run("convert", "draem", tmp_path / "recon.pth", tmp_path / "disc.pth", "--out", tmp_path / "x.blemish")
+    assert result.returncode == 0, result.stderr
+    assert "Nothing is promised" in result.stdout
+    converted = blemish.load(tmp_path / "x.blemish")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs_of_bgr = method(image.flip(1))[0]  # the authors read BGR
+        torch.testing.assert_close(converted.method(image)[0], theirs_of_bgr, atol=1e-6, rtol=1e-4)
+        repaired = converted.method.explain(image)["reconstruction"]
+        torch.testing.assert_close(
+            repaired, method.explain(image.flip(1))["reconstruction"].flip(1), atol=1e-6, rtol=0
+        )
+
+    swapped = run("convert", "draem", tmp_path / "disc.pth", tmp_path / "recon.pth", "--out", tmp_path / "y.blemish")
+    assert "not this network" in only_line(swapped)
+
+
+def test_convert_never_runs_what_a_pickle_holds(tmp_path: Path) -> None:
+    torch.save({"model": np.random.default_rng(0)}, tmp_path / "trap.pth")
+    told = only_line(
+        run("convert", "draem", tmp_path / "trap.pth", tmp_path / "trap.pth", "--out", tmp_path / "x.blemish")
+    )
+    assert "cannot be read as plain weights" in told

@@ -1,0 +1,212 @@
+"""The demo's images: nothing inspected was trained on, and defects are where their masks say. And the demo itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import blemish
+from blemish.commands import demo
+from blemish.data import demo_images
+from blemish.data.demo_images import CALIBRATION, PATCH_PX, TEST, TRAIN, DemoPatch, cut, make_demo_images
+from blemish.data.layouts import open_dataset
+from blemish.data.reading import read_image, read_mask
+from blemish.detector import Finding
+from blemish.errors import BlemishError
+from blemish.thresholds import Threshold, n_needed
+
+DEFECTIVE = [patch for patch in TEST if patch.defect]
+N_GOOD = 10
+
+
+@pytest.fixture(scope="module")
+def photograph() -> NDArray[np.uint8]:
+    pytest.importorskip("skimage")
+    return demo_images.photograph()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("skimage")
+    folder = tmp_path_factory.mktemp("demo") / "images"
+    make_demo_images(folder)
+    return folder
+
+
+def columns(patches: tuple[DemoPatch, ...]) -> set[int]:
+    return {patch.left_px + column for patch in patches for column in range(PATCH_PX)}
+
+
+def test_training_calibration_and_test_share_no_column() -> None:
+    train, calibration, test = columns(TRAIN), columns(CALIBRATION), columns(TEST)
+    assert not train & calibration
+    assert not (train | calibration) & test
+    assert max(train | calibration | test) < 512
+    assert all(0 <= patch.top_px <= 512 - PATCH_PX for patch in (*TRAIN, *CALIBRATION, *TEST))
+
+
+def test_there_are_enough_of_each() -> None:
+    assert len(TRAIN) >= 100
+    assert len(CALIBRATION) > n_needed(demo.FALSE_REJECTS)
+    assert 12 <= len(DEFECTIVE) <= 15
+    good = [patch for patch in TEST if not patch.defect]
+    assert len({patch.top_px for patch in good}) == len(good) == N_GOOD
+    assert len({patch.kind for patch in DEFECTIVE}) == 8
+    for patches in (TRAIN, CALIBRATION):
+        assert len({patch.stem for patch in patches}) == len(patches)
+
+
+@pytest.mark.parametrize("patch", DEFECTIVE, ids=lambda patch: f"{patch.kind}-{patch.stem}")
+def test_defects_are_exactly_where_their_mask_is(patch: DemoPatch, photograph: NDArray[np.uint8]) -> None:
+    spoiled, mask = cut(photograph, patch)
+    good, nothing = cut(photograph, DemoPatch(patch.left_px, patch.top_px))
+    assert not nothing.any()
+    assert spoiled.shape == mask.shape == (PATCH_PX, PATCH_PX)
+    assert 0.01 < mask.mean() < 0.08
+    changed = spoiled != good
+    assert not (changed & ~mask).any()
+    assert changed[mask].mean() > 0.9  # by chance a pixel can have the defect's own grey
+    assert not mask[[0, -1]].any()
+    assert not mask[:, [0, -1]].any()
+    assert np.abs(spoiled.astype(int) - good)[mask].mean() > 12  # a person sees it
+
+
+def test_the_files_are_a_dataset_of_known_layout(images: Path) -> None:
+    dataset = open_dataset(images)
+    assert dataset.layout == "mvtec"
+    assert len(dataset.train) == len(TRAIN)
+    assert len(open_dataset(images / "calibration").train) == len(CALIBRATION)
+    assert sum(not sample.is_defective for sample in dataset.test) == N_GOOD
+    defective = [sample for sample in dataset.test if sample.is_defective]
+    assert len(defective) == len(DEFECTIVE)
+    for sample in defective:
+        assert sample.mask_path is not None
+        assert read_mask(sample.mask_path, read_image(sample.path).shape[:2]).any()
+
+
+def test_files_hold_what_was_cut(images: Path, photograph: NDArray[np.uint8]) -> None:
+    patch = DEFECTIVE[-1]
+    spoiled, mask = cut(photograph, patch)
+    written = read_image(images / "test" / patch.kind / f"{patch.stem}.png")
+    np.testing.assert_array_equal(written, spoiled[..., None].repeat(3, axis=2))
+    true = read_mask(images / "ground_truth" / patch.kind / f"{patch.stem}_mask.png", mask.shape)
+    np.testing.assert_array_equal(true, mask)
+    patch = next(patch for patch in TRAIN if patch.is_mirrored and patch.light != 1)
+    mirrored = read_image(images / "train" / "good" / f"{patch.stem}.png")[..., 0]
+    y, x = patch.top_px, patch.left_px
+    same = patch.light * photograph[y : y + PATCH_PX, x : x + PATCH_PX][:, ::-1]
+    np.testing.assert_allclose(mirrored, same.clip(0, 255), atol=0.5001)
+
+
+def test_the_images_are_always_the_same(images: Path, tmp_path: Path) -> None:
+    make_demo_images(tmp_path)
+    first, second = (
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*.png")} for root in (images, tmp_path)
+    )
+    assert first == second
+
+
+def test_the_drawings_know_nothing_of_the_damage_that_is_trained_on() -> None:
+    tree = ast.parse(inspect.getsource(demo_images))
+    imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert not [name for name in imported if "synthesis" in name or "methods" in name]
+
+
+def test_without_scikit_image_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BlemishError, match=r'pip install "blemish\[demo\]"'):
+        make_demo_images(tmp_path)
+
+
+class KnowsTheTruth:
+    """In place of a trained detector: finds every defect but cracks, beside its place in the case of dents."""
+
+    pixel_threshold = 0.3
+    threshold = Threshold(value=0.5, false_reject_rate=0.02, n_calibration=74, n_needed=49)
+
+    def inspect(self, paths: list[Path], *, explain: bool) -> list[Finding]:
+        return [self._finding(path, explain) for path in paths]
+
+    def _finding(self, path: Path, explain: bool) -> Finding:
+        kind, image = path.parent.name, read_image(path)
+        truth = path.parents[2] / "ground_truth" / kind / f"{path.stem}_mask.png"
+        mask = np.zeros(image.shape[:2], np.bool_)
+        if kind not in ("good", "crack"):
+            mask = read_mask(truth, image.shape[:2])
+        if kind == "dent":
+            mask = ~mask
+        score = 0.9 if mask.any() else 0.1
+        explanation = {"reconstruction": image} if explain else {}
+        return Finding(str(path), score, 0.5, score > 0.5, mask * np.float32(score), mask, [], explanation)
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    pytest.importorskip("skimage")
+    seen: dict[str, Any] = {}
+
+    def fit(data: Path, **options: Any) -> KnowsTheTruth:
+        seen.update(options, data=data)
+        return KnowsTheTruth()
+
+    monkeypatch.setattr(blemish, "fit", fit)
+    monkeypatch.setattr(demo_images, "TRAIN", TRAIN[:2])  # they are not trained on here
+    monkeypatch.setattr(demo_images, "CALIBRATION", CALIBRATION[:2])
+    return seen
+
+
+def test_the_demo_counts_and_shows(
+    tmp_path: Path, fitted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = demo.run_demo(tmp_path, seed=3, open_page=False)
+    assert page == tmp_path / "index.html"
+    assert fitted["data"] == tmp_path / "images" / "train" / "good"
+    assert fitted["calibration"] == tmp_path / "images" / "calibration"
+    assert (fitted["seed"], fitted["false_rejects"]) == (3, demo.FALSE_REJECTS)
+    n_cracks = sum(patch.kind == "crack" for patch in DEFECTIVE)
+    n_dents = sum(patch.kind == "dent" for patch in DEFECTIVE)
+    said, html = capsys.readouterr().out, page.read_text(encoding="utf-8")
+    n_found = len(DEFECTIVE) - n_cracks
+    assert f"Defects found: {n_found} of {len(DEFECTIVE)}. In {n_found - n_dents} of them" in said
+    assert f"Good images rejected: 0 of {N_GOOD}." in said
+    assert str(page) in said
+    assert html.count("<b>Missed.</b>") == n_cracks
+    assert html.count("But the outlines lie beside it.") == n_dents
+    assert html.count("The outlines enclose 100 % of it.") == n_found - n_dents
+    assert html.count("<section ") == len(TEST)
+
+
+@pytest.mark.parametrize(
+    ("environment", "open_page", "opened"),
+    [
+        ({"DISPLAY": ":0"}, True, 1),
+        ({"DISPLAY": ":0"}, False, 0),
+        ({"DISPLAY": ":0", "CI": "1"}, True, 0),
+        ({}, True, 0),
+    ],
+)
+def test_a_browser_is_opened_only_where_someone_looks(
+    tmp_path: Path,
+    fitted: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    open_page: bool,
+    opened: int,
+) -> None:
+    addresses: list[str] = []
+    monkeypatch.setattr("webbrowser.open", addresses.append)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    page = demo.run_demo(tmp_path, open_page=open_page)
+    assert addresses == [page.resolve().as_uri()] * opened

@@ -1,0 +1,193 @@
+"""Protocols, and a detector held against labelled images."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from blemish.commands.evaluate import _print_table
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.evaluation import evaluate as evaluation
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
+from blemish.methods.draem import DRAEM
+
+
+def save(path: Path, image: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Good parts are light; scratches are a dark square, dents a grey one that the threshold misses."""
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        save(tmp_path / "train" / "good" / f"{number}.png", np.full((48, 64), 220, np.uint8))
+    for number in range(4):
+        save(tmp_path / "test" / "good" / f"{number}.png", rng.integers(180, 255, (48, 64), dtype=np.uint8))
+    for defect, grey in (("scratch", 20), ("dent", 140)):
+        for number in range(2):
+            image = rng.integers(180, 255, (48, 64), dtype=np.uint8)
+            mask = np.zeros((48, 64), np.uint8)
+            mask[12:36, 16 : 32 + 8 * number] = 255
+            image[mask > 0] = grey
+            save(tmp_path / "test" / defect / f"{number}.png", image)
+            save(tmp_path / "ground_truth" / defect / f"{number}_mask.png", mask)
+    return tmp_path
+
+
+# --- protocols -----------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_brings_map_and_mask_to_one_size() -> None:
+    anomaly_map, mask = np.random.default_rng(0).random((16, 16)), np.zeros((48, 64), np.bool_)
+    sizes = {"256/1": (256, 256), "256-crop224/1": (224, 224), "network/1": (16, 16), "original/1": (48, 64)}
+    assert set(sizes) == set(PROTOCOLS)
+    for name, size_hw in sizes.items():
+        protocol = protocol_named(name)
+        assert protocol.of_map(anomaly_map, (48, 64)).shape == size_hw
+        assert protocol.of_mask(mask, (16, 16)).shape == size_hw
+    with pytest.raises(BlemishError, match="unknown protocol '512'; there are: 256/1, 256-crop224/1"):
+        protocol_named("512")
+
+
+def test_a_crop_is_cut_from_the_middle() -> None:
+    mask = np.zeros((8, 8), np.bool_)
+    mask[2:6, 2:6] = True
+    protocol = Protocol("test", 8, crop_px=4)
+    assert protocol.of_mask(mask, (16, 16)).all()
+    assert protocol.of_map(mask.astype(np.float32), (8, 8)).min() == 1
+
+
+@pytest.mark.parametrize(("rule", "n_pixels"), [("half", 1), ("any", 3)])
+def test_a_mask_that_shrinks_follows_the_rule(rule: str, n_pixels: int) -> None:
+    mask = np.zeros((8, 8), np.bool_)
+    mask[:4, :4] = True  # one whole pixel of four by four,
+    mask[4, 0] = True  # and little of
+    mask[0, 4] = True  # two others
+    protocol = Protocol("test", 2, mask_rule=rule)  # type: ignore[arg-type]
+    assert protocol.of_mask(mask, (16, 16)).sum() == n_pixels
+
+
+def test_descriptions_tell_protocols_apart() -> None:
+    descriptions = [protocol.description for protocol in PROTOCOLS.values()]
+    assert len(set(descriptions)) == len(PROTOCOLS)
+    assert descriptions[0].startswith("256x256, no crop")
+    assert "224x224 centre crop" in descriptions[1]
+
+
+# --- evaluation ----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_reads_labels_and_changes_nothing(darkness: Detector, data: Path) -> None:
+    before = darkness.threshold
+    metrics = evaluate(darkness, data).metrics
+    assert (metrics["n_good"], metrics["n_defective"]) == (4, 4)
+    assert metrics["image_auroc"] == 1
+    assert (metrics["tpr"], metrics["found"], metrics["tnr"], metrics["ca"]) == (0.5, 0.5, 1.0, 0.75)
+    assert metrics["false_rejects"] == 0
+    assert metrics["pixel_auroc"] > 0.99
+    assert set(metrics["by_defect"]) == {"scratch", "dent"}
+    assert metrics["by_defect"]["dent"]["found"] == 0
+    assert metrics["by_defect"]["scratch"]["found"] == 1
+    assert metrics["by_defect"]["dent"]["n_defective"] == 2
+    assert metrics["protocol"] == "256/1"
+    assert "256x256" in metrics["protocol_description"]
+    assert darkness.threshold == before
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_without_room_the_metrics_come_from_histograms(
+    darkness: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = evaluate(darkness, data).metrics
+    monkeypatch.setattr(evaluation, "MAX_EXACT_PX", 1000)
+    binned = evaluate(darkness, data).metrics
+    assert "error_bounds" not in exact
+    for name, bound in binned["error_bounds"].items():
+        assert abs(binned[name] - exact[name]) <= bound
+    assert binned["image_auroc"] == exact["image_auroc"]
+    assert set(binned["by_defect"]) == set(exact["by_defect"])
+
+
+def test_images_of_several_sizes_are_compared_at_their_own(darkness: Detector, data: Path) -> None:
+    save(data / "test" / "good" / "wide.png", np.full((40, 90), 230, np.uint8))
+    metrics = evaluate(darkness, data, protocol="original/1").metrics
+    assert metrics["pixel_auroc"] > 0.95
+    assert metrics["pixel_aupimo"] is None
+    assert metrics["reasons"]["pixel_aupimo"] == "maps of several sizes"
+
+
+@pytest.mark.parametrize("max_exact_px", [1, 10**9])
+def test_pixels_of_a_defect_without_a_mask_count_nowhere(
+    darkness: Detector, data: Path, max_exact_px: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_EXACT_PX", max_exact_px)
+    rows = [f"{path},good,,test" for path in sorted(data.glob("test/good/*"))]
+    rows += [
+        f"{path},scratch,{data}/ground_truth/scratch/{path.stem}_mask.png,test" for path in data.glob("test/s*/*")
+    ]
+    known = data / "known.csv"
+    known.write_text("\n".join(["path,label,mask,split", *rows]))
+    more = data / "more.csv"
+    more.write_text(known.read_text() + f"\n{data}/test/dent/0.png,burn,,test")
+    before, after = evaluate(darkness, known).metrics, evaluate(darkness, more).metrics
+    assert after["n_defective"] == before["n_defective"] + 1
+    assert after["found"] < before["found"]
+    for name in ("pixel_auroc", "pixel_ap", "pixel_aupro"):
+        assert after[name] == before[name]
+    assert after["by_defect"]["burn"]["pixel_auroc"] is None
+    assert after["by_defect"]["burn"]["image_auroc"] == 1
+
+
+def test_good_images_only_are_null_with_a_reason(darkness: Detector, data: Path) -> None:
+    listed = data / "good.csv"
+    listed.write_text("path,label,split\n" + "\n".join(f"{path},good,test" for path in data.glob("test/good/*")))
+    metrics = evaluate(darkness, listed).metrics
+    assert metrics["image_auroc"] is None
+    assert metrics["reasons"]["image_auroc"] == "no defective image"
+    assert (metrics["found"], metrics["false_rejects"]) == (None, 0.0)
+
+
+def test_evaluate_without_test_images_is_told(darkness: Detector, tmp_path: Path) -> None:
+    save(tmp_path / "good.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(BlemishError, match="no test images with labels"):
+        evaluate(darkness, tmp_path)
+
+
+def test_curves_have_the_area_that_is_told(darkness: Detector, data: Path) -> None:
+    found = evaluate(darkness, data)
+    curve = found.rankings.curves()["pixel_roc"]
+    assert math.isclose(float(np.trapezoid(curve.y, curve.x)), found.metrics["pixel_auroc"], abs_tol=1e-3)
+
+
+def test_a_score_that_is_no_number_is_told_with_the_file(
+    darkness: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: DRAEM, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        anomaly_map = images.mean(1, keepdim=True) * math.nan
+        return anomaly_map, anomaly_map.amax((1, 2, 3))
+
+    monkeypatch.setattr(type(darkness.method), "forward", broken)
+    with pytest.raises(BlemishError, match=r"test/.*png: its score is no number"):
+        evaluate(darkness, data)
+    with pytest.raises(BlemishError, match="no number"):  # and does not pass for a good part
+        darkness.inspect(data / "test" / "good" / "0.png")
+
+
+def test_the_table_shows_any_name_of_a_defect(darkness: Detector, data: Path) -> None:
+    (data / "test" / "scratch").rename(data / "test" / "[bold]all")
+    (data / "ground_truth" / "scratch").rename(data / "ground_truth" / "[bold]all")
+    console = Console(record=True, width=200)
+    _print_table(evaluate(darkness, data), console)
+    assert "[bold]all" in console.export_text()

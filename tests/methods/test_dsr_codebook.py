@@ -1,0 +1,432 @@
+"""DSR's VQ autoencoder and its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from contract import good_images
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from blemish.data.loading import load_images, to_tensor
+from blemish.errors import BlemishError
+from blemish.learning.training import Trainer
+from blemish.methods.authors_weights import convert_codebook
+from blemish.methods.dsr import vq
+from blemish.methods.dsr.codebook import load_codebook, read_card, save_codebook
+from blemish.methods.dsr.vq import BLOCK, CHUNK, VQAutoencoder, as_vectors, nearest_codes
+from blemish.methods.dsr.vq_training import CodebookAverage, VQSettings, VQTraining
+
+TINY = VQSettings(
+    image_size_px=32, crop_px=16, batch_size=4, n_codes=16, n_features=8, n_hidden=4,
+    iterations=40, learning_rate=1e-2, continuous_steps=5,
+)  # fmt: skip
+
+
+def tiny() -> VQAutoencoder:
+    return TINY.network()
+
+
+def test_the_network_has_the_authors_number_of_parameters() -> None:
+    network = VQAutoencoder()
+    assert sum(one.numel() for one in network.state_dict().values()) == 2_972_803  # 2.97 M, with both codebooks
+    assert network.codebook_low.codes.shape == network.codebook_high.codes.shape == (4096, 128)
+
+
+@pytest.mark.parametrize("n_codes", [40, BLOCK, 3 * BLOCK])
+@pytest.mark.parametrize("n_vectors", [1, 7, CHUNK, CHUNK + 3])
+def test_nearest_codes_are_those_of_a_naive_search(n_vectors: int, n_codes: int) -> None:
+    generator = torch.Generator().manual_seed(n_vectors)
+    vectors, codes = torch.randn(n_vectors, 5, generator=generator), torch.randn(n_codes, 5, generator=generator)
+    assert torch.equal(nearest_codes(vectors, codes), torch.cdist(vectors, codes).argmin(1))
+
+
+def test_nearest_codes_are_exact_under_autocast() -> None:
+    codes = torch.tensor([[1.0, 0.0], [1.001, 0.0]])  # the same in bf16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert nearest_codes(torch.tensor([[1.0, 0.0], [1.002, 0.0]]), codes).tolist() == [0, 1]
+
+
+def test_the_nearest_of_equals_is_the_first() -> None:
+    assert nearest_codes(torch.zeros(3, 2), torch.ones(5, 2)).tolist() == [0, 0, 0]
+    assert nearest_codes(torch.zeros(3, 2), torch.ones(2 * BLOCK, 2)).tolist() == [0, 0, 0]
+
+
+# --- nearest codes off the CPU -------------------------------------------------------------------------------
+
+
+def assert_nearest(found: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> None:
+    """Of the codes that are nearest to what float32 can tell, every one found is the first."""
+    assert found.dtype == torch.int64
+    distances = torch.cat([torch.cdist(part, codes.double()) for part in vectors.double().split(4096)])
+    least, first = distances.min(1)
+    excess = distances.gather(1, found[:, None])[:, 0] - least
+    assert not (excess > 1e-5 * least).any()
+    assert (found != first).double().mean() < 1e-3, "what float32 cannot tell apart is rare"
+
+
+def coarsely_nearest(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """The nearest codes, (M,), by a single product of bfloat16 numbers."""
+    products = vectors.bfloat16().float() @ codes.bfloat16().float().T
+    return (products - codes.square().sum(1) / 2).argmax(1)
+
+
+@pytest.mark.parametrize("n_codes", [1, 2, 3, 65, 100, 3 * BLOCK, 4 * BLOCK, 1024])
+@pytest.mark.parametrize("n_vectors", [0, 1, 1013])
+def test_candidates_hold_the_nearest_code(n_vectors: int, n_codes: int) -> None:
+    generator = torch.Generator().manual_seed(n_codes)
+    vectors, codes = torch.randn(n_vectors, 13, generator=generator), torch.randn(n_codes, 13, generator=generator)
+    found = vq._nearest_by_candidates(vectors, codes)
+    assert found.shape == (n_vectors,)
+    if n_vectors:
+        assert_nearest(found, vectors, codes)
+
+
+def test_codes_near_to_each_other_are_told_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = 3.0 + torch.randn(256, 64, generator=generator)
+    codes = torch.cat(
+        [codes, codes + 0.002 * torch.randn(256, 64, generator=generator)]
+    )  # pairs, the same in bfloat16
+    chosen = torch.randint(len(codes), (5000,), generator=generator)
+    vectors = codes[chosen] + 0.002 * torch.randn(5000, 64, generator=generator)
+    found = vq._nearest_by_candidates(vectors, codes)
+    assert_nearest(found, vectors, codes)
+    assert (found == chosen).double().mean() > 0.5, "else nothing is shown"
+    with pytest.raises(AssertionError):
+        assert_nearest(coarsely_nearest(vectors, codes), vectors, codes)
+
+
+@pytest.mark.parametrize("n_codes", [70, 8 * BLOCK])
+def test_the_first_of_the_same_codes_is_found_among_candidates(n_codes: int) -> None:
+    generator = torch.Generator().manual_seed(n_codes)
+    codes = torch.randn(n_codes, 32, generator=generator)
+    codes = torch.cat([codes, codes, codes, codes])[torch.randperm(4 * n_codes, generator=generator)]
+    vectors = torch.randn(999, 32, generator=generator)
+    naive = (vectors[:, None] - codes).square().sum(2).argmin(1)
+    assert torch.equal(vq._nearest_by_candidates(vectors, codes), naive)
+
+
+def test_chunks_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors, codes = torch.randn(301, 16, generator=generator), torch.randn(4 * BLOCK, 16, generator=generator)
+    whole = vq._nearest_by_candidates(vectors, codes)
+    monkeypatch.setattr(vq, "GPU_CHUNK", 100)
+    assert torch.equal(vq._nearest_by_candidates(vectors, codes), whole)
+
+
+@pytest.fixture(params=["bottle", "astronaut", "coffee"])
+def photographs(request: pytest.FixtureRequest) -> torch.Tensor:
+    """Images of one kind, (B, 3, 256, 256) in [0, 1]."""
+    if request.param == "bottle":
+        folder = request.getfixturevalue("shared_data") / "mvtec" / "bottle" / "train" / "good"
+        return load_images(sorted(folder.iterdir())[:3], (256, 256)).float() / 255.0
+    data = pytest.importorskip("skimage.data")
+    return to_tensor([getattr(data, request.param)()], (256, 256)).float() / 255.0
+
+
+def test_candidates_hold_the_nearest_codes_of_photographs(photographs: torch.Tensor) -> None:
+    network = load_codebook()
+    with torch.no_grad():
+        early = network.encoder_high(photographs)
+        low = network.features_low(early)
+        high = network.features_high(early, network.codebook_low.quantized(low))
+    for features, codes in ((low, network.codebook_low.codes), (high, network.codebook_high.codes)):
+        vectors = as_vectors(features)
+        assert_nearest(vq._nearest_by_candidates(vectors, codes), vectors, codes)
+        with pytest.raises(AssertionError):
+            assert_nearest(coarsely_nearest(vectors, codes), vectors, codes)
+
+
+class CountingLaunches(TorchDispatchMode):
+    """Names of the operations that compute something; views do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_nearest_codes_off_the_cpu_take_few_launches_and_no_answer_to_the_host() -> None:
+    vectors, codes = torch.empty(65536, 128, device="meta"), torch.empty(4096, 128, device="meta")
+    with CountingLaunches() as launches:
+        found = vq._nearest_by_candidates(vectors, codes)  # a value that the host asked for would raise here
+    assert (found.shape, found.dtype, found.device.type) == ((65536,), torch.int64, "meta")
+    assert len(launches.names) < 40, launches.names
+    assert launches.names.count("aten.mm.dtype") == 1
+
+
+# --- the autoencoder -----------------------------------------------------------------------------------------
+
+
+def test_levels_are_an_eighth_and_a_quarter_of_the_image() -> None:
+    low, high = tiny().encode(torch.rand(2, 3, 32, 48))
+    assert low.shape == (2, 8, 4, 6)
+    assert high.shape == (2, 8, 8, 12)
+    assert tiny()(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
+
+
+def test_quantized_features_are_codes_and_gradients_go_straight_through() -> None:
+    codebook = tiny().codebook_low
+    features = torch.randn(1, 8, 2, 2, requires_grad=True)
+    quantized = codebook.quantized(features)
+    rows = quantized.detach().permute(0, 2, 3, 1).reshape(-1, 8)
+    torch.testing.assert_close(rows, codebook.codes[codebook(features).flatten()], atol=1e-6, rtol=0)
+    (quantized * 3.0).sum().backward()
+    assert features.grad is not None
+    assert torch.equal(features.grad, torch.full_like(features, 3.0))
+
+
+def test_normalized_codes_have_unit_variance_and_images_stay_the_same() -> None:
+    network, images = tiny(), torch.rand(2, 3, 32, 32)
+    network.codebook_low.codes.mul_(0.01)
+    network.codebook_high.codes.mul_(7.0)
+    expected = network(images)
+    network.normalize()
+    torch.testing.assert_close(network(images), expected, atol=1e-5, rtol=1e-4)
+    for codebook in (network.codebook_low, network.codebook_high):
+        assert codebook.codes.std().item() == pytest.approx(1.0, abs=1e-5)
+
+
+# --- training ------------------------------------------------------------------------------------------------
+
+
+def test_codes_move_to_the_mean_of_what_they_stand_for() -> None:
+    codebook = VQAutoencoder(2, 8).codebook_low
+    codebook.codes.copy_(torch.tensor([[0.0] * 8, [10.0] * 8]))
+    average = CodebookAverage(codebook, decay=0.5, revive_below=0.0)
+    average.follow(codebook)
+    vectors = torch.stack([torch.full((8,), 1.0), torch.full((8,), 3.0), torch.full((8,), 9.0)])
+    for _ in range(40):
+        average.update(codebook, vectors, nearest_codes(vectors, codebook.codes), torch.Generator())
+    torch.testing.assert_close(codebook.codes, torch.tensor([[2.0] * 8, [9.0] * 8]), atol=1e-4, rtol=0)
+    share = torch.tensor([2 / 3, 1 / 3])
+    assert average.perplexity().item() == pytest.approx((-(share * share.log()).sum()).exp().item(), rel=1e-4)
+
+
+def test_a_code_that_stands_for_nothing_becomes_a_feature_of_the_batch() -> None:
+    codebook = VQAutoencoder(3, 8).codebook_low
+    codebook.codes.copy_(torch.tensor([[0.0] * 8, [1.0] * 8, [1000.0] * 8]))
+    average = CodebookAverage(codebook, decay=0.9, revive_below=0.1)
+    average.follow(codebook)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.tensor([[0.0] * 8, [1.0] * 8, [2.0] * 8])
+    steps = 0
+    while codebook.codes[2, 0] > 900.0:
+        average.update(codebook, vectors, nearest_codes(vectors, codebook.codes), generator)
+        steps += 1
+        assert steps < 40
+    assert steps > 5, "a code is given time"
+    assert codebook.codes[2, 0].item() == pytest.approx(
+        vectors[:, 0].tolist()[int(codebook.codes[2, 0].round())], abs=0.01
+    )
+
+
+def test_without_revival_codes_keep_a_place_of_their_own() -> None:
+    learner = VQTraining(TINY.replaced({"revive_below": 0.0, "continuous_steps": 0}))
+    codes = learner.autoencoder.codebook_high.codes
+    before = codes.clone()
+    learner.loss(learner.stages()[0], torch.rand(4, 3, 16, 16), torch.Generator().manual_seed(0))
+    unused = (learner.average_high.counts < 1.0).nonzero()[:, 0]
+    assert len(unused), "else nothing is shown"
+    torch.testing.assert_close(codes[unused], before[unused], atol=1e-3, rtol=1e-3)
+
+
+def test_training_learns_to_give_images_back_and_uses_many_codes() -> None:
+    images = good_images(24)
+    learner = VQTraining(TINY.replaced({"iterations": 300}))
+    before = (learner.autoencoder(images.float() / 255.0) - images.float() / 255.0).square().mean()
+    Trainer(learner, images, device="cpu", precision="float32").run()
+    after = (learner.autoencoder(images.float() / 255.0) - images.float() / 255.0).square().mean()
+    assert after < 0.1 * before
+    observed = learner.observe()
+    assert observed["perplexity_high"] > 4
+    assert 4 < observed["n_used_high"] <= TINY.n_codes
+
+
+def test_gradients_reach_all_of_the_network_and_the_same_seed_gives_the_same() -> None:
+    learner, images = VQTraining(TINY.replaced({"continuous_steps": 0})), torch.rand(4, 3, 16, 16)
+    losses = learner.loss(learner.stages()[0], images, torch.Generator().manual_seed(0))
+    assert set(losses) == {"l2", "commit_low", "commit_high"}
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(one.grad is not None and bool(one.grad.abs().sum() > 0) for one in learner.autoencoder.parameters())
+    again = VQTraining(TINY.replaced({"continuous_steps": 0}))
+    repeated = again.loss(again.stages()[0], images, torch.Generator().manual_seed(0))
+    assert {name: one.item() for name, one in losses.items()} == {name: one.item() for name, one in repeated.items()}
+
+
+def test_the_first_steps_are_continuous() -> None:
+    learner, images = VQTraining(TINY.replaced({"continuous_steps": 1})), torch.rand(4, 3, 16, 16)
+    stage, generator = learner.stages()[0], torch.Generator().manual_seed(0)
+    assert learner.loss(stage, images, generator)["commit_low"] == 0
+    assert learner.loss(stage, images, generator)["commit_low"] > 0
+
+
+def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    def trained(seed: int = 3, **options: object) -> dict[str, torch.Tensor]:
+        learner = VQTraining(TINY)
+        Trainer(learner, good_images(), device="cpu", seed=seed, **options).run()  # type: ignore[arg-type]
+        return learner.state_dict()
+
+    class Enough(Exception):
+        pass
+
+    class Stops:
+        def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
+            if (tmp_path / "checkpoint.pt").exists():
+                raise Enough
+
+    whole = trained()
+    with pytest.raises(Enough):
+        trained(folder=tmp_path, reporter=Stops(), checkpoint_every_s=0.0)
+    resumed = trained(seed=99, folder=tmp_path, resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+# --- the file ------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_is_the_same_to_half_precision(tmp_path: Path) -> None:
+    network, images = tiny(), torch.rand(1, 3, 16, 16)
+    save_codebook(network, tmp_path / "x.safetensors", {"steps": 3})
+    again = load_codebook(tmp_path / "x.safetensors")
+    assert read_card(tmp_path / "x.safetensors") == {"steps": 3}
+    torch.testing.assert_close(again.codebook_high.codes, network.codebook_high.codes, atol=1e-2, rtol=1e-2)
+    assert again(images).shape == images.shape
+    save_codebook(again, tmp_path / "y.safetensors", {})
+    twice = load_codebook(tmp_path / "y.safetensors").state_dict()
+    assert all(torch.equal(twice[name], one) for name, one in again.state_dict().items())
+
+
+def authors_state(seed: int) -> dict[str, torch.Tensor]:
+    """Tensors as the authors name and shape them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def convolution(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
+        n_out = shape[1] if "trans" in name or "upsample" in name else shape[0]
+        return {f"{name}.weight": shape, f"{name}.bias": (n_out,)}
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in ("_encoder_b", "_encoder_t", "_decoder_b"):
+        for layer in (0, 1):
+            stack = f"{part}._residual_stack._layers.{layer}._block"
+            shapes |= {f"{stack}.1.weight": (64, 128, 3, 3), f"{stack}.3.weight": (128, 64, 1, 1)}
+    for level in ("_vq_vae_top", "_vq_vae_bot"):
+        shapes |= {f"{level}._embedding.weight": (4096, 128), f"{level}._ema_w": (4096, 128)}
+        shapes |= {f"{level}._ema_cluster_size": (4096,)}
+    shapes |= convolution("_encoder_b._conv_1", 64, 3, 4, 4) | convolution("_encoder_b._conv_2", 128, 64, 4, 4)
+    shapes |= convolution("_encoder_b._conv_3", 128, 128, 3, 3)
+    shapes |= convolution("_encoder_t._conv_1", 128, 128, 4, 4) | convolution("_encoder_t._conv_2", 128, 128, 3, 3)
+    shapes |= convolution("_pre_vq_conv_bot", 128, 256, 1, 1) | convolution("_pre_vq_conv_top", 128, 128, 1, 1)
+    shapes |= convolution("_decoder_b._conv_1", 128, 256, 3, 3) | convolution("upsample_t", 128, 128, 4, 4)
+    shapes |= convolution("_decoder_b._conv_trans_1", 128, 64, 4, 4)
+    shapes |= convolution("_decoder_b._conv_trans_2", 64, 3, 4, 4)
+    return {name: torch.randn(shape, generator=generator) * 0.05 for name, shape in shapes.items()}
+
+
+def authors_reconstruction(state: dict[str, torch.Tensor], bgr: torch.Tensor) -> torch.Tensor:
+    """What the authors' code makes of an image, written down from its description."""
+
+    def convolved(x: torch.Tensor, name: str, **how: int) -> torch.Tensor:
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **how)
+
+    def enlarged(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.conv_transpose2d(x, state[f"{name}.weight"], state[f"{name}.bias"], stride=2, padding=1)
+
+    def stacked(x: torch.Tensor, part: str) -> torch.Tensor:
+        for layer in (0, 1):
+            x, block = x.relu(), f"{part}._residual_stack._layers.{layer}._block"
+            hidden = F.conv2d(x, state[f"{block}.1.weight"], padding=1).relu()
+            x = x + F.conv2d(hidden, state[f"{block}.3.weight"])
+        return x.relu()
+
+    def quantized(x: torch.Tensor, name: str) -> torch.Tensor:
+        codes = state[f"{name}._embedding.weight"]
+        nearest = torch.cdist(x.permute(0, 2, 3, 1).reshape(-1, 128), codes).argmin(1)
+        return codes[nearest].view(x.shape[0], *x.shape[2:], 128).permute(0, 3, 1, 2)
+
+    early = convolved(bgr, "_encoder_b._conv_1", stride=2, padding=1).relu()
+    early = convolved(early, "_encoder_b._conv_2", stride=2, padding=1).relu()
+    early = stacked(convolved(early, "_encoder_b._conv_3", padding=1), "_encoder_b")
+    low = convolved(early, "_encoder_t._conv_1", stride=2, padding=1).relu()
+    low = stacked(convolved(low, "_encoder_t._conv_2", padding=1), "_encoder_t")
+    low = enlarged(quantized(convolved(low, "_pre_vq_conv_top"), "_vq_vae_top"), "upsample_t")
+    high = quantized(convolved(torch.cat([early, low], 1), "_pre_vq_conv_bot"), "_vq_vae_bot")
+    image = stacked(convolved(torch.cat([low, high], 1), "_decoder_b._conv_1", padding=1), "_decoder_b")
+    return enlarged(enlarged(image, "_decoder_b._conv_trans_1").relu(), "_decoder_b._conv_trans_2")
+
+
+def test_the_authors_weights_give_the_authors_images(tmp_path: Path) -> None:
+    state, images = authors_state(0), torch.rand(2, 3, 32, 40)
+    torch.save(state, tmp_path / "authors.pckl")
+    network = convert_codebook(tmp_path / "authors.pckl")
+    expected = authors_reconstruction(state, images.flip(1)).flip(1)
+    torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-3)
+    assert expected.std() > 0.01, "else anything is close"
+
+
+def test_another_file_in_place_of_the_authors_is_told(tmp_path: Path) -> None:
+    state = authors_state(0)
+    state.pop("upsample_t.bias")
+    torch.save(state, tmp_path / "authors.pckl")
+    with pytest.raises(BlemishError, match="not DSR's VQ autoencoder"):
+        convert_codebook(tmp_path / "authors.pckl")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "cannot be read"), (b"hello, I am no codebook", "cannot be read")],
+)
+def test_what_is_no_codebook_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BlemishError, match=message):
+        load_codebook(path)
+
+
+def test_a_folder_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BlemishError, match="is a folder"):
+        load_codebook(tmp_path)
+    network = tiny()
+    network.codebook_low.codes[0, 0] = float("nan")
+    save_codebook(network, tmp_path / "x.safetensors", {})
+    with pytest.raises(BlemishError, match=r"x\.safetensors: damaged"):
+        load_codebook(tmp_path / "x.safetensors")
+
+
+def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_codebook(tiny(), path, {})
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BlemishError, match="cannot be read"):
+        load_codebook(path)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(BlemishError, match="multiples of 8"):
+        VQSettings(crop_px=100)
+    with pytest.raises(BlemishError, match="decay"):
+        VQSettings(decay=1.5)
+
+
+def test_a_start_has_the_same_images_and_weights_of_the_size_that_training_begins_with() -> None:
+    network, images = VQAutoencoder(n_codes=50, n_features=16), torch.rand(2, 3, 32, 32)
+    before = network.upsample_low.weight.std(), network.decoder[0].weight.std()
+    for codebook in (network.codebook_low, network.codebook_high):
+        codebook.codes.mul_(0.01)
+    network.normalize()
+    expected = network(images)
+    assert network.upsample_low.weight.std() < 0.1 * before[0]
+    settings = VQSettings(image_size_px=32, crop_px=16, n_codes=50, n_features=16)
+    started = VQTraining(settings, network).autoencoder
+    torch.testing.assert_close(started(images), expected, atol=1e-4, rtol=1e-3)
+    for now, then in zip((started.upsample_low.weight, started.decoder[0].weight), before, strict=True):
+        assert now.std().item() == pytest.approx(then.item(), rel=0.1)

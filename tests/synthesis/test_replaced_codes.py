@@ -1,0 +1,114 @@
+"""DSR's anomalies in the space of codes, against a naive sort."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from blemish.errors import BlemishError
+from blemish.synthesis.replaced_codes import LatentSettings, grid_mask, neighbour_table, replace_codes
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def codes() -> Tensor:
+    return torch.randn(60, 6, generator=Generator().manual_seed(0))
+
+
+def naive_rank(codes: Tensor, of: int, other: int) -> int:
+    """How many codes are nearer to ``of`` than ``other`` is."""
+    distance = [float((codes[of] - one).square().sum()) for one in codes]
+    return sorted(range(len(codes)), key=distance.__getitem__).index(other)
+
+
+def damaged(codes: Tensor, settings: LatentSettings, batch: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = Generator().manual_seed(seed)
+    indices = torch.randint(len(codes), (batch, 20, 20), generator=generator)
+    mask = (torch.rand(batch, 1, 20, 20, generator=generator) > 0.5).float()
+    return indices, mask, replace_codes(indices, mask, neighbour_table(codes), generator, settings)
+
+
+def test_the_table_is_a_naive_sort(codes: Tensor) -> None:
+    table = neighbour_table(codes)
+    assert table.shape == (60, 60)
+    for one in (0, 17, 59):
+        assert [naive_rank(codes, one, int(other)) for other in table[one]] == list(range(60))
+
+
+def test_only_masked_positions_change(codes: Tensor) -> None:
+    indices, mask, result = damaged(codes, LatentSettings())
+    before = indices.clone()
+    assert torch.equal(result[mask[:, 0] == 0], indices[mask[:, 0] == 0])
+    assert bool((result[mask[:, 0] > 0] != indices[mask[:, 0] > 0]).all())
+    assert torch.equal(indices, before)
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.05, 0.2])
+def test_masked_positions_never_get_one_of_the_nearest_codes(codes: Tensor, bound: float) -> None:
+    settings = LatentSettings(similarity_bound=bound, min_reach=0.2)
+    indices, mask, result = damaged(codes, settings)
+    pairs = zip(indices[mask[:, 0] > 0].tolist(), result[mask[:, 0] > 0].tolist(), strict=True)
+    ranks = {naive_rank(codes, of, other) for of, other in pairs}
+    assert min(ranks) == int(bound * 60)
+    assert max(ranks) < 59
+
+
+def test_each_image_has_a_reach_of_its_own_and_ranks_are_uniform_below_it(codes: Tensor) -> None:
+    indices, mask, result = damaged(codes, LatentSettings(), batch=200)
+    order = neighbour_table(codes).long().argsort(1)  # [c, other]: the rank of other
+    ranks = order[indices, result]
+    reaches = torch.tensor([int(ranks[n][mask[n, 0] > 0].max()) + 1 for n in range(200)])
+    assert reaches.min() >= 10
+    assert reaches.max() >= 55
+    assert reaches.float().mean().item() == pytest.approx(36, abs=3)  # U[0.2, 1] of 60
+    widest = ranks[(reaches > 50)[:, None, None] & (mask[:, 0] > 0)]
+    shares = torch.bincount(widest[widest < 50])[3:].float()
+    assert (shares / shares.mean() - 1.0).abs().max() < 0.25
+
+
+def test_ranks_are_distributed_as_if_all_distances_were_sorted(codes: Tensor) -> None:
+    """What the benchmark measures our sampling against draws the same."""
+    spec = importlib.util.spec_from_file_location("dsr_sampling", BENCHMARKS / "dsr_sampling.py")
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        spec.loader.exec_module(benchmark)
+    indices, mask, ours = damaged(codes, LatentSettings(), batch=1500)
+    theirs = benchmark.by_sorting(indices, mask, codes, Generator().manual_seed(9), LatentSettings())
+    order = neighbour_table(codes).long().argsort(1)
+    inside = mask[:, 0] > 0
+    shares = [torch.bincount(order[indices, one][inside], minlength=60) / inside.sum() for one in (ours, theirs)]
+    assert (shares[0] - shares[1]).abs().max() < 0.002
+    assert (shares[0].cumsum(0) - shares[1].cumsum(0)).abs().max() < 0.01
+    assert torch.equal(theirs[~inside], indices[~inside])
+
+
+def test_uniform_sampling_draws_every_code(codes: Tensor) -> None:
+    _, mask, result = damaged(codes, LatentSettings(sampling="uniform"), batch=40)
+    shares = torch.bincount(result[mask[:, 0] > 0], minlength=60).float()
+    assert (shares / shares.mean() - 1.0).abs().max() < 0.35
+
+
+def test_the_same_seed_gives_the_same(codes: Tensor) -> None:
+    one, two, other = (damaged(codes, LatentSettings(), seed=seed)[2] for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_mask_on_the_grid_is_all_it_touches() -> None:
+    mask = torch.zeros(1, 1, 8, 16)
+    mask[0, 0, 5, 3] = 1.0
+    assert grid_mask(mask, (2, 4)).tolist() == [[[[0, 0, 0, 0], [1, 0, 0, 0]]]]
+
+
+def test_wrong_settings_are_told() -> None:
+    for wrong in ({"similarity_bound": 0.5}, {"similarity_bound": 1.0, "min_reach": 1.0}, {"min_reach": 1.5}):
+        with pytest.raises(BlemishError, match="min_reach"):
+            LatentSettings(**wrong)
