@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compare.evaluations import evaluation, run
 from rich.console import Console
-from report.test_page import Content
 
 from blemish.cli.options import MetricName
 from blemish.commands.compare import compare_run
@@ -21,6 +19,8 @@ from blemish.compare.page import comparison_page
 from blemish.compare.runs import METRICS
 from blemish.compare.text import CSV_COLUMNS, as_csv, as_markdown, difference, print_comparison
 from blemish.errors import BlemishError
+from compare.evaluations import evaluation, run
+from report.test_page import Content
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import itertools
 from pathlib import Path
 
 import pytest
-from compare.evaluations import run
 
 from blemish.compare.comparison import Cell, Table, compare
 from blemish.compare.papers import test_sets as published_test_sets
 from blemish.compare.runs import METRICS, Run
+from compare.evaluations import run
 
 
 def only_table(*runs: Run) -> Table:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare.evaluations import DETECTOR, FIGURES, OLD, evaluation, run_folder, write
 
 from blemish.compare.runs import find_runs, read_run
 from blemish.errors import BlemishError
+from compare.evaluations import DETECTOR, FIGURES, OLD, evaluation, run_folder, write
 
 
 def test_an_evaluation_says_what_it_is_of_wherever_it_lies(tmp_path: Path) -> None:
