@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from backends import ALL, HALF, TORCH, ways
 from blemish.detector import Detector
 from blemish.devices import resolve_device, resolve_precision
-from blemish.learning.fit import build
+from blemish.methods import build
 from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
 
 

@@ -19,7 +19,7 @@ import torch
 from blemish.data.loading import resize
 from blemish.data.reading import read_image
 from blemish.detector import Detector
-from blemish.learning.fit import build
+from blemish.methods import build
 from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, seconds, table, write
 

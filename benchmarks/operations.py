@@ -26,8 +26,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from blemish.learning.fit import build, textures_of
+from blemish.learning.ingredients import ingredients_of
 from blemish.learning.training import Trainer
+from blemish.methods import build
 from blemish.methods.base import Method, Stage
 from machine import RESULTS, table, write
 
@@ -77,9 +78,8 @@ def as_if_on_a_gpu() -> Iterator[None]:
 def trainer_on_meta(method: Method, batch: int) -> Trainer:
     """The training loop of a method, with networks, images and textures on ``meta``."""
     side_px = method.settings.image_size_px
-    method.textures = textures_of(method, None, (side_px, side_px))
     images = torch.zeros(4 * batch, 3, side_px, side_px, dtype=torch.uint8)
-    return Trainer(method, images, device=META, precision="float32")
+    return Trainer(method, images, ingredients_of(method), device=META, precision="float32")
 
 
 def counted(trainer: Trainer, stage: Stage, batch: int) -> tuple[Counter[str], Counter[str]]:

@@ -18,9 +18,10 @@ from torch import Generator, Tensor
 
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
-from blemish.learning.fit import textures_of
+from blemish.learning.ingredients import ingredients_of
 from blemish.learning.training import Trainer
 from blemish.losses import focal_loss, l2_loss, ssim_loss
+from blemish.methods.base import Ingredients
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.metrics.ranking import average_precision
 from blemish.synthesis.pasted_textures import spoil
@@ -36,10 +37,10 @@ NARROW = {
 
 
 @torch.inference_mode()
-def judged(method: DRAEM, images: Tensor, name: str) -> dict[str, Any]:
+def judged(method: DRAEM, ingredients: Ingredients, images: Tensor, name: str) -> dict[str, Any]:
     """Losses and pixel AP on simulated damage, and the greatest score without: of (N, 3, H, W) uint8 good images."""
     good, generator = images.float() / 255.0, Generator().manual_seed(5)
-    spoiled, masks = spoil(good, method.textures, generator, method.settings.anomalies)
+    spoiled, masks = spoil(good, ingredients.textures, generator, method.settings.anomalies)
     repair, maps = method._repair_and_judge(spoiled)
     assert repair is not None
     scores = method(good)[1]
@@ -73,10 +74,11 @@ def main() -> None:
         batch, steps = map(int, run.split("x"))
         schedule = {"learning_rate": arguments.learning_rate, "schedule": "cosine", "ema_decay": arguments.ema_decay}
         method = DRAEM(DRAEMSettings(**NARROW, **schedule, batch_size=batch, epochs=None, iterations=steps))
-        method.textures = textures_of(method, arguments.textures, (SIDE_PX, SIDE_PX))
-        record = Trainer(method, train, device="cpu", precision="float32").run()
+        ingredients = ingredients_of(method, arguments.textures)
+        record = Trainer(method, train, ingredients, device="cpu", precision="float32").run()
         row = {"batch": batch, "steps": steps, "seconds": round(record.training_s)}
-        row |= judged(method, train[:N_HELD_OUT], "train") | judged(method, held_out, "held out")
+        row |= judged(method, ingredients, train[:N_HELD_OUT], "train")
+        row |= judged(method, ingredients, held_out, "held out")
         rows.append(row)
         write(arguments.out, {"data": arguments.data.resolve().name, **NARROW, **schedule, "rows": rows})
     print(table(rows))

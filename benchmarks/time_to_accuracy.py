@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from blemish.compare.papers import named_test_set, paper_figure
-from blemish.learning.fit import build, textures_of
+from blemish.learning.ingredients import ingredients_of
 from blemish.learning.training import Trainer
+from blemish.methods import build
 from machine import RESULTS, seconds, table, write
 
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP"}
@@ -32,9 +33,8 @@ def step_s(method: str, recipe: str) -> float:
     """Median seconds of a training step of a recipe: all that the loop does, but logging."""
     network = build(method, recipe)
     side_px = network.settings.image_size_px
-    network.textures = textures_of(network, None, (side_px, side_px))
     images = torch.randint(0, 256, (64, 3, side_px, side_px), dtype=torch.uint8)
-    trainer = Trainer(network, images, device="cpu")
+    trainer = Trainer(network, images, ingredients_of(network), device="cpu")
     stage = network.stages()[0]
     objective, optimizer = trainer._begin(stage)
 

@@ -24,11 +24,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blemish.devices import resolve_device, resolve_precision
-from blemish.learning.fit import build
 from blemish.learning.graphed import N_WARM_UP
 from blemish.learning.training import Trainer
-from blemish.methods import draem, ssae
-from blemish.methods.base import Method
+from blemish.methods import build, draem, ssae
+from blemish.methods.base import Ingredients, Method
 from blemish.methods.dsr import DSR
 from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
@@ -79,9 +78,9 @@ def textures(folder: Path | None, side_px: int) -> TextureBank:
 def measured(method: Method, arguments: argparse.Namespace, precision: Any, batch: int) -> dict[str, Any]:
     """Medians of a method's step."""
     side_px = method.settings.image_size_px
-    method.textures = textures(arguments.textures, side_px) if method.uses_textures else None
+    ingredients = Ingredients(textures(arguments.textures, side_px) if method.uses_textures else None)
     images = torch.randint(0, 256, (4 * batch, 3, side_px, side_px), dtype=torch.uint8)
-    trainer = Trainer(method, images, device=arguments.device, precision=precision)
+    trainer = Trainer(method, images, ingredients, device=arguments.device, precision=precision)
     stage = method.stages()[0]
     objective, optimizer = trainer._begin(stage)
     clock = Clock(trainer.device)

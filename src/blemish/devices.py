@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bf16"]
+from blemish.settings import Device as Device
+from blemish.settings import Precision as Precision
 
 
 def resolve_device(device: Device | torch.device) -> torch.device:

@@ -7,9 +7,13 @@ import types
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from blemish.errors import BlemishError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class CheckedSettings:
         On a value of another type: names the setting and what it may be.
     """
 
+    noun: ClassVar[str] = "setting"
+    """What errors call a value."""
+
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for one in fields(self):
@@ -33,9 +40,11 @@ class CheckedSettings:
             if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
                 with suppress(ValueError):
                     value = float(value)
+            if isinstance(value, str) and Path in (hint, *get_args(hint)):
+                value = Path(value)
             object.__setattr__(self, one.name, value)
             if not _fits(value, hint):
-                raise BlemishError(f"setting {one.name}: {value!r} should be {_spoken(hint)}")
+                raise BlemishError(f"{self.noun} {one.name}: {value!r} should be {_spoken(hint)}")
 
     def check_range(self, *names: str, least: float, most: float = math.inf) -> None:
         """Refuse settings (each value of a tuple) that are below ``least``, above ``most``, or no number."""
@@ -51,7 +60,7 @@ class CheckedSettings:
         known = [one.name for one in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise BlemishError(f"unknown setting {', '.join(unknown)}; {cls.__name__} has: {', '.join(known)}")
+            raise BlemishError(f"unknown {cls.noun} {', '.join(unknown)}; {cls.__name__} has: {', '.join(known)}")
         return cls(**values)
 
     def replaced(self, values: Mapping[str, Any]) -> Self:
@@ -78,6 +87,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in arguments
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in arguments)
+    if origin is Mapping:
+        return isinstance(value, Mapping)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
     if hint is float:

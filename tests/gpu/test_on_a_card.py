@@ -27,7 +27,7 @@ from blemish.commands.progress import TrainingProgress
 from blemish.data import demo_images
 from blemish.data.demo_images import TEST, make_demo_images
 from blemish.learning import training
-from blemish.learning.fit import build
+from blemish.methods import build
 from blemish.synthesis.textures import TextureBank
 
 DEVICE: Any = os.environ.get("BLEMISH_GPU_TESTS_ON", "cuda")

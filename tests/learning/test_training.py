@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
 from blemish.learning.training import Trainer, TrainingInterrupted
-from blemish.methods.base import Method, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
 
 IMAGES = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)
 
@@ -44,7 +44,7 @@ class Toy(Method):
             for name, layer in (("first", self.first), ("second", self.second))
         )
 
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         layer = self.first if stage.name == "first" else self.second
         error = (layer(images.mean((1, 2, 3))[:, None]) - images.mean()).square().mean()
         self.calls += 1
@@ -141,9 +141,9 @@ class SeesCrops(Toy):
             replace(super().stages()[0], crop_px=lambda progress: self.sides_px[int(progress * len(self.sides_px))]),
         )
 
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         self.seen.append((images * 255.0).round())
-        return super().loss(stage, images, generator)
+        return super().loss(stage, images, ingredients, generator)
 
 
 @pytest.mark.parametrize("size_hw", [(12, 15), (15, 12), (14, 14)])

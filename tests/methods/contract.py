@@ -15,10 +15,13 @@ from blemish.detector import Detector
 from blemish.learning.calibration import calibrated
 from blemish.learning.graphed import GraphedStep
 from blemish.learning.training import Trainer
-from blemish.methods.base import Method, Settings, Stage
+from blemish.methods.base import Ingredients, Method, Settings, Stage
 from blemish.runtimes.graphed import GraphedInspection
 from blemish.runtimes.torch import TorchRuntime
+from blemish.synthesis.textures import TextureBank
 from card import capture, graphs
+
+INGREDIENTS = Ingredients(TextureBank.procedural((32, 32), n=6))
 
 
 def good_images(n: int = 12, size_px: int = 32) -> Tensor:
@@ -115,7 +118,7 @@ class MethodContract:
             assert learned
             for parameter in method.parameters():
                 parameter.requires_grad_(id(parameter) in learned)
-            losses = method.loss(stage, images, torch.Generator().manual_seed(0))
+            losses = method.loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(0))
             assert all(loss.ndim == 0 and bool(loss.isfinite()) for loss in losses.values())
             torch.stack(list(losses.values())).sum().backward()
             for name, parameter in method.named_parameters():
@@ -124,7 +127,7 @@ class MethodContract:
     def test_loss_leaves_the_good_images_alone_and_repeats_by_seed(self, method: Method, images: Tensor) -> None:
         before = images.clone()
         stage = method.stages()[0]
-        one, two = (method.loss(stage, images, torch.Generator().manual_seed(5)) for _ in range(2))
+        one, two = (method.loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(5)) for _ in range(2))
         assert torch.equal(images, before)
         assert {name: loss.item() for name, loss in one.items()} == {name: loss.item() for name, loss in two.items()}
 
@@ -158,7 +161,7 @@ class MethodContract:
 
     def trained(self, **options: object) -> dict[str, Tensor]:
         method = self.make(self.tiny)
-        Trainer(method, good_images(), validation=good_images(2), device="cpu", **options).run()  # type: ignore[arg-type]
+        Trainer(method, good_images(), INGREDIENTS, validation=good_images(2), device="cpu", **options).run()  # type: ignore[arg-type]
         return {name: tensor.clone() for name, tensor in method.state_dict().items()}
 
     def test_training_changes_the_weights_and_the_same_seed_gives_the_same(self) -> None:
@@ -182,9 +185,8 @@ class MethodContract:
         with pytest.raises(Enough):
             self.trained(seed=3, folder=tmp_path, reporter=StopsHalfway(), checkpoint_every_s=0.0)
         method = self.make(self.tiny)
-        Trainer(
-            method, good_images(), validation=good_images(2), device="cpu", seed=99, folder=tmp_path, resume=True
-        ).run()  # fmt: skip
+        options: dict[str, Any] = {"device": "cpu", "seed": 99, "folder": tmp_path, "resume": True}
+        Trainer(method, good_images(), INGREDIENTS, validation=good_images(2), **options).run()
         resumed = method.state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -198,12 +200,12 @@ class MethodContract:
         monkeypatch.setattr("blemish.learning.graphed.N_WARM_UP", 1)
         monkeypatch.setattr(Stage, "n_iterations", lambda stage, n_images: 3)
         method, held_out = self.make(self.tiny), good_images(3)
-        trainer = Trainer(method, good_images(), validation=held_out, device=card, precision="float32")
+        trainer = Trainer(method, good_images(), INGREDIENTS, validation=held_out, device=card, precision="float32")
         trainer.uses_graphs = True
         record = trainer.run()
         assert record.iterations == 3 * len(method.stages())
         assert {tensor.device.type for tensor in method.state_dict().values()} == {"meta"}
-        method.finish(held_out.to(card).float() / 255.0)
+        method.finish(good_images().to(card), held_out.to(card))
         detector = calibrated(method, held_out, 0.1)
         photographs = [image.permute(1, 2, 0).numpy() for image in held_out]
         findings = detector.inspect(photographs, explain=True)
@@ -216,7 +218,9 @@ class MethodContract:
     ) -> dict[str, Tensor]:
         """Weights after some steps, as graphs or not."""
         method, held_out = self.make(self.tiny), good_images(2)
-        trainer = Trainer(method, good_images(), validation=held_out, seed=seed, device="cpu", precision="float32")
+        trainer = Trainer(
+            method, good_images(), INGREDIENTS, validation=held_out, seed=seed, device="cpu", precision="float32"
+        )
         trainer.uses_graphs = True
         with graphs() as patch:
             patch.setattr(Stage, "n_iterations", lambda stage, n_images: 12)

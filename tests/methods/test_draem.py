@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contract import MethodContract
+from contract import INGREDIENTS, MethodContract
 
 from blemish.errors import BlemishError
 from blemish.losses import focal_loss
-from blemish.methods.base import Settings
+from blemish.methods.base import Ingredients, Settings
 from blemish.methods.draem import DRAEM, DiscriminativeNetwork, DRAEMSettings, ReconstructiveNetwork
 from blemish.synthesis.real_defects import DefectBank
-from blemish.synthesis.textures import TextureBank
 
 TINY = DRAEMSettings(
     image_size_px=32,
@@ -28,17 +27,12 @@ TINY = DRAEMSettings(
 )
 
 
-@pytest.fixture(scope="module")
-def bank() -> TextureBank:
-    return TextureBank.procedural((32, 32), n=6)
-
-
 class TestContract(MethodContract):
     tiny = TINY
 
     def make(self, settings: Settings) -> DRAEM:
         assert isinstance(settings, DRAEMSettings)
-        return DRAEM(settings, TextureBank.procedural((32, 32), n=6))
+        return DRAEM(settings)
 
 
 def n_parameters(network: torch.nn.Module) -> int:
@@ -93,11 +87,11 @@ def test_the_discriminative_network_sees_the_reconstruction_first() -> None:
         ("reconstruction-msgms", {"l2", "ssim"}, 1),
     ],
 )
-def test_ablations_of_the_architecture(architecture, losses, n_parts, bank) -> None:  # type: ignore[no-untyped-def]
-    method = DRAEM(replace(TINY, architecture=architecture), bank)
+def test_ablations_of_the_architecture(architecture, losses, n_parts) -> None:  # type: ignore[no-untyped-def]
+    method = DRAEM(replace(TINY, architecture=architecture))
     assert len(list(method.children())) == n_parts
     images = torch.rand(2, 3, 32, 32)
-    found = method.loss(method.stages()[0], images, torch.Generator().manual_seed(0))
+    found = method.loss(method.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
     assert set(found) == losses
     anomaly_map, score = method.eval()(images)
     assert anomaly_map.shape == (2, 1, 32, 32)
@@ -134,7 +128,7 @@ def test_patches_make_the_network_work_on_odd_sizes_too() -> None:
 def test_training_without_textures_tells_what_is_missing() -> None:
     method = DRAEM(TINY)
     with pytest.raises(BlemishError, match="needs textures"):
-        method.loss(method.stages()[0], torch.rand(2, 3, 32, 32), torch.Generator())
+        method.loss(method.stages()[0], torch.rand(2, 3, 32, 32), Ingredients(), torch.Generator())
 
 
 def test_unknown_and_wrong_settings_are_told() -> None:
@@ -148,18 +142,16 @@ def test_unknown_and_wrong_settings_are_told() -> None:
         DRAEM(replace(TINY, score_window_px=4))
 
 
-def test_real_defects_join_the_focal_loss_and_nothing_else(
-    bank: TextureBank, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method, images = DRAEM(TINY, bank), torch.rand(4, 3, 32, 32)
+def test_real_defects_join_the_focal_loss_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, images = DRAEM(TINY), torch.rand(4, 3, 32, 32)
     (stage,) = method.stages()
-    without = method.eval().loss(stage, images, torch.Generator().manual_seed(3))
+    without = method.eval().loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(3))
     shapes = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
     shapes[:, :, 4:9, 4:9] = 1
-    method.defects = DefectBank(shapes.expand(3, 3, 32, 32) * 100 + 90, shapes)
+    taught = replace(INGREDIENTS, defects=DefectBank(shapes.expand(3, 3, 32, 32) * 100 + 90, shapes))
     judged: list[tuple[torch.Tensor, torch.Tensor]] = []
     monkeypatch.setattr("blemish.methods.draem.focal_loss", lambda *given: judged.append(given) or focal_loss(*given))
-    beside = method.loss(stage, images, torch.Generator().manual_seed(3))
+    beside = method.loss(stage, images, taught, torch.Generator().manual_seed(3))
     ((maps, masks),) = judged
     assert len(maps) == 6  # four images and two defects
     assert masks[4:].sum((1, 2, 3)).tolist() == [25.0, 25.0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import MethodContract, good_images
+from contract import INGREDIENTS, MethodContract, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -21,7 +21,6 @@ from blemish.methods.dsr.vq import VQAutoencoder
 from blemish.synthesis.pasted_textures import Spoiled
 from blemish.synthesis.real_defects import DefectBank
 from blemish.synthesis.replaced_codes import LatentSettings
-from blemish.synthesis.textures import TextureBank
 
 TINY = DSRSettings(
     image_size_px=32,
@@ -45,7 +44,7 @@ def codebook(seed: int = 0) -> VQAutoencoder:
 
 
 def dsr(settings: DSRSettings = TINY) -> DSR:
-    return DSR(settings, TextureBank.procedural((32, 32), n=6) if settings.anomalies == "image" else None, codebook())
+    return DSR(settings, codebook())
 
 
 class TestContract(MethodContract):
@@ -135,7 +134,7 @@ def test_the_score_is_of_the_map_before_upsampling() -> None:
 def test_the_codebook_is_bit_equal_after_training_and_gets_no_gradient() -> None:
     method = dsr()
     before = {name: tensor.clone() for name, tensor in method.vq.state_dict().items()}
-    Trainer(method, good_images(), device="cpu").run()
+    Trainer(method, good_images(), INGREDIENTS, device="cpu").run()
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.vq.state_dict().items())
     assert all(parameter.grad is None for parameter in method.vq.parameters())
 
@@ -164,7 +163,7 @@ def test_the_shipped_codebook_reconstructs_and_is_what_dsr_takes() -> None:
 def damaged(settings: DSRSettings, n: int = 64) -> tuple[DSR, torch.Tensor, object]:
     method, images = dsr(settings), torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return method, images, method._damage(images, torch.Generator().manual_seed(2))
+        return method, images, method._damage(images, INGREDIENTS.textures, torch.Generator().manual_seed(2))
 
 
 def test_half_of_the_anomalies_are_on_both_levels_and_masks_follow_the_level() -> None:
@@ -228,7 +227,7 @@ def test_high_codes_follow_from_a_damaged_low_level() -> None:
 
 def test_the_detection_loss_moves_no_reconstruction() -> None:
     method = dsr().train()
-    losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), torch.Generator().manual_seed(0))
+    losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), INGREDIENTS, torch.Generator().manual_seed(0))
     assert set(losses) == {"features", "image", "focal"}
     losses["focal"].backward()
     assert all(one.grad is None for one in (*method.decoder.parameters(), *method.restriction_low.parameters()))
@@ -237,7 +236,7 @@ def test_the_detection_loss_moves_no_reconstruction() -> None:
 
 def test_the_image_loss_reaches_both_restrictions_through_the_codes() -> None:
     method = dsr().train()
-    losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), torch.Generator().manual_seed(0))
+    losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), INGREDIENTS, torch.Generator().manual_seed(0))
     losses["image"].backward()
     for restriction in (method.restriction_low, method.restriction_high):
         assert restriction.head.weight.grad.abs().max() > 0
@@ -259,11 +258,10 @@ ABLATIONS = {
 def test_every_ablation_trains_and_is_saved(name: str, tmp_path: Path) -> None:
     method = dsr(replace(ABLATIONS[name], iterations=3, upsampling_iterations=3))
     start = {key: tensor.clone() for key, tensor in method.state_dict().items()}
-    Trainer(method, good_images(), device="cpu").run()
+    Trainer(method, good_images(), INGREDIENTS, device="cpu").run()
     still = {key for key, tensor in method.state_dict().items() if torch.equal(tensor, start[key])}
     assert still == {key for key in start if key.startswith("vq.")}, "all but the codebook is trained"
-    method.finish(torch.empty(0))
-    method.textures = None
+    method.finish(good_images(), good_images(0))
     detector = calibrated(method, good_images(), 0.1)
     detector.save(tmp_path / "x.blemish")
     again = Detector.load(tmp_path / "x.blemish")
@@ -276,7 +274,7 @@ def test_ablations_are_what_their_names_say() -> None:
 
     def losses(name: str) -> set[str]:
         method = dsr(ABLATIONS[name])
-        return set(method.loss(method.stages()[0], image, torch.Generator().manual_seed(0)))
+        return set(method.loss(method.stages()[0], image, INGREDIENTS, torch.Generator().manual_seed(0)))
 
     assert losses("DSR_L_img") == {"image", "focal"}
     assert losses("DSR_L_feat") == {"features", "focal"}
@@ -302,14 +300,14 @@ def bank() -> DefectBank:
 @pytest.mark.parametrize("stage", [0, 1])
 def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
     method, images = dsr(replace(TINY, anomaly_probability=0.0)), torch.rand(4, 3, 32, 32)
-    without = method.loss(method.stages()[stage], images, torch.Generator().manual_seed(3))
-    method.defects = bank()
+    without = method.loss(method.stages()[stage], images, INGREDIENTS, torch.Generator().manual_seed(3))
+    taught = replace(INGREDIENTS, defects=bank())
     drawn: list[Spoiled] = []
-    draw = method.defects.draw
-    monkeypatch.setattr(method.defects, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    draw = taught.defects.draw  # type: ignore[union-attr]
+    monkeypatch.setattr(taught.defects, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
     judged: list[tuple[torch.Tensor, torch.Tensor]] = []
     monkeypatch.setattr("blemish.methods.dsr.focal_loss", lambda *given: judged.append(given) or focal_loss(*given))
-    beside = method.loss(method.stages()[stage], images, torch.Generator().manual_seed(3))
+    beside = method.loss(method.stages()[stage], images, taught, torch.Generator().manual_seed(3))
     ((maps, masks),) = judged
     ((real, true),) = drawn
     assert len(maps) == len(masks) == 6  # four images and two defects

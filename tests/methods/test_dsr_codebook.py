@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import good_images
+from contract import INGREDIENTS, good_images
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blemish.data.loading import load_images, to_tensor
@@ -233,7 +233,7 @@ def test_without_revival_codes_keep_a_place_of_their_own() -> None:
     learner = VQTraining(TINY.replaced({"revive_below": 0.0, "continuous_steps": 0}))
     codes = learner.autoencoder.codebook_high.codes
     before = codes.clone()
-    learner.loss(learner.stages()[0], torch.rand(4, 3, 16, 16), torch.Generator().manual_seed(0))
+    learner.loss(learner.stages()[0], torch.rand(4, 3, 16, 16), INGREDIENTS, torch.Generator().manual_seed(0))
     unused = (learner.average_high.counts < 1.0).nonzero()[:, 0]
     assert len(unused), "else nothing is shown"
     torch.testing.assert_close(codes[unused], before[unused], atol=1e-3, rtol=1e-3)
@@ -253,20 +253,20 @@ def test_training_learns_to_give_images_back_and_uses_many_codes() -> None:
 
 def test_gradients_reach_all_of_the_network_and_the_same_seed_gives_the_same() -> None:
     learner, images = VQTraining(TINY.replaced({"continuous_steps": 0})), torch.rand(4, 3, 16, 16)
-    losses = learner.loss(learner.stages()[0], images, torch.Generator().manual_seed(0))
+    losses = learner.loss(learner.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
     assert set(losses) == {"l2", "commit_low", "commit_high"}
     torch.stack(list(losses.values())).sum().backward()
     assert all(one.grad is not None and bool(one.grad.abs().sum() > 0) for one in learner.autoencoder.parameters())
     again = VQTraining(TINY.replaced({"continuous_steps": 0}))
-    repeated = again.loss(again.stages()[0], images, torch.Generator().manual_seed(0))
+    repeated = again.loss(again.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
     assert {name: one.item() for name, one in losses.items()} == {name: one.item() for name, one in repeated.items()}
 
 
 def test_the_first_steps_are_continuous() -> None:
     learner, images = VQTraining(TINY.replaced({"continuous_steps": 1})), torch.rand(4, 3, 16, 16)
     stage, generator = learner.stages()[0], torch.Generator().manual_seed(0)
-    assert learner.loss(stage, images, generator)["commit_low"] == 0
-    assert learner.loss(stage, images, generator)["commit_low"] > 0
+    assert learner.loss(stage, images, INGREDIENTS, generator)["commit_low"] == 0
+    assert learner.loss(stage, images, INGREDIENTS, generator)["commit_low"] > 0
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract import MethodContract, good_images
+from contract import INGREDIENTS, MethodContract, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.learning.calibration import calibrated
 from blemish.losses import ssim_map
-from blemish.methods.base import Settings
+from blemish.methods.base import Ingredients, Settings
 from blemish.methods.ssae import (
     SSAE,
     Autoencoder,
@@ -36,7 +36,6 @@ from blemish.methods.ssae.heatmaps import (
 )
 from blemish.metrics import auroc
 from blemish.synthesis.modified_patches import CorruptionSettings
-from blemish.synthesis.textures import TextureBank
 
 TINY = SSAESettings(
     image_size_px=32,
@@ -60,7 +59,7 @@ class TestContract(MethodContract):
 
     def make(self, settings: Settings) -> SSAE:
         assert isinstance(settings, SSAESettings)
-        return SSAE(settings, TextureBank.procedural((32, 32), n=6))
+        return SSAE(settings)
 
 
 class TestContractOfTheEnsembleWithSSIM(TestContract):
@@ -342,7 +341,7 @@ def test_the_ensemble_trains_its_networks_one_after_the_other() -> None:
     for stage, mine, other in ((first, "filter", "amplifier"), (second, "amplifier", "filter")):
         assert {id(one) for one in stage.parameters} == {id(one) for one in getattr(ensemble, mine).parameters()}
         ensemble.zero_grad(set_to_none=True)
-        losses = ensemble.loss(stage, images, torch.Generator().manual_seed(0))
+        losses = ensemble.loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(0))
         assert set(losses) == ({"keep", "repair"} if mine == "filter" else {"keep", "amplify"})
         torch.stack(list(losses.values())).sum().backward()
         assert all(one.grad is not None for one in getattr(ensemble, mine).parameters())
@@ -373,7 +372,11 @@ def test_textures_are_used_for_occlusion_only() -> None:
     assert not SSAE(PLAIN).uses_textures
     method = SSAE(TINY)
     with pytest.raises(BlemishError, match="needs textures"):
-        method.loss(method.stages()[0], drawn(2, 3, 32, 32), torch.Generator())
+        method.loss(method.stages()[0], drawn(2, 3, 32, 32), Ingredients(), torch.Generator())
+
+
+def as_bytes(images: torch.Tensor) -> torch.Tensor:
+    return (images * 255.0).round().to(torch.uint8)
 
 
 # --- what good images decide -----------------------------------------------------------------------------------
@@ -399,12 +402,13 @@ def test_all_combinations_are_tried_and_the_best_is_taken(is_aligned: bool, expo
     method = SSAE(
         replace(PLAIN, image_size_px=64, is_aligned=is_aligned, corruption=CorruptionSettings(max_side=0.3))
     )
-    images = drawn(3, 3, 64, 64)
+    pictures = as_bytes(drawn(3, 3, 64, 64))
+    images = pictures / 255.0
     tried = method.choices(images)
     assert [(one.n_means, one.mean_px, one.correction) for one in tried] == list(
         itertools.product(N_MEANS, mean_sides_px(64), exponents)
     )
-    chosen = method.finish(images)
+    chosen = method.finish(pictures, pictures)
     best = max(one.pixel_auroc for one in tried)
     assert chosen.value == best
     (taken,) = (one for one in tried if one.pixel_auroc == best)
@@ -416,8 +420,9 @@ def test_all_combinations_are_tried_and_the_best_is_taken(is_aligned: bool, expo
 
 def test_the_average_map_is_the_mean_of_the_validation_maps() -> None:
     method = SSAE(replace(PLAIN, objective="ensemble"))
-    images = drawn(9, 3, 32, 32)  # more than are inspected at once
-    method.finish(images)
+    pictures = as_bytes(drawn(9, 3, 32, 32))  # more than are inspected at once
+    images = pictures / 255.0
+    method.finish(pictures, pictures)
     s = method.settings
     for number, repaired in enumerate(method.explain(images).values()):
         expected = smooth_map(difference_map(images, repaired, s.difference), s.n_means, s.mean_px).mean(0)
@@ -427,7 +432,8 @@ def test_the_average_map_is_the_mean_of_the_validation_maps() -> None:
 def test_settings_are_left_alone_where_nothing_is_to_be_chosen() -> None:
     asked = replace(PLAIN, is_chosen=False, n_means=3, mean_px=7, correction=5)
     method = SSAE(asked)
-    chosen = method.finish(drawn(2, 3, 32, 32))
+    pictures = as_bytes(drawn(2, 3, 32, 32))
+    chosen = method.finish(pictures, pictures)
     assert chosen.settings == {}
     assert chosen.value is not None
     assert method.settings == asked
@@ -440,14 +446,15 @@ def test_a_correction_helps_where_good_images_differ_from_their_repair() -> None
     known = blank[:1].clone()
     known[:, :, :6] = 0.0  # a place that this network never gives back right
     asked = replace(PLAIN, is_aligned=True, corruption=CorruptionSettings(is_limited=False, max_side=0.3))
-    chosen = with_network(asked, Remembers(known)).finish(blank)
+    chosen = with_network(asked, Remembers(known)).finish(as_bytes(blank), as_bytes(blank))
     assert chosen.settings["correction"] > 0
 
 
 def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
     asked = replace(PLAIN, objective="ensemble", is_aligned=True, image_size_px=64, mean_px=33)
     method = SSAE(asked)
-    chosen = method.finish(drawn(3, 3, 64, 64)).settings
+    pictures = as_bytes(drawn(3, 3, 64, 64))
+    chosen = method.finish(pictures, pictures).settings
     assert chosen["mean_px"] != 33
     calibrated(method, good_images(size_px=64), 0.1).save(tmp_path / "x.blemish")
     loaded = Detector.load(tmp_path / "x.blemish").method

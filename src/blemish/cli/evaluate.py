@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blemish.cli.options import DeviceName, PrecisionName
+from blemish.settings import Device, Precision
 
 
 def evaluate(
@@ -13,10 +13,10 @@ def evaluate(
     /,
     *,
     out: Path = Path("evaluation"),
-    device: DeviceName = "auto",
+    device: Device = "auto",
     layout: str = "auto",
     protocol: str = "256/1",
-    precision: PrecisionName = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Hold a detector against labelled test images; writes `metrics.json`, `scores.csv` and `report.html`.
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from blemish.cli.options import DEFECT_FOUND, USER_ERROR, DeviceName, PrecisionName
+from blemish.cli.options import DEFECT_FOUND, USER_ERROR
+from blemish.settings import Device, Precision
 
 
 def inspect(
@@ -17,8 +18,8 @@ def inspect(
     /,
     *,
     out: Path = Path("findings"),
-    device: DeviceName = "auto",
-    precision: PrecisionName = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     fail_on_defect: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Inspect images; writes `findings.jsonl`, `findings.csv` and an overlay for each image.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from blemish.cli.options import DeviceName, PrecisionName
+from blemish.settings import Device, Precision
 
 
 def pretrain(
@@ -19,8 +19,8 @@ def pretrain(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     start: Path | None = None,
     seed: int = 0,
-    device: DeviceName = "auto",
-    precision: PrecisionName = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     resume: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train the codebook that DSR builds on, on photographs of anything. Nobody has to: one comes with blemish.

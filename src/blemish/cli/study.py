@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from blemish.cli.options import DeviceName
+from blemish.settings import Device
 
 study = App(name="study", help="What the papers claim, measured on your own images: figures and a page for each.")
 
@@ -23,7 +23,7 @@ def orthogonality(
     widths: int = 12,
     repeats: int = 3,
     seed: int = 0,
-    device: DeviceName = "auto",
+    device: Device = "auto",
     layout: str = "auto",
 ) -> None:
     """Is the repair an orthogonal projection onto good images? Writes `orthogonality.csv`, `.json` and `.html`.
@@ -110,7 +110,7 @@ def objectives(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     textures: Path | None = None,
     seed: int = 0,
-    device: DeviceName = "auto",
+    device: Device = "auto",
     layout: str = "auto",
 ) -> None:
     """Which objective of SSAE finds your defects? Writes `objectives.csv`, `.json` and `.html` (table 4).

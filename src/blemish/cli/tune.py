@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from blemish.cli.options import DeviceName
+from blemish.settings import Device
 
 
 def tune(
@@ -22,7 +22,7 @@ def tune(
     calibration: Path | None = None,
     false_rejects: float = 0.01,
     seed: int = 0,
-    device: DeviceName = "auto",
+    device: Device = "auto",
     layout: str = "auto",
     out: Path = Path("tuned"),
 ) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 from accelerate import PartialState
 
-from blemish.commands.config import assigned, read_config
+from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.data.layouts import name_of
 from blemish.errors import BlemishError
 from blemish.learning.fit import fit
+from blemish.learning.options import FitOptions, read_config
 from blemish.learning.training import TrainingInterrupted
 
 
@@ -27,20 +28,15 @@ def fit_run(
     tensorboard: bool,
 ) -> None:
     """Train a detector into a run folder. What is ``given`` wins over the ``config`` file."""
-    options = read_config(config)
-    if any(given[name] not in (None, options.get(name)) for name in ("method", "recipe")):
-        options.pop("settings", None)  # they were another recipe's
-    options |= {name: value for name, value in given.items() if value is not None}
-    options["settings"] = assigned(options.get("settings") or {}, assignments)
-    if options.get("data") is None:
+    values = {} if config is None else read_config(config)
+    if any(given.get(name) not in (None, values.get(name)) for name in ("method", "recipe")):
+        values.pop("settings", None)  # they were another recipe's
+    values |= {name: value for name, value in given.items() if value is not None}
+    values["settings"] = assigned(values.get("settings") or {}, assignments)
+    if values.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
-    data = options.pop("data")
-    words = (
-        name_of(Path(data)),
-        options.get("method", "draem"),
-        options.get("recipe", "small"),
-        options.get("seed", 0),
-    )
+    options = FitOptions.from_dict(values)
+    words = name_of(options.data), options.method, options.recipe, options.seed
     folder = out if out is not None else Path("runs") / "-".join(map(str, words))
     if not (resume or overwrite) and any((folder / name).exists() for name in ("detector.blemish", "checkpoint.pt")):
         raise BlemishError(
@@ -48,7 +44,7 @@ def fit_run(
         )
     try:
         with TrainingProgress() as progress:
-            detector = fit(data, **options, out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
+            detector = fit(**vars(options), out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
     if not PartialState().is_main_process:  # the first of several processes tells

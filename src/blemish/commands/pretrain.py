@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from blemish.commands.config import assigned
+from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.errors import BlemishError
 from blemish.files import replace_file

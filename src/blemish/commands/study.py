@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blemish.commands.config import assigned
+from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.data.layouts import Dataset, name_of, open_dataset
 from blemish.data.loading import load_images

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from blemish.commands.config import assigned
+from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.errors import BlemishError
 from blemish.learning.tuning import best_of, tune

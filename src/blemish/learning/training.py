@@ -29,7 +29,7 @@ from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
 from blemish.learning.averaging import Average, Best
 from blemish.learning.graphed import GraphedStep
-from blemish.methods.base import Learner, Stage
+from blemish.methods.base import Ingredients, Learner, Stage
 from blemish.synthesis.draw import drawn
 
 CHECKPOINT_EVERY_S = 60.0
@@ -72,12 +72,12 @@ class TrainingInterrupted(KeyboardInterrupt):
 class _Objective(nn.Module):
     """``Learner.loss`` as a ``forward``, which is what autocast and DDP wrap."""
 
-    def __init__(self, method: Learner) -> None:
+    def __init__(self, method: Learner, ingredients: Ingredients) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.ingredients = method, ingredients
 
     def forward(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        return self.method.loss(stage, images, generator)
+        return self.method.loss(stage, images, self.ingredients, generator)
 
 
 class Trainer:
@@ -87,6 +87,7 @@ class Trainer:
     ----------
     method : trained in place.
     images : (N, 3, H, W) uint8 good images, of the method's size.
+    ingredients : what damage is made of.
     validation : the same, not among them, for stages that validate.
     seed : of the order of images and the damage. Same seed, same machine, on a CPU: same weights.
     folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
@@ -103,6 +104,7 @@ class Trainer:
         self,
         method: Learner,
         images: Tensor,
+        ingredients: Ingredients = Ingredients(),  # noqa: B008  (frozen)
         *,
         validation: Tensor | None = None,
         seed: int = 0,
@@ -132,7 +134,7 @@ class Trainer:
                 raise BlemishError('--tensorboard: tensorboard is not installed; pip install "blemish[tracking]"')
             self.accelerator.init_trackers("tensorboard")
         self.device = with_index(self.accelerator.device) if where.type == "cuda" else where
-        self.method = method.to(self.device)
+        self.method, self.ingredients = method.to(self.device), ingredients
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.is_resident = _fits(images, self.device)
         """Whether the images lie on the device; if not, each batch is sent there."""
@@ -252,7 +254,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = torch.tensor(stage.learning_rate, device=self.device)
         prepared: tuple[Any, Any] = self.accelerator.prepare(
-            _Objective(self.method), optimizer, device_placement=[False, False]
+            _Objective(self.method, self.ingredients), optimizer, device_placement=[False, False]
         )
         return prepared
 

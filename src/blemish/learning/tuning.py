@@ -18,9 +18,9 @@ from typing import Any
 
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file, write_text
-from blemish.learning.fit import build, fit, state_of
+from blemish.learning.fit import fit, state_of
 from blemish.learning.training import Reporter
-from blemish.methods import method_type
+from blemish.methods import build, method_type
 from blemish.settings import with_value
 
 RESULT_FILES = ("detector.blemish", "config.yaml", "summary.json")

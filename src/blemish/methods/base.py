@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -100,6 +101,16 @@ class Chosen(NamedTuple):
     """How well the method does with them, as ``Method.validate`` says it; None if that was not asked."""
 
 
+@dataclass(frozen=True)
+class Ingredients:
+    """What training brings along, and a detector never has."""
+
+    textures: TextureBank | None = None
+    """What simulated damage is made of, for a method with ``uses_textures``."""
+    defects: DefectBank | None = None
+    """Real defects that join the simulated ones, for a method with ``uses_defects``."""
+
+
 class Learner(nn.Module, ABC):
     """What the training loop needs to know of a network."""
 
@@ -110,7 +121,7 @@ class Learner(nn.Module, ABC):
         """What is trained, in this order."""
 
     @abstractmethod
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         """Named losses to be summed, of good images (a method spoils them first), float (B, 3, H, W) in [0, 1].
 
         ``generator`` is a CPU generator and the only source of randomness.
@@ -135,12 +146,7 @@ class Method(Learner):
     Parameters
     ----------
     settings : the method's own frozen dataclass; None for its defaults.
-    textures : where simulated damage takes its textures from, for a method that pastes textures;
-        needed in training only.
     """
-
-    defects: DefectBank | None = None
-    """Real defects that join the simulated ones, for a method with ``uses_defects``; set for training only."""
 
     name: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
@@ -152,10 +158,27 @@ class Method(Learner):
     validation_share: ClassVar[float] = 0.0
     """Share of the good images kept from training for ``validate`` and ``finish``."""
 
-    def __init__(self, settings: Settings | None = None, textures: TextureBank | None = None) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         super().__init__()
         self.settings = settings if settings is not None else self.settings_type()
-        self.textures = textures
+
+    @classmethod
+    def build(cls, settings: Settings | None = None, codebook: str | Path | None = None) -> Self:
+        """A new method; its weights are drawn from ``settings.seed``.
+
+        Parameters
+        ----------
+        codebook : file of ``blemish pretrain``, for a method that builds on one; None takes the one that comes with
+            blemish.
+
+        Raises
+        ------
+        BlemishError
+            If the method builds on none, or the file is none.
+        """
+        if codebook is not None:
+            raise BlemishError(f"codebook {codebook}: {cls.name} builds on none; leave it out, or take dsr")
+        return cls(settings)
 
     @classmethod
     def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
@@ -176,12 +199,12 @@ class Method(Learner):
 
     @property
     def uses_textures(self) -> bool:
-        """Whether ``loss`` needs ``textures``, with these settings."""
+        """Whether ``loss`` needs textures, with these settings."""
         return True
 
     @property
     def uses_defects(self) -> bool:
-        """Whether ``defects`` join the losses, with these settings."""
+        """Whether real defects join the losses, with these settings."""
         return False
 
     @property
@@ -189,10 +212,14 @@ class Method(Learner):
         """What the method was given and does not train. Default: nothing."""
         return ()
 
-    def finish(self, images: Tensor) -> Chosen:
-        """Decide what is not trained by good images that training has not seen, (N, 3, H, W) float in [0, 1].
+    def finish(self, train: Tensor, validation: Tensor) -> Chosen:
+        """Decide what is not trained, by good images: those of training, and those that it has not seen.
 
         Called once, after training. Default: nothing is decided.
+
+        Parameters
+        ----------
+        train, validation : (N, 3, H, W) uint8; ``validation`` is empty for a method without a ``validation_share``.
         """
         return Chosen({}, None)
 

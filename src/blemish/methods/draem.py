@@ -25,7 +25,7 @@ Recipe ``small`` works on patches of 2x2 pixels with narrow networks: four times
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ from torch import Generator, Tensor, nn
 from blemish.errors import BlemishError
 from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_multiple, upsample_twice
 from blemish.losses import focal_loss, l2_loss, msgms_map, ssim_loss, ssim_map
-from blemish.methods.base import Method, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
@@ -148,8 +148,8 @@ class DRAEM(Method):
         ),
     }
 
-    def __init__(self, settings: DRAEMSettings | None = None, textures: Any = None) -> None:
-        super().__init__(settings, textures)
+    def __init__(self, settings: DRAEMSettings | None = None) -> None:
+        super().__init__(settings)
         s = self.settings
         self.multiple_px = s.patch_px * 2 ** (max(len(s.reconstructive_widths), len(s.discriminative_widths)) - 1)
         if s.image_size_px % self.multiple_px:
@@ -205,12 +205,12 @@ class DRAEM(Method):
             ),
         )
 
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
-        spoiled, mask = spoil(images, self.textures, generator, s.anomalies)
-        if self.defects is not None:
-            real = self.defects.draw(len(images), generator, s.defects, images.device)
+        spoiled, mask = spoil(images, ingredients.textures, generator, s.anomalies)
+        if ingredients.defects is not None:
+            real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
             spoiled, mask = torch.cat([spoiled, real.images]), torch.cat([mask, real.masks])
         reconstruction, anomaly_map = self._repair_and_judge(spoiled)
         losses = {}

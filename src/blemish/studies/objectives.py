@@ -19,7 +19,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.files import make_folder
 from blemish.learning.calibration import calibrated
-from blemish.learning.fit import fit, split_images, state_of
+from blemish.learning.fit import fit, state_of
+from blemish.learning.images import split_images
 from blemish.learning.training import Reporter
 from blemish.methods.ssae import CHOSEN, SSAE
 from blemish.report.page import HEADINGS, Row, make_row, row_html
@@ -125,7 +126,7 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
     found = {}
     for objective in ("filter", "amplify"):
         part = method.part(objective)
-        part.finish(images.validation.to(ensemble.device).float() / 255.0)
+        part.finish(images.train, images.validation)
         found[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate)
     return found | {"ensemble": ensemble}
 

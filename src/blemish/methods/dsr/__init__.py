@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -46,7 +47,7 @@ from blemish.errors import BlemishError
 from blemish.graphs import side_by_side
 from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_multiple, upsample_twice
 from blemish.losses import focal_loss, l2_loss
-from blemish.methods.base import Chosen, Method, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import Chosen, Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
 from blemish.methods.dsr import vq
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
 from blemish.methods.dsr.vq import VQAutoencoder, double, image_decoder
@@ -214,13 +215,8 @@ class DSR(Method):
         ),
     }  # fmt: skip
 
-    def __init__(
-        self,
-        settings: DSRSettings | None = None,
-        textures: TextureBank | None = None,
-        codebook: VQAutoencoder | None = None,
-    ) -> None:
-        super().__init__(settings, textures)
+    def __init__(self, settings: DSRSettings | None = None, codebook: VQAutoencoder | None = None) -> None:
+        super().__init__(settings)
         s = self.settings
         self.vq = codebook if codebook is not None else load_codebook()
         self.vq.requires_grad_(False)
@@ -241,6 +237,11 @@ class DSR(Method):
         widths = self.settings.detection_widths
         up_widths = tuple(reversed(widths[:-1]))
         return UNet(n_in, widths, up_widths, self.settings.patch_px, nn.InstanceNorm2d)
+
+    @classmethod
+    def build(cls, settings: Settings | None = None, codebook: str | Path | None = None) -> Self:
+        assert settings is None or isinstance(settings, DSRSettings)
+        return cls(settings, load_codebook(codebook) if codebook is not None else None)
 
     @classmethod
     def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
@@ -339,13 +340,13 @@ class DSR(Method):
             ema_decay=s.ema_decay,
         )
 
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         if stage.name == "upsampling":
-            return self._upsampling_loss(images, generator)
+            return self._upsampling_loss(images, ingredients, generator)
         s = self.settings
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
         with torch.no_grad():
-            damage = self._damage(images, generator)
+            damage = self._damage(images, ingredients.textures, generator)
             general = self.vq.decode(damage.damaged_low, damage.damaged_high)
         restored_low = self.restriction_low(damage.damaged_low)
         restored_high = self.restriction_high(damage.damaged_high)
@@ -357,15 +358,15 @@ class DSR(Method):
         if s.image_weight:
             losses["image"] = s.image_weight * l2_loss(specific, images)
         pairs, masks = torch.cat([specific.detach(), general], 1), damage.masks
-        if self.defects is not None:
-            real = self.defects.draw(len(images), generator, s.defects, images.device)
+        if ingredients.defects is not None:
+            real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
             with torch.no_grad():
                 pairs = torch.cat([pairs, torch.cat(self._reconstruct(real.images), 1)])
             masks = torch.cat([masks, _coarse(real.masks, vq.MULTIPLE_PX // 2)])
         losses["focal"] = focal_loss(self._detect(pairs[:, :3], pairs[:, 3:]), masks)
         return losses
 
-    def _damage(self, images: Tensor, generator: Generator) -> Damaged:
+    def _damage(self, images: Tensor, textures: TextureBank | None, generator: Generator) -> Damaged:
         """Section 3.6."""
         s = self.settings
         early = self.vq.encoder_high(images)
@@ -374,7 +375,7 @@ class DSR(Method):
         high = self.vq.codebook_high(self.vq.features_high(early, quantized_low))
         quantized_high = self.vq.codebook_high.look_up(high)
         if s.anomalies == "image":
-            spoiled, masks = spoil(images, self.textures, generator, AnomalySettings(s.anomaly_probability))
+            spoiled, masks = spoil(images, textures, generator, AnomalySettings(s.anomaly_probability))
             return Damaged(quantized_low, quantized_high, *self.vq.encode(spoiled), masks)
 
         n, device = len(images), images.device
@@ -402,22 +403,22 @@ class DSR(Method):
         masks = torch.where(is_low, _coarse(mask_low, vq.MULTIPLE_PX), _coarse(mask_high, vq.MULTIPLE_PX // 2))
         return Damaged(quantized_low, quantized_high, damaged_low, damaged_high, masks)
 
-    def _upsampling_loss(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def _upsampling_loss(self, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         """Stage 3: M_r of images with smudges (section 3.7)."""
         s = self.settings
         images = randomly_rotate(images, s.smudge_rotation_probability, s.max_rotation_deg, generator)
-        spoiled, masks = spoil(images, self.textures, generator, s.smudges)
-        if self.defects is not None:
-            real = self.defects.draw(len(images), generator, s.defects, images.device)
+        spoiled, masks = spoil(images, ingredients.textures, generator, s.smudges)
+        if ingredients.defects is not None:
+            real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
             spoiled, masks = torch.cat([spoiled, real.images]), torch.cat([masks, real.masks])
         with torch.no_grad():
             specific, general = self._reconstruct(spoiled)
             anomaly_map = self._detect(specific, general)
         return {"focal": focal_loss(self._upsample(spoiled, specific, general, anomaly_map), masks)}
 
-    def finish(self, images: Tensor) -> Chosen:
+    def finish(self, train: Tensor, validation: Tensor) -> Chosen:
         self._neighbours = []  # 64 MB that inspection needs no more
-        return super().finish(images)
+        return super().finish(train, validation)
 
 
 def _coarse(masks: Tensor, cell_px: int) -> Tensor:

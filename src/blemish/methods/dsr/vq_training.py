@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
 from blemish.losses import l2_loss
-from blemish.methods.base import Learner, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import Ingredients, Learner, Settings, Stage, cosine_schedule, step_schedule
 from blemish.methods.dsr.vq import MULTIPLE_PX, Codebook, VQAutoencoder, as_vectors
 from blemish.synthesis.draw import drawn
 from blemish.synthesis.geometry import randomly_mirror_and_turn
@@ -180,7 +180,7 @@ class VQTraining(Learner):
             ),
         )
 
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         network = self.autoencoder
         if self.training:
             self.n_steps.add_(1)

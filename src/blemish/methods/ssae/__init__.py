@@ -36,14 +36,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.layers import Layers, conv_norm_relu, double_conv, pad_to_multiple
-from blemish.methods.base import Chosen, Method, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import Chosen, Ingredients, Method, Stage, cosine_schedule, step_schedule
 from blemish.methods.ssae.heatmaps import (
     CORRECTIONS,
     N_MEANS,
@@ -196,8 +196,8 @@ class SSAE(Method):
     recipes = RECIPES
     validation_share = 0.05
 
-    def __init__(self, settings: SSAESettings | None = None, textures: Any = None) -> None:
-        super().__init__(settings, textures)
+    def __init__(self, settings: SSAESettings | None = None) -> None:
+        super().__init__(settings)
         s = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
@@ -224,7 +224,7 @@ class SSAE(Method):
 
     def part(self, objective: Literal["filter", "amplify"]) -> SSAE:
         """The same trained network of one objective, as a method by itself; ``finish`` is to decide the rest anew."""
-        one = SSAE(replace(self.settings, objective=objective), self.textures)
+        one = SSAE(replace(self.settings, objective=objective))
         setattr(one, NETWORKS[objective], getattr(self, NETWORKS[objective]))
         return one.to(self.average_map.device)
 
@@ -257,13 +257,13 @@ class SSAE(Method):
     def uses_textures(self) -> bool:
         return "occlusion" in self.settings.corruption.kinds
 
-    def loss(self, stage: Stage, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
         images = randomly_mirror_and_turn(
             images, generator,
             horizontally=s.flip_horizontally, vertically=s.flip_vertically, quarter_turns=s.quarter_turns,
         )  # fmt: skip
-        modified, mask = corrupt(images, self.textures, generator, s.corruption)
+        modified, mask = corrupt(images, ingredients.textures, generator, s.corruption)
         if stage.name == "filter":
             return filter_objective(self.filter(modified), images, mask, s.balance)
         return amplify_objective(self.amplifier(modified), images, modified, mask, s.balance)
@@ -279,8 +279,9 @@ class SSAE(Method):
         return 0.0 if math.isnan(auroc) else auroc
 
     @torch.no_grad()
-    def finish(self, images: Tensor) -> Chosen:
-        """Choose n, k and t on ``images`` with simulated damage, and take the average heatmap from them."""
+    def finish(self, train: Tensor, validation: Tensor) -> Chosen:
+        """Choose n, k and t on ``validation`` with simulated damage, and take the average heatmap from it."""
+        images = validation.to(self.average_map.device).float() / 255.0
         best = max(self.choices(images), key=lambda choice: choice.pixel_auroc)
         is_known = not math.isnan(best.pixel_auroc)  # no damage shows on images without variance
         chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen and is_known else {}

@@ -1,0 +1,68 @@
+"""Good images for training, for what a method chooses by, and to set the threshold from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blemish.data.layouts import open_dataset
+from blemish.data.loading import load_images
+from blemish.errors import BlemishError
+from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """Good images, (N, 3, H, W) uint8."""
+
+    train: Tensor
+    validation: Tensor
+    """What a method chooses by; none, for one that has nothing to choose."""
+    calibration: Tensor
+
+
+def split_images(
+    data: str | Path,
+    calibration: str | Path | None,
+    layout: str,
+    size_hw: tuple[int, int],
+    seed: int,
+    validation_share: float = 0.0,
+) -> SplitImages:
+    """Read the good training images and hold some out, or read those to calibrate on from their own folder.
+
+    ``validation_share`` of the good images (at least 2, if any) is kept from training, too.
+    """
+    dataset = open_dataset(data, layout)
+    paths = [sample.path for sample in dataset.train]
+    if len(paths) < MIN_IMAGES:
+        raise BlemishError(
+            f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; at least {MIN_IMAGES} are needed, "
+            f"50 to 500 are better"
+        )
+    if calibration is not None:
+        held_out = [sample.path for sample in open_dataset(calibration).train]
+        if len(held_out) < MIN_HELD_OUT:
+            raise BlemishError(
+                f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
+            )
+        good = _shuffled(paths, seed + 1) if validation_share else paths
+    else:
+        order = _shuffled(paths, seed)
+        n_calibration = n_held_out(len(paths))
+        good, held_out = order[n_calibration:], order[:n_calibration]
+        if validation_share:
+            good = _shuffled(good, seed + 1)
+    n_validation = max(2, round(validation_share * len(paths))) if validation_share else 0
+    parts = good[n_validation:], good[:n_validation], held_out
+    loaded = load_images([path for part in parts for path in part], size_hw)
+    return SplitImages(*torch.split(loaded, [len(part) for part in parts]))  # views: they may lie in a file
+
+
+def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
+    return [paths[number] for number in order.tolist()]

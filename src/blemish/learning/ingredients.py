@@ -1,0 +1,49 @@
+"""What damage is made of: read from where the options say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.data.defects import load_defects
+from blemish.errors import BlemishError
+from blemish.methods.base import Ingredients, Method
+from blemish.synthesis.real_defects import DefectBank
+from blemish.synthesis.textures import TextureBank
+
+
+def ingredients_of(
+    method: Method,
+    textures: Path | None = None,
+    defects: Path | None = None,
+    defect_masks: Path | None = None,
+) -> Ingredients:
+    """What a method takes of: textures from a folder or made on the spot, real defects from a folder if one is given.
+
+    Raises
+    ------
+    BlemishError
+        If a folder cannot be read, or holds what the method does not use.
+    """
+    size_hw = (method.settings.image_size_px,) * 2
+    return Ingredients(_textures(method, textures, size_hw), _defects(method, defects, defect_masks, size_hw))
+
+
+def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
+    """What damage is made of, if the method pastes textures: those of a folder, or some made on the spot."""
+    if not method.uses_textures:
+        return None
+    return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
+
+
+def _defects(method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int]) -> DefectBank | None:
+    """Real defects to learn from beside the simulated ones, if a folder of them is given."""
+    if folder is None:
+        if masks is not None:
+            raise BlemishError(f"defect_masks {masks}: no defects to go with them; give defects, too")
+        return None
+    if not method.uses_defects:
+        raise BlemishError(
+            f"defects {folder}: {method.name} with these settings learns from good images only; leave them out, or "
+            f"take draem or dsr"
+        )
+    return DefectBank(*load_defects(folder, masks, size_hw))
