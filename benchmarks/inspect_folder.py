@@ -26,6 +26,7 @@ import torch
 from blemish.data.loading import load_images
 from blemish.data.reading import list_images
 from blemish.detector import Detector
+from blemish.inspection.stream import inspected
 from machine import describe, seconds
 
 REPEATS = 5
@@ -70,12 +71,12 @@ def main() -> None:
         folders, networks = [], []
         for _ in range(REPEATS):
             folders.append(command("inspect", arguments.detector, folder / "many", "--out", folder / "out"))
-            networks.append(seconds(lambda: detector.maps_and_scores(small), 1, torch.device("cpu")) / len(small))
+            networks.append(seconds(lambda: inspected(detector.runtime, small), 1, torch.device("cpu")) / len(small))
         large_s, large_mb = median("inspect", arguments.detector, folder / "large.png", "--out", folder / "large")
     image_s = (statistics.median(many_s for many_s, _ in folders) - one_s) / (arguments.n - 1)
     network_s = statistics.median(networks)
     row = {
-        "method": detector.method.name, "recipe": detector.provenance.get("recipe"), "n_images": arguments.n,
+        "method": detector.method_name, "recipe": detector.provenance.get("recipe"), "n_images": arguments.n,
         "help_s": round(help_s, 3), "one_image_s": round(one_s, 3), "one_image_mb": round(one_mb),
         "images_per_s": round(1 / image_s, 2), "network_images_per_s": round(1 / network_s, 2),
         "share_of_network": round(network_s / image_s, 3), "folder_mb": round(max(many_mb for _, many_mb in folders)),

@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cyclopts import App
 
 import blemish
+from blemish.cli import app
 from blemish.data.demo_images import TEST, make_demo_images
 from blemish.data.layouts import LAYOUTS
 from blemish.methods.draem import DRAEM, DRAEMSettings
@@ -282,21 +284,13 @@ def test_unknown_option_and_missing_argument_exit_with_2() -> None:
         assert "--help" in only_line(run(*arguments))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "data",
-        "fit",
-        "tune",
-        "inspect",
-        "evaluate",
-        "compare",
-        "demo",
-        "pretrain",
-        "convert draem",
-        "convert codebook",
-    ],
-)
+def every_command(app: App, words: tuple[str, ...] = ()) -> list[str]:
+    """By its words, such as ``convert draem``."""
+    names = [name for name in app if not name.startswith("-")]
+    return [one for name in names for one in every_command(app[name], (*words, name))] or [" ".join(words)]
+
+
+@pytest.mark.parametrize("name", every_command(app))
 def test_every_command_helps_with_an_example(name: str) -> None:
     result = run(*name.split(), "--help")
     assert result.returncode == 0

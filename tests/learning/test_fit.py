@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,13 +16,11 @@ from PIL import Image
 import blemish
 from blemish.compare.comparison import compare
 from blemish.compare.runs import find_runs
-from blemish.data import loading
-from blemish.data.loading import load_images, resize
+from blemish.data.loading import load_images
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.files import write_text
-from blemish.learning import images as images_of_a_run
 from blemish.learning.images import split_images
 from blemish.learning.tuning import tune
 from blemish.methods import build
@@ -383,49 +378,3 @@ def test_nested_settings_are_merged() -> None:
     assert method.settings.anomalies.probability == 0.7  # type: ignore[attr-defined]
     assert method.settings.anomalies.min_opacity == 0.2  # type: ignore[attr-defined]
     assert method.settings.seed == 4
-
-
-def test_resize_averages_when_it_shrinks() -> None:
-    checker = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 200
-    assert (resize(checker, (32, 32)) == 100).all()
-    lines = np.zeros((2000, 100), dtype=np.uint8)
-    lines[::20] = 200  # thin lines in a strip that is narrower than the result
-    assert (abs(resize(lines, (100, 128)).astype(int) - 10) <= 1).all()
-    assert resize(checker, (100, 80)).shape == (100, 80)
-    assert resize(checker, (100, 20)).shape == (100, 20)
-
-
-def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, room = save_parts(tmp_path / "good", 14), tmp_path / "room"
-    room.mkdir()
-    options: dict[str, Any] = {"settings": TINY, "false_rejects": 0.2}
-    before = blemish.fit(folder, **options)
-    monkeypatch.setattr(loading, "MEMORY_SHARE", 0.0)
-    monkeypatch.setattr(tempfile, "tempdir", str(room))
-    mapped: list[bool] = []
-    true_load = images_of_a_run.load_images
-
-    def watched(*arguments: Any) -> torch.Tensor:
-        images = true_load(*arguments)
-        maps = Path("/proc/self/maps")
-        mapped.append(not maps.exists() or f"{room}/" in maps.read_text())
-        return images
-
-    monkeypatch.setattr(images_of_a_run, "load_images", watched)
-    after = blemish.fit(folder, **options)
-    assert mapped == [True]
-    assert not list(room.iterdir())
-    assert after.provenance["data_sha256"] == before.provenance["data_sha256"]
-    assert after.calibration_scores == before.calibration_scores
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(BlemishError, match="set TMPDIR to a folder on a larger disk"):
-        blemish.fit(folder, **options)
-
-
-def test_load_images_keeps_the_order(tmp_path: Path) -> None:
-    folder = save_parts(tmp_path, 5)
-    loaded = load_images([folder / f"part {number}.png" for number in (3, 1)], (40, 50))
-    assert loaded.dtype == torch.uint8
-    assert torch.equal(loaded[1].permute(1, 2, 0), torch.from_numpy(part(1)))

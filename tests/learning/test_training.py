@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.learning.training import Trainer, TrainingInterrupted
+from blemish.learning.interrupts import TrainingInterrupted
+from blemish.learning.training import Trainer
 from blemish.methods.base import Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
 
 IMAGES = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)

@@ -31,6 +31,10 @@ def good_images(n: int = 12, size_px: int = 32) -> Tensor:
     return (ramp + light).expand(n, 3, size_px, size_px).round().to(torch.uint8)
 
 
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
 class MethodContract:
     """Subclasses define ``make(settings)`` and ``tiny``."""
 
@@ -272,6 +276,9 @@ class MethodContract:
                 assert torch.equal(maps, expected)
                 assert torch.equal(scores, expected_scores)
         assert not capsys.readouterr().err
+
+    def test_what_is_computed_exactly_is_there(self, method: Method) -> None:
+        assert {*method.exact, *method.exact_on_cpu} <= {name for name, _ in method.named_modules()}
 
     def test_every_recipe_is_of_the_methods_own_settings(self, method: Method) -> None:
         assert {"paper", "fast", "small"} <= set(method.recipes)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from contract import INGREDIENTS, good_images
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from blemish.data.loading import load_images, to_tensor
 from blemish.errors import BlemishError
 from blemish.learning.training import Trainer
 from blemish.methods.authors_weights import convert_codebook
-from blemish.methods.dsr import vq
 from blemish.methods.dsr.codebook import load_codebook, read_card, save_codebook
-from blemish.methods.dsr.vq import BLOCK, CHUNK, VQAutoencoder, as_vectors, nearest_codes
+from blemish.methods.dsr.vq import BLOCK, CHUNK, VQAutoencoder, nearest_codes
 from blemish.methods.dsr.vq_training import CodebookAverage, VQSettings, VQTraining
 
 TINY = VQSettings(
@@ -53,114 +49,6 @@ def test_nearest_codes_are_exact_under_autocast() -> None:
 def test_the_nearest_of_equals_is_the_first() -> None:
     assert nearest_codes(torch.zeros(3, 2), torch.ones(5, 2)).tolist() == [0, 0, 0]
     assert nearest_codes(torch.zeros(3, 2), torch.ones(2 * BLOCK, 2)).tolist() == [0, 0, 0]
-
-
-# --- nearest codes off the CPU -------------------------------------------------------------------------------
-
-
-def assert_nearest(found: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> None:
-    """Of the codes that are nearest to what float32 can tell, every one found is the first."""
-    assert found.dtype == torch.int64
-    distances = torch.cat([torch.cdist(part, codes.double()) for part in vectors.double().split(4096)])
-    least, first = distances.min(1)
-    excess = distances.gather(1, found[:, None])[:, 0] - least
-    assert not (excess > 1e-5 * least).any()
-    assert (found != first).double().mean() < 1e-3, "what float32 cannot tell apart is rare"
-
-
-def coarsely_nearest(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """The nearest codes, (M,), by a single product of bfloat16 numbers."""
-    products = vectors.bfloat16().float() @ codes.bfloat16().float().T
-    return (products - codes.square().sum(1) / 2).argmax(1)
-
-
-@pytest.mark.parametrize("n_codes", [1, 2, 3, 65, 100, 3 * BLOCK, 4 * BLOCK, 1024])
-@pytest.mark.parametrize("n_vectors", [0, 1, 1013])
-def test_candidates_hold_the_nearest_code(n_vectors: int, n_codes: int) -> None:
-    generator = torch.Generator().manual_seed(n_codes)
-    vectors, codes = torch.randn(n_vectors, 13, generator=generator), torch.randn(n_codes, 13, generator=generator)
-    found = vq._nearest_by_candidates(vectors, codes)
-    assert found.shape == (n_vectors,)
-    if n_vectors:
-        assert_nearest(found, vectors, codes)
-
-
-def test_codes_near_to_each_other_are_told_apart() -> None:
-    generator = torch.Generator().manual_seed(0)
-    codes = 3.0 + torch.randn(256, 64, generator=generator)
-    codes = torch.cat(
-        [codes, codes + 0.002 * torch.randn(256, 64, generator=generator)]
-    )  # pairs, the same in bfloat16
-    chosen = torch.randint(len(codes), (5000,), generator=generator)
-    vectors = codes[chosen] + 0.002 * torch.randn(5000, 64, generator=generator)
-    found = vq._nearest_by_candidates(vectors, codes)
-    assert_nearest(found, vectors, codes)
-    assert (found == chosen).double().mean() > 0.5, "else nothing is shown"
-    with pytest.raises(AssertionError):
-        assert_nearest(coarsely_nearest(vectors, codes), vectors, codes)
-
-
-@pytest.mark.parametrize("n_codes", [70, 8 * BLOCK])
-def test_the_first_of_the_same_codes_is_found_among_candidates(n_codes: int) -> None:
-    generator = torch.Generator().manual_seed(n_codes)
-    codes = torch.randn(n_codes, 32, generator=generator)
-    codes = torch.cat([codes, codes, codes, codes])[torch.randperm(4 * n_codes, generator=generator)]
-    vectors = torch.randn(999, 32, generator=generator)
-    naive = (vectors[:, None] - codes).square().sum(2).argmin(1)
-    assert torch.equal(vq._nearest_by_candidates(vectors, codes), naive)
-
-
-def test_chunks_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    vectors, codes = torch.randn(301, 16, generator=generator), torch.randn(4 * BLOCK, 16, generator=generator)
-    whole = vq._nearest_by_candidates(vectors, codes)
-    monkeypatch.setattr(vq, "GPU_CHUNK", 100)
-    assert torch.equal(vq._nearest_by_candidates(vectors, codes), whole)
-
-
-@pytest.fixture(params=["bottle", "astronaut", "coffee"])
-def photographs(request: pytest.FixtureRequest) -> torch.Tensor:
-    """Images of one kind, (B, 3, 256, 256) in [0, 1]."""
-    if request.param == "bottle":
-        folder = request.getfixturevalue("shared_data") / "mvtec" / "bottle" / "train" / "good"
-        return load_images(sorted(folder.iterdir())[:3], (256, 256)).float() / 255.0
-    data = pytest.importorskip("skimage.data")
-    return to_tensor([getattr(data, request.param)()], (256, 256)).float() / 255.0
-
-
-def test_candidates_hold_the_nearest_codes_of_photographs(photographs: torch.Tensor) -> None:
-    network = load_codebook()
-    with torch.no_grad():
-        early = network.encoder_high(photographs)
-        low = network.features_low(early)
-        high = network.features_high(early, network.codebook_low.quantized(low))
-    for features, codes in ((low, network.codebook_low.codes), (high, network.codebook_high.codes)):
-        vectors = as_vectors(features)
-        assert_nearest(vq._nearest_by_candidates(vectors, codes), vectors, codes)
-        with pytest.raises(AssertionError):
-            assert_nearest(coarsely_nearest(vectors, codes), vectors, codes)
-
-
-class CountingLaunches(TorchDispatchMode):
-    """Names of the operations that compute something; views do not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view:
-            self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
-def test_nearest_codes_off_the_cpu_take_few_launches_and_no_answer_to_the_host() -> None:
-    vectors, codes = torch.empty(65536, 128, device="meta"), torch.empty(4096, 128, device="meta")
-    with CountingLaunches() as launches:
-        found = vq._nearest_by_candidates(vectors, codes)  # a value that the host asked for would raise here
-    assert (found.shape, found.dtype, found.device.type) == ((65536,), torch.int64, "meta")
-    assert len(launches.names) < 40, launches.names
-    assert launches.names.count("aten.mm.dtype") == 1
 
 
 # --- the autoencoder -----------------------------------------------------------------------------------------

@@ -7,34 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from contract import INGREDIENTS, MethodContract, good_images
+from contract import INGREDIENTS, MethodContract, drawn, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.learning.calibration import calibrated
-from blemish.losses import ssim_map
 from blemish.methods.base import Ingredients, Settings
 from blemish.methods.ssae import (
     SSAE,
     Autoencoder,
     SSAESettings,
     StackedDilatedConvolution,
-    amplify_objective,
-    filter_objective,
 )
 from blemish.methods.ssae.heatmaps import (
     CORRECTIONS,
     N_MEANS,
-    choices,
-    corrected_map,
     difference_map,
     mean_sides_px,
     smooth_map,
 )
-from blemish.metrics import auroc
 from blemish.synthesis.modified_patches import CorruptionSettings
 
 TINY = SSAESettings(
@@ -68,10 +61,6 @@ class TestContractOfTheEnsembleWithSSIM(TestContract):
     tiny = replace(
         TINY, objective="ensemble", difference="ssim", correction=1, patch_px=2, image_score="max", iterations=25
     )
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # --- the network (table 1) -----------------------------------------------------------------------------------
@@ -133,141 +122,6 @@ def test_an_output_of_a_stack_depends_on_as_many_inputs_as_it_says(kernel: int, 
     for positions in (rows, columns):
         assert int(positions.max() - positions.min()) + 1 == stack.receptive_field
         assert int(positions.max() + positions.min()) == 2 * 37
-
-
-# --- the objectives (eq. 1 and 4) ------------------------------------------------------------------------------
-
-
-def naive_term(error: np.ndarray, weight: np.ndarray) -> float:
-    """|W E|^2 / |W|_1 of one image, (C, H, W), from the definition of the norms."""
-    square = total = 0.0
-    for c, y, x in np.ndindex(error.shape):
-        square += (weight[c, y, x] * error[c, y, x]) ** 2
-        total += abs(weight[c, y, x])
-    return square / total if total else 0.0
-
-
-def objective_inputs(mask: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Repair, image, modified image and mask of a batch of two; the second mask is what is asked for."""
-    repair, image, modified = (drawn(2, 3, 3, 4, seed=seed) for seed in range(3))
-    masks = drawn(2, 1, 3, 4, seed=3)
-    if mask == "binary":
-        masks = masks.round()
-    if mask == "empty":
-        masks[1] = 0.0
-    if mask == "whole":
-        masks[1] = 1.0
-    return repair, image, modified.where(masks > 0, image), masks
-
-
-@pytest.mark.parametrize("balance", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("mask", ["real", "binary", "empty", "whole"])
-def test_objectives_equal_their_definitions(mask: str, balance: float) -> None:
-    repair, image, modified, masks = objective_inputs(mask)
-    error, m = (repair - image).double().numpy(), masks.double().expand_as(image).numpy()
-    w = (image - modified).abs().double().numpy()
-    keep, fix, amplify = (
-        np.mean([naive_term(error[number], weight[number]) for number in range(2)]) for weight in (1 - m, m, w)
-    )
-    one, four = (
-        filter_objective(repair, image, masks, balance),
-        amplify_objective(repair, image, modified, masks, balance),
-    )
-    assert {name: value.item() for name, value in one.items()} == pytest.approx(
-        {"keep": (1 - balance) * keep, "repair": balance * fix}, rel=1e-5
-    )
-    assert {name: value.item() for name, value in four.items()} == pytest.approx(
-        {"keep": (1 - balance) * keep, "amplify": -balance * amplify}, rel=1e-5
-    )
-
-
-def test_objective_4_rewards_error_where_the_image_was_changed_and_only_there() -> None:
-    image = torch.full((1, 3, 1, 3), 0.5)
-    modified, mask = image.clone(), torch.tensor([0.0, 1.0, 1.0]).view(1, 1, 1, 3)
-    modified[..., 2] = 0.9  # masked: the middle pixel, where nothing changed, and the last, where something did
-    repair = torch.full_like(image, 0.6).requires_grad_()
-    losses = amplify_objective(repair, image, modified, mask, 0.5)
-    assert losses["amplify"] < 0
-    torch.stack(list(losses.values())).sum().backward()
-    assert repair.grad is not None
-    kept, unchanged, changed = repair.grad.unbind(3)
-    assert bool((kept > 0).all())
-    assert bool((unchanged == 0).all())
-    assert bool((changed < 0).all())
-
-
-# --- heatmaps (eq. 2, 3, 13, 14) -----------------------------------------------------------------------------
-
-
-def naive_mean(heatmap: np.ndarray, side_px: int) -> np.ndarray:
-    """Of the pixels within a square around each that the image has, (H, W)."""
-    reach, result = side_px // 2, np.zeros_like(heatmap)
-    for y, x in np.ndindex(heatmap.shape):
-        result[y, x] = heatmap[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].mean()
-    return result
-
-
-@pytest.mark.parametrize("n_means", [0, 1, 3])
-@pytest.mark.parametrize("mean_px", [1, 3, 7])
-def test_smooth_map_is_a_mean_inside_the_image_again_and_again(n_means: int, mean_px: int) -> None:
-    heatmaps = drawn(2, 1, 9, 13)
-    expected = heatmaps[:, 0].double().numpy()
-    for _ in range(n_means):
-        expected = np.stack([naive_mean(one, mean_px) for one in expected])
-    np.testing.assert_allclose(smooth_map(heatmaps, n_means, mean_px)[:, 0].numpy(), expected, rtol=1e-5)
-
-
-def test_difference_map_is_the_channels_mean_of_what_is_compared() -> None:
-    image, repair = drawn(2, 3, 12, 15), drawn(2, 3, 12, 15, seed=1)
-    squared = ((image - repair).double().numpy() ** 2).mean(1, keepdims=True)
-    np.testing.assert_allclose(difference_map(image, repair, "squared").numpy(), squared, rtol=1e-5)
-    unlike = (1 - ssim_map(image, repair)).mean(1, keepdim=True)
-    torch.testing.assert_close(difference_map(image, repair, "ssim"), unlike)
-    assert difference_map(image, image, "squared").abs().max() == 0.0
-    assert difference_map(image, image, "ssim").abs().max() < 1e-5
-    assert difference_map(image, image, "ssim").min() >= 0.0
-
-
-@pytest.mark.parametrize("exponent", [0, 1, 3])
-def test_corrected_map_is_eq_14(exponent: int) -> None:
-    heatmap, average = drawn(2, 1, 3, 4), drawn(1, 1, 3, 4, seed=1)
-    average[0, 0, 0, 0] = 1.7  # 1 - SSIM reaches 2: nothing is found there, and nothing turns negative
-    expected = heatmap.double().numpy() * np.clip(1 - average.double().numpy(), 0, None) ** exponent
-    np.testing.assert_allclose(corrected_map(heatmap, average, exponent).numpy(), expected, rtol=1e-5, atol=1e-12)
-
-
-def test_choices_judge_each_image_by_the_average_of_the_others() -> None:
-    n, copies, size = 3, 2, (6, 7)
-    good = [drawn(n, 1, *size, seed=seed) for seed in (0, 1)]
-    damaged = [drawn(n * copies, 1, *size, seed=seed) for seed in (2, 3)]
-    masks = drawn(n * copies, 1, *size, seed=4) > 0.7
-    found = choices(good, damaged, masks, (1, 2), (3, 5), (0, 2))
-    assert len(found) == 8
-    for choice in found:
-        parts = []
-        for one_good, one_damaged in zip(good, damaged, strict=True):
-            flat = [naive_many(one[0], choice.n_means, choice.mean_px) for one in one_good.double().numpy()]
-            maps = []
-            for number, heatmap in enumerate(one_damaged.double().numpy()):
-                others = [one for index, one in enumerate(flat) if index != number // copies]
-                smooth = naive_many(heatmap[0], choice.n_means, choice.mean_px)
-                maps.append(smooth * (1 - np.mean(others, 0)) ** choice.correction)
-            parts.append(np.stack(maps))
-        expected = auroc(np.maximum(*parts).ravel(), masks.numpy().ravel())
-        assert choice.pixel_auroc == pytest.approx(expected, rel=1e-4)
-    assert len({choice.pixel_auroc for choice in found}) == 8
-
-
-def naive_many(heatmap: np.ndarray, n_means: int, mean_px: int) -> np.ndarray:
-    for _ in range(n_means):
-        heatmap = naive_mean(heatmap, mean_px)
-    return heatmap
-
-
-def test_sides_of_means_are_odd_and_follow_the_image() -> None:
-    assert mean_sides_px(128) == (3, 5, 7, 9, 11, 15)
-    assert mean_sides_px(512) == (11, 17, 23, 33, 43, 57)
-    assert mean_sides_px(32) == (3, 5)
 
 
 # --- the method ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -162,3 +163,12 @@ def test_without_the_extra_it_is_named(detector: Detector, files: Path, monkeypa
         Detector.load(files / "needs.blemish")
     with pytest.raises(BlemishError, match="onnxscript is not installed"):
         write_onnx(detector.method, files / "no.onnx", {})
+
+
+def test_openvino_is_safe_to_call_from_several_threads(detector: Detector) -> None:
+    runtime, batches = detector.compiled().runtime, torch.rand(16, 1, 3, 32, 32)
+    expected = [runtime(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for (maps, scores), (own_maps, own_scores) in zip(expected, pool.map(runtime, batches), strict=True):
+            assert torch.equal(own_maps, maps)
+            assert torch.equal(own_scores, scores)

@@ -13,8 +13,8 @@ from blemish.commands.progress import TrainingProgress
 from blemish.data.layouts import name_of
 from blemish.errors import BlemishError
 from blemish.learning.fit import fit
+from blemish.learning.interrupts import TrainingInterrupted
 from blemish.learning.options import FitOptions, read_config
-from blemish.learning.training import TrainingInterrupted
 
 
 def fit_run(

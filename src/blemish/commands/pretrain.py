@@ -12,8 +12,8 @@ from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.errors import BlemishError
 from blemish.files import replace_file
+from blemish.learning.interrupts import TrainingInterrupted
 from blemish.learning.pretraining import pretrain
-from blemish.learning.training import TrainingInterrupted
 from blemish.report.overlay import as_jpeg
 from blemish.report.reconstructions import draw_reconstructions
 

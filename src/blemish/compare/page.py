@@ -7,15 +7,8 @@ from collections.abc import Sequence
 
 from blemish.compare.comparison import Cell, Column, Comparison, Row, Table
 from blemish.compare.text import METRIC_NAMES, difference, percent, seeds, spread
+from blemish.metrics.names import MEANINGS
 from blemish.report.page import PAGE, STYLE
-
-MEANINGS = {
-    "image_auroc": "how well the image score ranks defective images above good ones",
-    "image_ap": "average precision of the image score",
-    "pixel_auroc": "the same ranking for pixels; high already for rough maps, as most pixels are good",
-    "pixel_ap": "average precision of pixels; strict where defects are small",
-    "pixel_aupro": "overlap with each defect, large or small alike",
-}
 
 
 def comparison_page(comparison: Comparison) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from blemish.errors import BlemishError
+from blemish.metrics.names import TITLES
 
-METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro")
+METRICS = tuple(TITLES)
 """What can be compared, by its name in `metrics.json`."""
 
 

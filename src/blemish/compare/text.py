@@ -13,14 +13,9 @@ from rich.markup import escape
 from rich.table import Table as TerminalTable
 
 from blemish.compare.comparison import DECIMALS, Cell, Column, Comparison, Row, Table
+from blemish.metrics.names import TITLES
 
-METRIC_NAMES = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_aupro": "Pixel AUPRO",
-}
+METRIC_NAMES = {name: title[0].upper() + title[1:] for name, title in TITLES.items()}
 UNITS = "All figures in %, differences (Δ, ours minus published) in percentage points."
 SPREAD = "Mean ± standard deviation over seeds (their number in parentheses); one seed has no spread."
 BEST = "Bold: the best of its row, as printed."

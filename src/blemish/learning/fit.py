@@ -23,7 +23,8 @@ from blemish.learning.calibration import calibrated
 from blemish.learning.images import SplitImages, split_images
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
-from blemish.learning.training import Reporter, Trainer, TrainingRecord
+from blemish.learning.record import Reporter, TrainingRecord
+from blemish.learning.training import Trainer
 from blemish.methods import OWN_RECIPE, build
 from blemish.methods.base import OF_THE_SPEED, Ingredients, Method
 

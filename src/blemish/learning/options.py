@@ -1,7 +1,7 @@
 """What a training run is made of, said once.
 
-The command line and its help, ``blemish.fit``, ``config.yaml``, ``--config`` and the fingerprint are made from it: a
-new option is one field with its docstring. No torch here, since the command line reads this to parse.
+The command line and its help, ``blemish.fit``, ``config.yaml`` and ``--config`` are made from it: a new option is one
+field with its docstring. Nothing heavy is imported before it is needed, since the command line reads this to parse.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings, Device, Precision
-from blemish.thresholds import n_needed
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,8 @@ class FitOptions(CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        from blemish.thresholds import n_needed
+
         n_needed(self.false_rejects)  # refuses what is no rate
 
     def config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,6 +73,8 @@ def read_config(path: Path) -> dict[str, Any]:
     BlemishError
         If it cannot be read, or names what is no option.
     """
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -22,7 +22,8 @@ from blemish.data.reading import list_images, read_image
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
-from blemish.learning.training import Reporter, Trainer
+from blemish.learning.record import Reporter
+from blemish.learning.training import Trainer
 from blemish.losses import ssim_map
 from blemish.methods.dsr.codebook import load_codebook, save_codebook
 from blemish.methods.dsr.vq import VQAutoencoder
@@ -80,17 +81,13 @@ def pretrain(
     out = Path(out)
     if out.suffix != ".safetensors":
         raise BlemishError(f"{out}: --out should end in .safetensors")
-    if recipe not in VQTraining.recipes:
-        raise BlemishError(f"unknown recipe {recipe!r} of pretrain; there are: {', '.join(VQTraining.recipes)}")
-    s = VQTraining.recipes[recipe].replaced({**(settings or {}), "seed": seed})
+    s = _settings(recipe, {**(settings or {}), "seed": seed})
     learner = VQTraining(s, _start(start, s) if start is not None else None)
     train, held_out, n_images = _split(images, s)
     folder = make_folder(out.with_suffix(""))
-    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(s.of_the_result(), sort_keys=True).encode())
-    digest.update(Path(start).read_bytes() if start is not None else b"")
     trainer = Trainer(
-        learner, train, seed=seed, device=device, precision=precision, folder=folder, fingerprint=digest.hexdigest(),
-        reporter=reporter, resume=resume,
+        learner, train, seed=seed, device=device, precision=precision, folder=folder,
+        fingerprint=_fingerprint(train, s, start),         reporter=reporter, resume=resume,
     )  # fmt: skip
     record, network = trainer.run(), learner.autoencoder
     network.normalize()
@@ -111,6 +108,18 @@ def pretrain(
         save_codebook(network, out, card)
         write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
     return Pretrained(network, held_out, card)
+
+
+def _settings(recipe: str, values: Mapping[str, Any]) -> VQSettings:
+    if recipe not in VQTraining.recipes:
+        raise BlemishError(f"unknown recipe {recipe!r} of pretrain; there are: {', '.join(VQTraining.recipes)}")
+    return VQTraining.recipes[recipe].replaced(values)
+
+
+def _fingerprint(train: Tensor, settings: VQSettings, start: str | Path | None) -> str:
+    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(settings.of_the_result(), sort_keys=True).encode())
+    digest.update(Path(start).read_bytes() if start is not None else b"")
+    return digest.hexdigest()
 
 
 def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:

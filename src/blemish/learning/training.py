@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -28,45 +25,20 @@ from blemish.devices import Device, Precision, keep_freed_memory, resolve_device
 from blemish.errors import BlemishError
 from blemish.files import replace_file, write_text
 from blemish.learning.averaging import Average, Best
+from blemish.learning.checkpoints import CHECKPOINT_FORMAT, as_here, read_checkpoint
 from blemish.learning.graphed import GraphedStep
+from blemish.learning.interrupts import TrainingInterrupted, stop_on_interrupt
+from blemish.learning.record import Reporter, TrainingRecord
 from blemish.methods.base import Ingredients, Learner, Stage
 from blemish.synthesis.draw import drawn
 
 CHECKPOINT_EVERY_S = 60.0
-CHECKPOINT_FORMAT = 2  # part of what must be equal for one to be resumed
 LOG_EVERY = 20
-
-
-class Reporter(Protocol):
-    """Who is told how training goes."""
-
-    def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
-        """``step`` of ``n_steps`` steps of ``stage`` are done; ``left_s`` more seconds are expected."""
-
-
-@dataclass
-class TrainingRecord:
-    """What a training run was."""
-
-    iterations: int
-    n_images_seen: int
-    training_s: float
-    device: str
-    precision: str
-
-    @property
-    def images_per_s(self) -> float:
-        """Training images per second."""
-        return self.n_images_seen / self.training_s if self.training_s else 0.0
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:
     """Whether images leave half of a GPU to the networks."""
     return device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Training was asked to stop (Ctrl-C) and has written its checkpoint."""
 
 
 class _Objective(nn.Module):
@@ -167,7 +139,7 @@ class Trainer:
         checkpoint = self.checkpoint
         first = checkpoint["stage"] if checkpoint else 0
         self._start_log(self.n_steps_done)
-        with _stop_on_interrupt() as interrupted:
+        with stop_on_interrupt() as interrupted:
             for number, stage in enumerate(self.method.stages()):
                 if number >= first:
                     self._run_stage(number, stage, checkpoint if number == first else None, interrupted)
@@ -184,14 +156,10 @@ class Trainer:
         start, n_steps = 0, stage.n_iterations(len(self.images))
         if checkpoint and checkpoint["step"]:
             start = checkpoint["step"]
-            optimizer.load_state_dict(_as_here(checkpoint["optimizer"], optimizer))
+            optimizer.load_state_dict(as_here(checkpoint["optimizer"], optimizer))
             average.load(checkpoint["average"])
             best.load(checkpoint["best"])
-        batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
-        if left_over:
-            raise BlemishError(
-                f"batch_size {stage.batch_size} cannot be shared by {self.accelerator.num_processes} processes"
-            )
+        batch_size = self._batch_size(stage)
         first_bad = torch.tensor(-1, device=self.device)
         began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
 
@@ -239,6 +207,15 @@ class Trainer:
             if stop:
                 raise TrainingInterrupted(f"stopped after step {done} of {n_steps}")
         self.accelerator.free_memory(objective, optimizer)
+
+    def _batch_size(self, stage: Stage) -> int:
+        """Images a step of this process."""
+        batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
+        if left_over:
+            raise BlemishError(
+                f"batch_size {stage.batch_size} cannot be shared by {self.accelerator.num_processes} processes"
+            )
+        return int(batch_size)
 
     def _begin(self, stage: Stage) -> tuple[Any, Any]:
         """What gives a stage's losses, and the optimizer of its parameters."""
@@ -390,14 +367,7 @@ class Trainer:
         path = None if self.folder is None else self.folder / "checkpoint.pt"
         if path is None or not path.exists():
             return None  # killed before the first one: start anew
-        try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start anew") from error
-        if checkpoint["fingerprint"] != self.fingerprint:
-            raise BlemishError(
-                f"{path}: is of a run with other settings or images; resume with those, or take another --out"
-            )
+        checkpoint = read_checkpoint(path, self.fingerprint)
         self.method.load_state_dict(checkpoint["method"])
         self.generator.set_state(checkpoint["generators"][self.accelerator.process_index])
         self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
@@ -417,33 +387,3 @@ def _set_rate(optimizer: Any, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-
-
-def _as_here(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
-    """An optimizer's state with the options of this device: the checkpoint may come from another one."""
-    options = ("lr", "fused", "capturable", "foreach")
-    groups = [
-        {**saved, **{name: group[name] for name in options if name in group}}
-        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
-    return {**state, "param_groups": groups}
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C is remembered until a step is complete; the second one is immediate."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped.is_set
-        return
-
-    def remember(signum: int, frame: Any) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield stopped.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -19,7 +19,7 @@ from typing import Any
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file, write_text
 from blemish.learning.fit import fit, state_of
-from blemish.learning.training import Reporter
+from blemish.learning.record import Reporter
 from blemish.methods import build, method_type
 from blemish.settings import with_value
 
@@ -102,11 +102,14 @@ def tune(
             raise BlemishError(f"tune: no simulated damage shows on the images of {data}, so nothing can be compared")
         done.append(Trial(folder, trial, *(summary[name] for name in ("validation", "training_s", "chosen"))))
         write_text(out / "trials.csv", _table([one.row() for one in done]))
-    best = best_of(done)
+    _copy_results(best_of(done), out)
+    return done
+
+
+def _copy_results(best: Trial, out: Path) -> None:
     for name in RESULT_FILES:
         with replace_file(out / name) as file:
             file.write((best.folder / name).read_bytes())
-    return done
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

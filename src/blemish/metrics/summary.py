@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from blemish.errors import BlemishError
-from blemish.metrics import pimo
 from blemish.metrics.arrays import (
     BoolArray,
     FloatArray,
@@ -21,6 +20,7 @@ from blemish.metrics.arrays import (
     as_maps_and_masks,
 )
 from blemish.metrics.curves import MAX_POINTS, Curve, overlap_curve, pr_curve, roc_curve
+from blemish.metrics.pimo import image_weights, mean_overlap, why_undefined
 from blemish.metrics.ranking import Ranking, in_order, rank
 from blemish.metrics.regions import overlap_area, region_weights
 
@@ -67,7 +67,7 @@ class Rankings:
         }
         reasons = {"image": images.why_undefined("image"), "pixel": self.pixels.why_undefined("pixel")}
         why = {name: reasons[name.split("_")[0]] for name in values}
-        why["pixel_aupimo"] = pimo.why_undefined(self.good_pixels) if self.of_one_size else "maps of several sizes"
+        why["pixel_aupimo"] = why_undefined(self.good_pixels) if self.of_one_size else "maps of several sizes"
         if threshold is not None:
             rates = rates_at(self.image_scores, self.is_defective, threshold)
             values |= rates._asdict()
@@ -89,7 +89,7 @@ class Rankings:
             "pixel_f1_max_threshold": f1_threshold,
             "pixel_aupro": overlap_area(self.pixels, self.region_lift, max_fpr=0.3),
             "pixel_aupro_05": overlap_area(self.pixels, self.region_lift, max_fpr=0.05),
-            "pixel_aupimo": pimo.mean_overlap(self.good_pixels, self.image_lift) if self.of_one_size else math.nan,
+            "pixel_aupimo": mean_overlap(self.good_pixels, self.image_lift) if self.of_one_size else math.nan,
         }
 
     def curves(self, max_points: int = MAX_POINTS) -> dict[str, Curve]:
@@ -171,7 +171,7 @@ def rank_maps(
         pixels=pixels,
         good_pixels=good_pixels,
         region_lift=pixels.lift(region_weights(labels)),
-        image_lift=pixels.lift(pimo.image_weights(labels)),
+        image_lift=pixels.lift(image_weights(labels)),
     )
 
 

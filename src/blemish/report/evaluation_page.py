@@ -17,6 +17,7 @@ from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.evaluation.evaluate import Evaluation
 from blemish.files import write_text
+from blemish.metrics.names import MEANINGS, TITLES
 from blemish.report import charts
 from blemish.report.charts import Axis, curves_chart, scores_chart
 from blemish.report.page import (
@@ -35,23 +36,8 @@ from blemish.report.page import (
 MAX_ROWS = 200
 PICTURE_PX, QUALITY = 208, 80  # 200 rows of four pictures stay below 10 MB
 
-COLUMNS = {
-    "n_defective": "defective",
-    "found": "found",
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_aupro": "AUPRO",
-}
-MEANINGS = {
-    "found": "share of the defective images that are rejected at the threshold.",
-    "image AUROC": "how often a defective image scores above a good one; 50 % is chance, whatever the threshold.",
-    "image AP": "average precision of the image score; it depends on how many defective images there are.",
-    "pixel AUROC": "the same ranking for pixels; high already for rough maps, as most pixels are good.",
-    "pixel AP": "average precision of pixels; strict where defects are small.",
-    "AUPRO": "how much of each defect, large or small, is covered before 30 % of the good area is marked.",
-}
+COLUMNS = {"n_defective": "defective", "found": "found", **TITLES}
+EXPLAINED = {"found": "share of the defective images that are rejected at the threshold", **MEANINGS}
 
 
 def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_name: str) -> None:
@@ -183,7 +169,7 @@ def _table(metrics: dict[str, Any]) -> str:
         return ""
     heads = "".join(f'<th scope="col">{heading}</th>' for heading in COLUMNS.values())
     rows = "".join(_table_row(name, row) for name, row in kinds) + _table_row("all", metrics, "mean")
-    meanings = "".join(f"<li><b>{name}</b>: {meaning}</li>" for name, meaning in MEANINGS.items())
+    meanings = "".join(f"<li><b>{COLUMNS[name]}</b>: {meaning}.</li>" for name, meaning in EXPLAINED.items())
     return (
         f'<div class="table"><table aria-label="By kind of defect"><thead><tr><th scope="col">Kind of defect</th>'
         f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"

@@ -21,18 +21,13 @@ from blemish.files import make_folder
 from blemish.learning.calibration import calibrated
 from blemish.learning.fit import fit, state_of
 from blemish.learning.images import split_images
-from blemish.learning.training import Reporter
+from blemish.learning.record import Reporter
 from blemish.methods.ssae import CHOSEN, SSAE
+from blemish.metrics.names import TITLES
 from blemish.report.page import HEADINGS, Row, make_row, row_html
 from blemish.studies.output import percent, study_page, write_study
 
-HEADS = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "image_ap": "image AP",
-    "pixel_ap": "pixel AP",
-    "pixel_aupro": "AUPRO",
-}
+HEADS = {name: TITLES[name] for name in ("image_auroc", "pixel_auroc", "image_ap", "pixel_ap", "pixel_aupro")}
 PROTOCOL = "256/1"
 NAMES = {"filter": "objective (1)", "amplify": "objective (4)", "ensemble": "ensemble"}
 N_SHOWN = 8

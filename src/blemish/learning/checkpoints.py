@@ -1,0 +1,41 @@
+"""The checkpoint of a training run, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blemish.errors import BlemishError
+
+CHECKPOINT_FORMAT = 2  # part of what must be equal for one to be resumed
+
+
+def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
+    """What ``Trainer`` wrote, weights-only.
+
+    Raises
+    ------
+    BlemishError
+        If it is damaged, or of a run with another fingerprint.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start anew") from error
+    if checkpoint["fingerprint"] != fingerprint:
+        raise BlemishError(
+            f"{path}: is of a run with other settings or images; resume with those, or take another --out"
+        )
+    return checkpoint
+
+
+def as_here(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """An optimizer's state with the options of this device: the checkpoint may come from another one."""
+    options = ("lr", "fused", "capturable", "foreach")
+    groups = [
+        {**saved, **{name: group[name] for name in options if name in group}}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}

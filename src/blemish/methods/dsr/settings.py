@@ -1,0 +1,78 @@
+"""Settings of DSR: networks, damage and schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from blemish.errors import BlemishError
+from blemish.methods.base import Settings
+from blemish.methods.dsr.vq import MULTIPLE_PX
+from blemish.synthesis.pasted_textures import AnomalySettings
+from blemish.synthesis.real_defects import DefectSettings
+from blemish.synthesis.replaced_codes import LatentSettings
+
+
+@dataclass(frozen=True)
+class DSRSettings(Settings):
+    """Networks, damage and schedule of stages 2 and 3. The defaults are the authors' code: recipe ``paper``."""
+
+    restriction_widths: tuple[int, ...] = (128, 256, 512)
+    decoder_widths: tuple[int, ...] = (256, 512, 1024)
+    """Of the object-specific decoder's two blocks: the first convolution's, and what each of them ends with."""
+    detection_widths: tuple[int, ...] = (64, 128, 256, 256)
+    """Of the detection and the upsampling module."""
+    patch_px: int = 1
+    """These two take patches of this side as pixels (and give them back): 2 is a quarter of the work. Ours."""
+    anomalies: Literal["latent", "image"] = "latent"
+    """``image`` pastes textures on the image, as DRÆM does: the ablation DSR_img (table 6)."""
+    latent: LatentSettings = field(default_factory=LatentSettings)
+    anomaly_probability: float = 0.5
+    """How many of the samples of stage 2 are damaged."""
+    rotation_probability: float = 0.4
+    max_rotation_deg: float = 90.0
+    feature_weight: float = 1.0
+    """Lambda_2 of eq. 3; 0 is DSR_L_img (table 6)."""
+    image_weight: float = 10.0
+    """Lambda_3 of eq. 3; 0 is DSR_L_feat (table 6), without an object-specific image decoder."""
+    iterations: int = 100_000
+    learning_rate: float = 2e-4
+    upsampling: Literal["reconstructions", "image", "none"] = "reconstructions"
+    """What the upsampling module sees beside M; ``none`` is DSR_U- (table 6)."""
+    smudges: AnomalySettings = field(default_factory=lambda: AnomalySettings(source="colours"))
+    """What stage 3 learns from."""
+    smudge_rotation_probability: float = 0.3
+    upsampling_iterations: int = 20_000
+    schedule: Literal["step", "cosine"] = "step"
+    """``step``: x0.1 at 80 % of stage 2. ``cosine``: 5 % warm-up, then to zero."""
+    ema_decay: float = 0.0
+    score_window_px: int = 21
+    """Side of the square whose largest mean is the image score: odd, 21 at 256 px."""
+    defects: DefectSettings = field(default_factory=DefectSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("iterations", "upsampling_iterations", "patch_px", least=1)
+        self.check_widths("restriction_widths", "decoder_widths", "detection_widths")
+        self.check_range("feature_weight", "image_weight", "learning_rate", least=0.0)
+        self.check_range("anomaly_probability", "rotation_probability", least=0, most=1)
+        self.check_range("smudge_rotation_probability", least=0, most=1)
+        self.check_range("ema_decay", least=0, most=0.99999)
+        if self.feature_weight == self.image_weight == 0:
+            raise BlemishError("settings feature_weight, image_weight: both are 0; one has to say what normal is")
+        if len(self.decoder_widths) != 3:
+            raise BlemishError(f"setting decoder_widths: {self.decoder_widths} should be 3 numbers")
+        if self.image_size_px % self.multiple_px or self.image_size_px < 2 * self.multiple_px:
+            raise BlemishError(
+                f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}, "
+                f"from {2 * self.multiple_px} on"
+            )
+        self.check_window("score_window_px")
+
+    @property
+    def multiple_px(self) -> int:
+        """What the sides of images are padded to multiples of."""
+        restriction = MULTIPLE_PX * 2 ** (len(self.restriction_widths) - 1)
+        detection = self.patch_px * 2 ** (len(self.detection_widths) - 1)
+        return math.lcm(restriction, 4 * MULTIPLE_PX // 2, detection)  # of the image decoder: two halvings of 1/4

@@ -1,0 +1,21 @@
+"""What the metrics that people look at are called, and what they mean: said once, for reports, tables and studies.
+
+All are fractions of 1, and higher is better. Their keys are those of ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+TITLES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_aupro": "pixel AUPRO",
+}
+MEANINGS = {
+    "image_auroc": "how often a defective image scores above a good one; 50 % is chance, whatever the threshold",
+    "image_ap": "average precision of the image score; it depends on how many defective images there are",
+    "pixel_auroc": "the same ranking for pixels; high already for rough maps, as most pixels are good",
+    "pixel_ap": "average precision of pixels; strict where defects are small",
+    "pixel_aupro": "how much of each defect, large or small, is covered before 30 % of the good area is marked",
+}

@@ -1,0 +1,47 @@
+"""Good images of a run: where they are kept."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import blemish
+from blemish.data import loading
+from blemish.errors import BlemishError
+from blemish.learning import images as images_of_a_run
+from learning.test_fit import TINY, save_parts
+
+
+def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, room = save_parts(tmp_path / "good", 14), tmp_path / "room"
+    room.mkdir()
+    options: dict[str, Any] = {"settings": TINY, "false_rejects": 0.2}
+    before = blemish.fit(folder, **options)
+    monkeypatch.setattr(loading, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(room))
+    mapped: list[bool] = []
+    true_load = images_of_a_run.load_images
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        images = true_load(*arguments)
+        maps = Path("/proc/self/maps")
+        mapped.append(not maps.exists() or f"{room}/" in maps.read_text())
+        return images
+
+    monkeypatch.setattr(images_of_a_run, "load_images", watched)
+    after = blemish.fit(folder, **options)
+    assert mapped == [True]
+    assert not list(room.iterdir())
+    assert after.provenance["data_sha256"] == before.provenance["data_sha256"]
+    assert after.calibration_scores == before.calibration_scores
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(BlemishError, match="set TMPDIR to a folder on a larger disk"):
+        blemish.fit(folder, **options)
