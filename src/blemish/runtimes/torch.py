@@ -116,23 +116,27 @@ class _Convolution(nn.Module):
             weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, 8 - self.n_out))  # fewer channels than tensor cores take
             bias = None if bias is None else F.pad(bias, (0, 8 - self.n_out))
         self.is_onednn = weight.device.type == "cpu" and _onednn_knows(dtype) and not self.is_transposed
-        self.is_ordered = False
+        self.ordered: dict[bool, Tensor] = {}
+        """Weights as oneDNN wants them, for one image and for several, of the size seen first. In another order than its
+        own a convolution may take five times as long."""
         self.fuses: dict[torch.Size, bool] = {}
         """Whether cuDNN's one kernel for convolution, bias and ReLU is right for inputs of this shape."""
-        self.weight: Tensor = weight.contiguous(memory_format=torch.channels_last)
+        self.weight: Tensor = weight if self.is_onednn else weight.contiguous(memory_format=torch.channels_last)
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H', W')
         x = x.to(self.dtype)
         if self.is_onednn:
             stride, padding, dilation, groups = self.geometry
-            if not self.is_ordered:  # for the size seen first; for none in particular it may take five times as long
+            is_single = len(x) == 1
+            weight = self.ordered.get(is_single)
+            if weight is None:
                 order, plain = torch._C._nn.mkldnn_reorder_conv2d_weight, self.weight.to_mkldnn()
-                self.weight = order(plain, padding, stride, dilation, groups, [*x.shape])  # type: ignore[call-arg]
-                self.is_ordered = True
+                weight = order(plain, padding, stride, dilation, groups, [*x.shape])  # type: ignore[call-arg]
+                self.ordered[is_single] = weight
             behind = "relu" if self.has_relu else "none"
             fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, padding, stride, dilation, groups, behind, [], ""
+                x, weight, self.bias, padding, stride, dilation, groups, behind, [], ""
             )
             return fused.to(self.next_dtype)
         if (kernels := kernels_for(x)) is not None:
