@@ -117,8 +117,8 @@ class _Convolution(nn.Module):
             bias = None if bias is None else F.pad(bias, (0, 8 - self.n_out))
         self.is_onednn = weight.device.type == "cpu" and _onednn_knows(dtype) and not self.is_transposed
         self.ordered: dict[bool, Tensor] = {}
-        """Weights as oneDNN wants them, for one image and for several, of the size seen first. In another order than its
-        own a convolution may take five times as long."""
+        """Weights as oneDNN wants them, for one image and for several, of the size seen first. In another order than
+        its own a convolution may take five times as long."""
         self.fuses: dict[torch.Size, bool] = {}
         """Whether cuDNN's one kernel for convolution, bias and ReLU is right for inputs of this shape."""
         self.weight: Tensor = weight if self.is_onednn else weight.contiguous(memory_format=torch.channels_last)
