@@ -1,16 +1,16 @@
-"""Train a recipe on datasets with several seeds through the command line, evaluate, and table what comes out.
+"""Train a recipe on datasets with several seeds through the command line, evaluate, and tabulate the results.
 
     .venv/bin/python benchmarks/accuracy.py --recipe small --textures TEXTURES --seeds 0 1 2 mvtec/bottle mvtec/pill
 
-A run that is already in --runs is not repeated, so an interrupted table goes on where it stopped. Writes
-``results/accuracy-<recipe>.json``, with every seed's figures and what they were measured on.
+A run that is already in --runs is not repeated, so an interrupted table continues where it stopped. Writes
+``results/accuracy-<method>-<recipe>.json``, with every seed's figures and what they were measured on, and makes the
+tables of ``docs/results.md`` and ``README.md`` anew. Without data, only the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,18 +20,13 @@ from typing import Any
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.evaluation.evaluate import evaluate
-from machine import describe
+from machine import RESULTS, describe
+from results_page import update_pages
 
-COLUMNS = (
-    "image_auroc",
-    "image_ap",
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_aupro",
-    "false_rejects",
-    "found",
-    "training_s",
-)
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "false_rejects", "found")
+TRAINING = (
+    "training_s", "iterations", "images_per_s", "n_train", "n_calibration", "parameters", "precision", "textures",
+)  # fmt: skip
 
 
 def blemish(*arguments: object) -> None:
@@ -39,60 +34,46 @@ def blemish(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "blemish", *map(str, arguments)], check=True)
 
 
-def one(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fit and evaluate one seed, or read what an earlier call left."""
-    out = arguments.runs / f"{data.stem}-{arguments.method}-{recipe}-{seed}"
+def fit_and_evaluate(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The row of one seed: trained and evaluated, or read from what an earlier call left."""
+    run = arguments.runs / f"{data.stem}-{arguments.method}-{recipe}-{seed}"
     options = ["--textures", arguments.textures] if arguments.textures else []
     options += [word for assignment in arguments.set for word in ("--set", assignment)]
-    if not (out / "detector.blemish").exists():
-        options += ["--resume"] if (out / "checkpoint.pt").exists() else []
+    if not (run / "detector.blemish").exists():
+        options += ["--resume"] if (run / "checkpoint.pt").exists() else []
         blemish(
-            "fit", data, "--method", arguments.method, "--recipe", recipe, "--seed", seed, "--out", out,
+            "fit", data, "--method", arguments.method, "--recipe", recipe, "--seed", seed, "--out", run,
             "--device", arguments.device, *options,
         )  # fmt: skip
-    if not (out / "evaluation" / "metrics.json").exists():
-        blemish("evaluate", out / "detector.blemish", data, "--out", out / "evaluation", "--device", arguments.device)
-    summary = json.loads((out / "summary.json").read_text())
-    metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
-    row = {
-        "data": data.stem,
-        "seed": seed,
-        "commit": describe()["commit"],
-        **{name: metrics.get(name) for name in COLUMNS},
-    }
-    wanted = (
-        "training_s",
-        "iterations",
-        "images_per_s",
-        "n_train",
-        "n_calibration",
-        "parameters",
-        "precision",
-        "textures",
-    )
-    row |= {name: summary[name] for name in wanted} | {"protocol": metrics["protocol"], "set": arguments.set}
+    if not (run / "evaluation" / "metrics.json").exists():
+        blemish("evaluate", run / "detector.blemish", data, "--out", run / "evaluation", "--device", arguments.device)
+    summary = json.loads((run / "summary.json").read_text())
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    row = {"data": data.stem, "seed": seed, "commit": describe()["commit"]}
+    row |= {name: metrics.get(name) for name in METRICS} | {name: summary[name] for name in TRAINING}
+    row |= {"protocol": metrics["protocol"], "set": arguments.set}
     if arguments.method == "ssae":
         row |= {"chosen": summary["chosen"], "validation": summary["validation"]}
-        row |= both_scores(out, data, metrics["image_auroc"], arguments.device)
+        row |= both_scores(run, data, metrics["image_auroc"], arguments.device)
     return row
 
 
 def both_scores(run: Path, data: Path, image_auroc: float, device: Device) -> dict[str, float]:
     """Image AUROC of SSAE by the sum of the heatmap, as in the paper, and by its maximum; one of them is known."""
     detector = Detector.load(run / "detector.blemish", resolve_device(device))
-    own = detector.method.settings.image_score  # type: ignore[attr-defined]
-    other = "max" if own == "sum" else "sum"
-    detector.method.settings = replace(detector.method.settings, image_score=other)  # type: ignore[call-arg]
+    known = detector.method.settings.image_score  # type: ignore[attr-defined]
+    missing = "max" if known == "sum" else "sum"
+    detector.method.settings = replace(detector.method.settings, image_score=missing)  # type: ignore[call-arg]
     return {
-        f"image_auroc_{own}": image_auroc,
-        f"image_auroc_{other}": evaluate(detector, data).metrics["image_auroc"],
+        f"image_auroc_{known}": image_auroc,
+        f"image_auroc_{missing}": evaluate(detector, data).metrics["image_auroc"],
     }
 
 
 def main() -> None:
-    """Run all, print a Markdown table, write the JSON."""
+    """Run all, write the JSON and the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--method", default="draem")
     parser.add_argument("--recipe", default="small")
     parser.add_argument("--textures", type=Path)
@@ -102,20 +83,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    out = arguments.out or Path(__file__).parent / "results" / f"accuracy-{arguments.method}-{arguments.recipe}.json"
+    out = arguments.out or RESULTS / f"accuracy-{arguments.method}-{arguments.recipe}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in arguments.seeds:
         for data in arguments.data:
-            rows.append(one(data, arguments.recipe, seed, arguments))
+            rows.append(fit_and_evaluate(data, arguments.recipe, seed, arguments))
+            print(*(f"{name}={rows[-1][name]}" for name in ("data", "seed", *METRICS)), flush=True)
             out.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=2) + "\n")
-    print("| data | seeds |", " | ".join(COLUMNS), "|")
-    print("|---|---|" + "---|" * len(COLUMNS))
-    for data in arguments.data:
-        chosen = [row for row in rows if row["data"] == data.stem]
-        values = [[row[name] for row in chosen if row[name] is not None] for name in COLUMNS]
-        means = (f"{statistics.mean(one):.3f}" if one else "-" for one in values)
-        print(f"| {data.stem} | {len(chosen)} |", " | ".join(means), "|")
+    for page in update_pages():
+        print(page)
 
 
 if __name__ == "__main__":

@@ -27,14 +27,17 @@ app = App(
     help="Learn from photographs of good parts only; find and outline the defects.",
     help_epilogue="First result: `blemish demo`. On your own parts: `blemish fit parts/good`.",
     help_format="markdown",
-    suppress_keyboard_interrupt=False,  # told by main, with how to go on
+    suppress_keyboard_interrupt=False,  # main reports it, with how to continue
 )
 for command in (data, fit, tune, inspect, evaluate, export, compare, demo, pretrain, convert, study):
     app.command(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a defect was found (if asked for), 2 a user's mistake."""
+    """Run the command line and exit.
+
+    Exit codes: 0 done, 1 a defect was found (if asked for), 2 a user's mistake, 70 a fault of blemish, 130 stopped.
+    """
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except BlemishError as error:
@@ -51,7 +54,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:  # a full disk, say, in the middle of something
         print(f"blemish: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except Exception:  # a fault of ours: not to be taken for a defect
+    except Exception:  # a fault of blemish: must not be taken for a defect (exit code 1)
         traceback.print_exc()
         sys.exit(INTERNAL_ERROR)
     sys.exit(0)

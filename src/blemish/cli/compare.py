@@ -17,7 +17,7 @@ def compare(
     metric: Annotated[list[MetricName] | None, Parameter(negative="")] = None,
     out: Path | None = None,
 ) -> None:
-    """Put runs beside each other and beside the papers: mean and spread over seeds, for each test set.
+    """Compare runs with each other and with the papers: mean and spread over seeds, for each test set.
 
     Example: `blemish compare runs/bottle-draem-small-0 runs/bottle-draem-small-1 --out comparison`
 

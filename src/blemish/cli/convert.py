@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-convert = App(name="convert", help="Weights that the papers' authors released, as files of blemish.")
+convert = App(name="convert", help="Convert weights that the papers' authors released into blemish's files.")
 
 
 @convert.command

@@ -18,7 +18,7 @@ def data(
     layout: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Look at a dataset before training: what is there, and what is wrong with it. Reads every file once.
+    """Check a dataset before training: what it holds, and what is wrong with it. Reads every file once.
 
     Example: `blemish data parts/good`
 
@@ -45,7 +45,7 @@ def data(
     layout
         auto (default), or one of those above.
     as_json
-        Print JSON in place of the table.
+        Print JSON instead of the table.
     """
     from blemish.commands.data import survey_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0, open_page: bool = True) -> None:
-    """Train on good cut-outs of a photograph of bricks, inspect spoiled ones, and show the result as a page.
+    """Train on good cut-outs of a photograph of bricks, inspect damaged ones, and show the result as a page.
 
     Example: `blemish demo`
 

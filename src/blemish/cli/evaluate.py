@@ -18,7 +18,7 @@ def evaluate(
     protocol: str = "256/1",
     precision: Precision = "auto",
 ) -> None:
-    """Hold a detector against labelled test images; writes `metrics.json`, `scores.csv` and `report.html`.
+    """Measure a detector on labelled test images. Writes `metrics.json`, `scores.csv` and `report.html`.
 
     Example: `blemish evaluate runs/bottle-draem-small-0/detector.blemish mvtec/bottle --out evaluation`
 
@@ -35,7 +35,7 @@ def evaluate(
     layout
         auto (default), or a layout that `blemish data --help` lists.
     protocol
-        At which size maps and masks are compared: 256/1 (as in DRÆM's paper), 256-crop224/1 (as in DSR's),
+        The size at which maps and masks are compared: 256/1 (as in DRÆM's paper), 256-crop224/1 (as in DSR's),
         network/1 or original/1.
     precision
         As of `inspect`.

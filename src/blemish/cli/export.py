@@ -19,8 +19,8 @@ def export(
 
     Example: `blemish export runs/gasket/detector.blemish --precision int8 --good parts/good --out gasket-8.blemish`
 
-    The threshold stays as it is. With --good it is told how far the scores of these images change, and which of them
-    are judged differently.
+    The threshold stays as it is. With --good, it reports how far the scores of these images change, and which of them
+    get another verdict.
 
     Parameters
     ----------
@@ -30,9 +30,10 @@ def export(
         NAME.blemish: one file, which `inspect` and `evaluate` run by OpenVINO. NAME.xml: OpenVINO's own two files.
         NAME.onnx: ONNX. Images in: (B, 3, H, W) float RGB in [0, 1] of the detector's size.
     precision
-        int8 (OpenVINO): about twice as fast as bf16 where the machine multiplies 8-bit numbers; scores change a bit.
+        int8 (OpenVINO): about twice as fast as bf16 where the machine multiplies 8-bit numbers. Scores change
+        slightly.
     good
-        Good images, some hundred are best, from which int8 learns how large numbers become: a folder or dataset.
+        Good images from which int8 learns the range of the numbers, best some hundred: a folder or dataset.
     layout
         Of --good: auto (default), or a layout that `blemish data --help` lists.
     """

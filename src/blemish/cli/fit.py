@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from blemish.cli.options import none_given
-from blemish.learning import options as known
+from blemish.cli.options import set_values, unset_options
+from blemish.learning import options as learning
 
 if TYPE_CHECKING:
     from blemish.learning.options import FitOptions as Options
 else:
-    Options = none_given(known.FitOptions, "data", "settings")
+    Options = unset_options(learning.FitOptions, "data", "settings")
 
 
 def fit(
@@ -28,7 +28,7 @@ def fit(
     tensorboard: Annotated[bool, Parameter(negative="")] = False,
     config: Path | None = None,
 ) -> None:
-    """Learn from good images; writes a run folder with `detector.blemish` in it.
+    """Learn from good images. Writes a run folder with `detector.blemish` in it.
 
     Example: `blemish fit parts/good --recipe small --out runs/gasket`
 
@@ -37,19 +37,19 @@ def fit(
     data
         Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
     set_
-        A single setting in place of the recipe's: `--set iterations=500`, `--set anomalies.probability=0.7`.
+        Replaces one setting of the recipe: `--set iterations=500`, `--set anomalies.probability=0.7`.
     out
         Run folder. Default: runs/DATA-METHOD-RECIPE-SEED.
     resume
-        Go on from the last checkpoint in --out.
+        Continue from the last checkpoint in --out.
     overwrite
-        Start anew although --out holds a run.
+        Start again, replacing the run in --out.
     tensorboard
         Also log to TensorBoard, in --out (needs `pip install "blemish[tracking]"`).
     config
-        YAML file with these options, as each run writes it; what is given beside it wins.
+        YAML file with these options, as each run writes it. Options on the command line override it.
     """
     from blemish.commands.fit import fit_run
 
-    given = {"data": data, **(vars(options) if options is not None else {})}
-    fit_run(given, set_ or [], config, out, resume=resume, overwrite=overwrite, tensorboard=tensorboard)
+    chosen = {"data": data, **set_values(options)}
+    fit_run(chosen, set_ or [], config, out, resume=resume, overwrite=overwrite, tensorboard=tensorboard)

@@ -22,11 +22,11 @@ def inspect(
     precision: Precision = "auto",
     fail_on_defect: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Inspect images; writes `findings.jsonl`, `findings.csv` and an overlay for each image.
+    """Inspect images. Writes `findings.jsonl`, `findings.csv` and an overlay for each image.
 
     Example: `blemish inspect runs/gasket/detector.blemish photos/ --out findings`
 
-    A file that cannot be read is reported in its row, and the rest goes on.
+    A file that cannot be read is reported in its row, and the others are inspected.
 
     Parameters
     ----------

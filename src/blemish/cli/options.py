@@ -1,4 +1,4 @@
-"""What several commands share: options of a dataclass, values of options, and exit codes."""
+"""What several commands share: options made from a dataclass, choices, and exit codes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixe
 DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
 
-def none_given(kind: type, *without: str) -> type:
-    """A dataclass's fields as options of a command, their docstrings as its help; None for what is not given."""
+def unset_options(kind: type, *excluded: str) -> type:
+    """A dataclass's fields as the options of a command, with their docstrings as its help; None where not set."""
     helps = {parameter.arg_name: parameter.description for parameter in parse_from_object(kind).params}
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind) if field.name not in without]
+    names = [field.name for field in fields(kind) if field.name not in excluded]
     options: list[tuple[str, Any, Any]] = [
         (name, Annotated[hints[name] | None, Parameter(help=helps[name])], None) for name in names
     ]
     made = make_dataclass(kind.__name__, options, frozen=True)
-    made.__module__ = kind.__module__  # else cyclopts takes it for a type of Python's own
+    made.__module__ = kind.__module__  # otherwise cyclopts takes it for one of Python's own types
     flat: type = Parameter(name="*")(made)
     return flat
+
+
+def set_values(options: object | None) -> dict[str, Any]:
+    """The options that the user set, by name."""
+    return {name: value for name, value in vars(options).items() if value is not None} if options is not None else {}

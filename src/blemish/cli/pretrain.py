@@ -23,7 +23,7 @@ def pretrain(
     precision: Precision = "auto",
     resume: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Train the codebook that DSR builds on, on photographs of anything. Nobody has to: one comes with blemish.
+    """Train the codebook that DSR builds on, on photographs of anything. Optional: one comes with blemish.
 
     Example: `blemish pretrain photographs/ --recipe paper --out codebook.safetensors`
 
@@ -40,17 +40,17 @@ def pretrain(
     recipe
         paper (200,000 steps of 32 images at 256 px, for a GPU), small (10,000 of 8 at 128 px; default).
     set_
-        A single setting in place of the recipe's: `--set iterations=2000`.
+        Replaces one setting of the recipe: `--set iterations=2000`.
     start
-        A codebook file to go on from.
+        A codebook file to start from.
     seed
-        Of weights, order, squares, and what is held out.
+        Of the weights, the order of images, the crops, and which images are held out.
     device
         Default: auto.
     precision
         Default: auto, bf16 where the hardware is fast at it.
     resume
-        Go on from the last checkpoint beside --out.
+        Continue from the last checkpoint beside --out.
     """
     from blemish.commands.pretrain import pretrain_run
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from blemish.cli.options import set_values, unset_options
+from blemish.learning import options as learning
 from blemish.settings import Device
 
-study = App(name="study", help="What the papers claim, measured on your own images: figures and a page for each.")
+if TYPE_CHECKING:
+    from blemish.learning.options import FitOptions as Options
+else:
+    Options = unset_options(
+        learning.FitOptions,
+        "data", "method", "settings", "codebook", "defects", "defect_masks", "calibration", "false_rejects",
+        "precision",
+    )  # fmt: skip
+
+study = App(name="study", help="What the papers claim, measured on your own images, with figures and a page.")
 
 
 @study.command
@@ -26,7 +37,7 @@ def orthogonality(
     device: Device = "auto",
     layout: str = "auto",
 ) -> None:
-    """Is the repair an orthogonal projection onto good images? Writes `orthogonality.csv`, `.json` and `.html`.
+    """Is the repair an orthogonal projection onto the good images? Writes `orthogonality.csv`, `.json` and `.html`.
 
     Example: `blemish study orthogonality runs/carpet/detector.blemish mvtec/carpet --out study`
 
@@ -42,7 +53,7 @@ def orthogonality(
     out
         Folder for the results.
     images
-        At most so many images, evenly spaced among those of DATA.
+        Largest number of images to use, evenly spaced among those of DATA.
     widths
         How many patch widths, from 0.05 to 0.95 of the image's side.
     repeats
@@ -73,7 +84,7 @@ def moments(
     window: int = 256,
     layout: str = "auto",
 ) -> None:
-    """Have all pixels the same distribution? Writes `moments.csv`, `moments.json` and `moments.html`.
+    """Do all pixels have the same distribution? Writes `moments.csv`, `moments.json` and `moments.html`.
 
     Example: `blemish study moments mvtec/carpet --out study`
 
@@ -106,12 +117,8 @@ def objectives(
     /,
     *,
     out: Path = Path("study"),
-    recipe: str = "small",
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    textures: Path | None = None,
-    seed: int = 0,
-    device: Device = "auto",
-    layout: str = "auto",
+    options: Options | None = None,
 ) -> None:
     """Which objective of SSAE finds your defects? Writes `objectives.csv`, `.json` and `.html` (table 4).
 
@@ -126,19 +133,9 @@ def objectives(
         Datasets with labelled test images.
     out
         Folder for the results, and a run folder for each dataset.
-    recipe
-        One of SSAE's.
     set_
-        A single setting in place of the recipe's, as of `fit`.
-    textures
-        As of `fit`.
-    seed
-        As of `fit`.
-    device
-        Default: auto.
-    layout
-        auto (default), or a layout that `blemish data --help` lists.
+        Replaces one setting of the recipe, as in `fit`.
     """
     from blemish.commands.study import objectives_run
 
-    objectives_run(data, out, set_ or [], recipe=recipe, textures=textures, seed=seed, device=device, layout=layout)
+    objectives_run(data, out, set_ or [], **set_values(options))
