@@ -1,4 +1,4 @@
-"""Train on a folder of good parts, then name the defective ones of another folder.
+"""Train on a folder of good parts, then list the defective parts in another folder.
 
 python examples/inspect_folder.py parts/good parts/incoming
 """
@@ -12,19 +12,19 @@ import blemish
 
 
 def main() -> None:
-    """Fit once, keep the detector beside the images, and inspect."""
+    """Train once, save the detector beside the good images, and inspect."""
     good, incoming = map(Path, sys.argv[1:3])
-    file = good.with_suffix(".blemish")
-    if file.exists():
-        detector = blemish.load(file)
+    detector_path = good.with_suffix(".blemish")
+    if detector_path.exists():
+        detector = blemish.load(detector_path)
     else:
         detector = blemish.fit(good, method="draem", recipe="small", false_rejects=0.05)
-        detector.save(file)
+        detector.save(detector_path)
     print(detector.threshold.explain())
     for path in sorted(incoming.iterdir()):
         finding = detector.inspect(path)
-        places = ", ".join(str(region.bbox_xyxy) for region in finding.regions)
-        print(path.name, f"{finding.score:.3f}", f"DEFECT at {places}" if finding.is_defective else "pass")
+        boxes = ", ".join(str(region.bbox_xyxy) for region in finding.regions)
+        print(path.name, f"{finding.score:.3f}", f"DEFECT at {boxes}" if finding.is_defective else "pass")
 
 
 if __name__ == "__main__":

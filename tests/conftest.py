@@ -10,7 +10,7 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
+    os.environ["TRITON_INTERPRET"] = "1"  # must be set before Triton is imported
 
 from blemish.detector import Detector
 from blemish.methods.draem import DRAEM, DRAEMSettings
@@ -20,16 +20,16 @@ from card import a_card
 
 
 class Darkness(DRAEM):
-    """In place of a trained network: what is dark is anomalous."""
+    """Stands in for a trained network: dark pixels are anomalous."""
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        anomaly_map = 1.0 - images.mean(1, keepdim=True)
-        return anomaly_map, anomaly_map.amax((1, 2, 3))
+        anomaly_map = 1.0 - images.mean(1, keepdim=True)  # (B, 1, H, W)
+        return anomaly_map, anomaly_map.amax((1, 2, 3))  # scores (B,)
 
 
 @pytest.fixture
 def darkness() -> Detector:
-    """A detector of what is dark, at 16 px, with the threshold at middle grey."""
+    """A detector of dark pixels, at 16 px, with the threshold at middle grey."""
     widths = {"reconstructive_widths": (4, 4), "discriminative_widths": (4, 4)}
     settings = DRAEMSettings(image_size_px=16, score_window_px=5, **widths)
     return Detector(TorchRuntime(Darkness(settings)), Threshold(0.5, 0.01, n_calibration=0, n_needed=99), 0.5, (), {})
@@ -46,6 +46,6 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """A stand-in for a GPU."""
+    """A simulated GPU."""
     with a_card(monkeypatch) as device:
         yield device

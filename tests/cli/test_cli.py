@@ -40,7 +40,7 @@ def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
 
 
 def only_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line on standard error of a user's mistake; no traceback."""
+    """The only line on standard error after a user's mistake; no traceback."""
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("blemish: ")
@@ -52,8 +52,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real textures in MVTec's layout, the test images with drawn defects; a path with a space and an umlaut."""
     folder = tmp_path_factory.mktemp("cli") / "gute Bilder ü"
     make_demo_images(folder)
-    for superfluous in sorted((folder / "train" / "good").iterdir())[40:]:
-        superfluous.unlink()
+    for image in sorted((folder / "train" / "good").iterdir())[40:]:  # 40 training images are enough
+        image.unlink()
     return folder
 
 
@@ -73,10 +73,12 @@ def test_fit_says_what_it_promises_and_where_the_detector_is(photographs: Path, 
     assert "joint 20/20" in result.stderr  # plain progress lines in a log
 
 
-def test_fit_on_two_processes_tells_once(photographs: Path, tmp_path: Path) -> None:
+def test_fit_on_two_processes_prints_once(photographs: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    words = ("-m", "blemish", "fit", photographs, *QUICK, "--out", tmp_path / "run")
-    result = subprocess.run([*launch, *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    arguments = ("-m", "blemish", "fit", photographs, *QUICK, "--out", tmp_path / "run")
+    result = subprocess.run(
+        [*launch, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("image threshold") == 1
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["iterations"] == 20
@@ -94,8 +96,8 @@ QUICK_DSR = [
 def test_dsr_with_its_shipped_codebook_and_real_defects(photographs: Path, tmp_path: Path) -> None:
     kind = sorted((photographs / "test").iterdir())[-1].name
     defects, masks = photographs / "test" / kind, photographs / "ground_truth" / kind
-    given = ["--defects", defects, "--defect-masks", masks]
-    fitted = run("fit", photographs / "train" / "good", *QUICK_DSR, *given, "--out", tmp_path / "run")
+    defect_options = ["--defects", defects, "--defect-masks", masks]
+    fitted = run("fit", photographs / "train" / "good", *QUICK_DSR, *defect_options, "--out", tmp_path / "run")
     assert fitted.returncode == 0, fitted.stderr
     assert "detection 3/3" in fitted.stderr
     assert "upsampling 2/2" in fitted.stderr
@@ -111,25 +113,24 @@ def test_dsr_with_its_shipped_codebook_and_real_defects(photographs: Path, tmp_p
     assert "object-specific" in (tmp_path / "evaluation" / "report.html").read_text()
 
 
-def test_inspect_writes_findings_overlays_and_goes_on_after_a_bad_file(trained: Path, photographs: Path) -> None:
-    bad = photographs.parent / "kaputt.png"
-    bad.write_text("no image")
+def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained: Path, photographs: Path) -> None:
+    unreadable = photographs.parent / "kaputt.png"
+    unreadable.write_text("no image")
     out = photographs.parent / "findings"
-    result = run(
-        "inspect", trained / "detector.blemish", photographs / "test", bad, photographs / "gone.png", "--out", out
-    )
+    paths = (photographs / "test", unreadable, photographs / "gone.png")
+    result = run("inspect", trained / "detector.blemish", *paths, "--out", out)
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
     assert all(set(row) == {"path", "score", "threshold", "is_defective", "regions", "error"} for row in rows)
-    n = len(TEST)
-    assert [row["error"] is not None for row in rows] == [False] * n + [True] * 2
-    assert "kaputt.png" in rows[n]["error"]
-    assert rows[n + 1]["score"] is None
-    pictures = list((out / "overlays").iterdir())
-    assert len(pictures) == n
-    assert all(cv2.imread(str(picture)) is not None for picture in pictures)
-    assert len((out / "findings.csv").read_text().splitlines()) == 1 + n + 2
-    for row in rows[:n]:
+    n_test = len(TEST)
+    assert [row["error"] is not None for row in rows] == [False] * n_test + [True] * 2
+    assert "kaputt.png" in rows[n_test]["error"]
+    assert rows[n_test + 1]["score"] is None
+    overlays = list((out / "overlays").iterdir())
+    assert len(overlays) == n_test
+    assert all(cv2.imread(str(overlay)) is not None for overlay in overlays)
+    assert len((out / "findings.csv").read_text().splitlines()) == 1 + n_test + 2
+    for row in rows[:n_test]:
         assert row["is_defective"] == (row["score"] > row["threshold"])
         assert bool(row["regions"]) == row["is_defective"]
 
@@ -145,10 +146,10 @@ def test_fail_on_defect_exits_with_1(trained: Path, photographs: Path, tmp_path:
         assert run(*arguments).returncode == 0
 
 
-def test_inspect_takes_odd_names_and_not_its_own_pictures(trained: Path, photographs: Path, tmp_path: Path) -> None:
-    picture = next((photographs / "test" / "good").iterdir()).read_bytes()
-    (tmp_path / "plain.png").write_bytes(picture)
-    (tmp_path / os.fsdecode(b"teil_\xe4.png")).write_bytes(picture)  # of an archive from another time
+def test_inspect_takes_odd_names_and_skips_its_own_overlays(trained: Path, photographs: Path, tmp_path: Path) -> None:
+    image = next((photographs / "test" / "good").iterdir()).read_bytes()
+    (tmp_path / "plain.png").write_bytes(image)
+    (tmp_path / os.fsdecode(b"teil_\xe4.png")).write_bytes(image)  # a Latin-1 name, as in old archives
     for _ in range(2):
         result = run("inspect", trained / "detector.blemish", tmp_path, "--out", tmp_path / "findings")
         assert result.returncode == 0, result.stderr
@@ -170,7 +171,7 @@ def test_evaluate_writes_metrics_and_a_table(trained: Path, photographs: Path, t
     assert (trained / "detector.blemish").read_bytes() == before
 
 
-def test_compare_tables_what_evaluate_wrote(trained: Path, photographs: Path, tmp_path: Path) -> None:
+def test_compare_reads_the_results_of_evaluate(trained: Path, photographs: Path, tmp_path: Path) -> None:
     assert (
         run("evaluate", trained / "detector.blemish", photographs, "--out", tmp_path / "evaluation").returncode == 0
     )
@@ -196,9 +197,9 @@ def test_a_second_run_in_the_same_folder_is_refused(trained: Path, photographs: 
 def test_config_of_a_run_repeats_it(trained: Path, tmp_path: Path) -> None:
     result = run("fit", "--config", trained / "config.yaml", "--out", tmp_path / "again")
     assert result.returncode == 0, result.stderr
-    one, two = (json.loads((folder / "summary.json").read_text()) for folder in (trained, tmp_path / "again"))
-    assert one["threshold"] == two["threshold"]
-    assert one["false_rejects"] == two["false_rejects"] == 0.2
+    first, again = (json.loads((folder / "summary.json").read_text()) for folder in (trained, tmp_path / "again"))
+    assert first["threshold"] == again["threshold"]
+    assert first["false_rejects"] == again["false_rejects"] == 0.2
     (tmp_path / "odd.yaml").write_text("recipes: small\n")
     assert "odd.yaml" in only_line(
         run("fit", trained.parent, "--config", tmp_path / "odd.yaml", "--out", tmp_path / "x")
@@ -219,38 +220,38 @@ def long_fit(photographs: Path, tmp_path: Path) -> list[str]:
     return command("fit", photographs, *QUICK, "--set", "iterations=400", "--out", tmp_path / "run")
 
 
-def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_and_kill_lose_nothing_up_to_the_checkpoint(long_fit: list[str], tmp_path: Path) -> None:
     metrics = tmp_path / "run" / "metrics.jsonl"
     process = subprocess.Popen(long_fit, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT)
     wait_for_steps(process, metrics)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, error_output = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "with --resume goes on" in told
-    assert "Traceback" not in told
-    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
-    assert kept > 0
+    assert "with --resume continues" in error_output
+    assert "Traceback" not in error_output
+    checkpoint_step = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
+    assert checkpoint_step > 0
 
     killed = subprocess.Popen([*long_fit, "--resume"], stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     for _ in range(600):
-        if metrics.exists() and json.loads(metrics.read_text().splitlines()[-1])["step"] > kept:
+        if metrics.exists() and json.loads(metrics.read_text().splitlines()[-1])["step"] > checkpoint_step:
             break
         time.sleep(0.05)
     killed.kill()
     killed.wait()
     assert not (tmp_path / "run" / "detector.blemish").exists()
-    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == kept
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == checkpoint_step
 
     assert subprocess.run([*long_fit, "--resume"], check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
     resumed = blemish.load(tmp_path / "run" / "detector.blemish").method.state_dict()
-    whole = [tmp_path / "whole" if word == str(tmp_path / "run") else word for word in long_fit]
-    assert subprocess.run(whole, check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
+    whole_fit = [tmp_path / "whole" if word == str(tmp_path / "run") else word for word in long_fit]
+    assert subprocess.run(whole_fit, check=False, capture_output=True, env=ENVIRONMENT).returncode == 0
     uninterrupted = blemish.load(tmp_path / "whole" / "detector.blemish").method.state_dict()
     assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message_part"),
     [
         (["fit", "nowhere"], "nowhere: no such file or folder"),
         (["fit"], "no data; give a folder"),
@@ -270,13 +271,13 @@ def test_ctrl_c_and_kill_lose_nothing_that_a_checkpoint_holds(long_fit: list[str
         (["convert", "draem", "a.pth", "b.pth", "--out", "x.blemish"], "a.pth: no such file"),
     ],
 )
-def test_mistakes_are_told_in_one_line(  # type: ignore[no-untyped-def]
-    arguments, told, photographs: Path, trained: Path, tmp_path: Path
+def test_mistakes_are_reported_in_one_line(  # type: ignore[no-untyped-def]
+    arguments, message_part, photographs: Path, trained: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "GOOD").symlink_to(photographs / "train" / "good")
     (tmp_path / "DETECTOR").symlink_to(trained / "detector.blemish")
-    assert told in only_line(run(*arguments, cwd=tmp_path))
+    assert message_part in only_line(run(*arguments, cwd=tmp_path))
 
 
 def test_unknown_option_and_missing_argument_exit_with_2() -> None:
@@ -285,13 +286,14 @@ def test_unknown_option_and_missing_argument_exit_with_2() -> None:
 
 
 def every_command(app: App, words: tuple[str, ...] = ()) -> list[str]:
-    """By its words, such as ``convert draem``."""
+    """The words of each command, such as ``convert draem``."""
     names = [name for name in app if not name.startswith("-")]
-    return [one for name in names for one in every_command(app[name], (*words, name))] or [" ".join(words)]
+    commands = [command for name in names for command in every_command(app[name], (*words, name))]
+    return commands or [" ".join(words)]
 
 
 @pytest.mark.parametrize("name", every_command(app))
-def test_every_command_helps_with_an_example(name: str) -> None:
+def test_the_help_of_every_command_has_an_example(name: str) -> None:
     result = run(*name.split(), "--help")
     assert result.returncode == 0
     assert f"Example: blemish {name}" in result.stdout.replace("`", "")
@@ -302,7 +304,7 @@ def test_import_and_help_do_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_data_looks_at_a_dataset_without_torch(photographs: Path) -> None:
+def test_data_checks_a_dataset_without_torch(photographs: Path) -> None:
     code = (
         "import sys; from blemish.commands.data import survey_run; ok = survey_run(sys.argv[1], 'auto', False)\n"
         "sys.exit(10 * ok + ('torch' in sys.modules or 'cv2' in sys.modules))"
@@ -326,24 +328,24 @@ def test_help_of_data_lists_every_layout() -> None:
 def authors_state_dict(
     network: torch.nn.Module, encoder: str, decoder: str, first_step: str
 ) -> dict[str, torch.Tensor]:
-    """Our tensors under the names that the authors' modules give theirs."""
+    """Tensors of blemish's network under the names in the authors' state dicts."""
     steps = [first_step, *map(str, range(1 if first_step == "_b" else 2, 9))]
     renamed = {}
     for name, tensor in network.state_dict().items():
         part, *rest = name.split(".")
         if part == "encoder":
-            new = f"{encoder}.block{int(rest[1]) + 1}.{rest[2]}.{rest[3]}"
+            new_name = f"{encoder}.block{int(rest[1]) + 1}.{rest[2]}.{rest[3]}"
         elif part == "ups":
-            new = f"{decoder}.up{steps[int(rest[0])]}.{int(rest[1]) + 1}.{rest[2]}"
+            new_name = f"{decoder}.up{steps[int(rest[0])]}.{int(rest[1]) + 1}.{rest[2]}"
         elif part == "blocks":
-            new = f"{decoder}.db{steps[int(rest[0])]}.{rest[1]}.{rest[2]}"
+            new_name = f"{decoder}.db{steps[int(rest[0])]}.{rest[1]}.{rest[2]}"
         else:
-            new = f"{decoder}.fin_out.0.{rest[0]}"
-        renamed[new] = tensor
+            new_name = f"{decoder}.fin_out.0.{rest[0]}"
+        renamed[new_name] = tensor
     return renamed
 
 
-def test_convert_takes_the_authors_two_state_dicts(tmp_path: Path, photographs: Path) -> None:
+def test_convert_reads_the_authors_two_state_dicts(tmp_path: Path, photographs: Path) -> None:
     method = DRAEM(DRAEMSettings(seed=5)).eval()
     theirs = authors_state_dict(method.reconstructive, "encoder", "decoder", "1")
     assert theirs["decoder.up3.1.weight"].shape == (256, 256, 3, 3)
@@ -370,9 +372,9 @@ def test_convert_takes_the_authors_two_state_dicts(tmp_path: Path, photographs: 
     assert "not this network" in only_line(swapped)
 
 
-def test_convert_never_runs_what_a_pickle_holds(tmp_path: Path) -> None:
+def test_convert_never_runs_code_in_a_pickle(tmp_path: Path) -> None:
     torch.save({"model": np.random.default_rng(0)}, tmp_path / "trap.pth")
-    told = only_line(
+    line = only_line(
         run("convert", "draem", tmp_path / "trap.pth", tmp_path / "trap.pth", "--out", tmp_path / "x.blemish")
     )
-    assert "cannot be read as plain weights" in told
+    assert "cannot be read as plain weights" in line

@@ -40,7 +40,9 @@ def test_the_csv_has_a_line_for_each_figure_in_full(comparison: Comparison) -> N
     assert (theirs["source"], theirs["is_published"], theirs["mean_percent"]) == ("DRÆM table 1", "True", "99.2")
     places = [(row["protocol"], row["data"]) for row in rows if row["is_published"] == "False"]
     mean = "MVTec AD, mean of these 2"
-    assert places == [("256x256", one) for one in ("bottle", "metal_nut", "gasket", mean)] + [("224 crop", "bottle")]
+    assert places == [("256x256", name) for name in ("bottle", "metal_nut", "gasket", mean)] + [
+        ("224 crop", "bottle")
+    ]
 
 
 def test_the_markdown_tables(comparison: Comparison) -> None:
@@ -58,7 +60,7 @@ def test_the_markdown_tables(comparison: Comparison) -> None:
     assert text.index("2 protocols") < text.index("256x256") < text.index("224 crop") < text.index("arxiv.org")
 
 
-def test_a_number_of_seeds_that_holds_for_the_column_stands_at_its_head() -> None:
+def test_a_number_of_seeds_common_to_the_column_is_in_its_header() -> None:
     text = as_markdown(compare([run(seed=seed, auroc=0.9) for seed in range(3)]))
     assert "| Image AUROC | draem small (3) | Δ | DRÆM published |" in text
     assert "| bottle | 90.0 ± 0.0 | −9.2 | **99.2** |" in text
@@ -86,7 +88,7 @@ def test_the_page_holds_the_figures_the_protocols_and_the_sources(comparison: Co
     assert page.tags.count("table") == 2
     assert ("class", "mean") in page.attributes
     assert "DRÆM paper (ICCV 2021" in page.text
-    assert "average precision" not in page.text  # of metrics that are not there
+    assert "average precision" not in page.text  # explained only if the runs have this metric
 
 
 def test_the_page_needs_no_network_and_no_script(comparison: Comparison) -> None:
@@ -98,8 +100,8 @@ def test_the_page_needs_no_network_and_no_script(comparison: Comparison) -> None
 
 def test_what_is_not_trusted_is_escaped() -> None:
     nasty = "<script>alert(1)</script>|*x*"
-    others = [run(options={nasty: "1"}), run(options={nasty: "2"})]
-    comparison = compare([run(nasty, method=nasty, recipe=nasty, protocol=nasty), *others])
+    with_options = [run(options={nasty: "1"}), run(options={nasty: "2"})]
+    comparison = compare([run(nasty, method=nasty, recipe=nasty, protocol=nasty), *with_options])
     page = Content(comparison_page(comparison))
     assert "script" not in page.tags
     assert page.text.count(nasty) >= 6
@@ -107,7 +109,7 @@ def test_what_is_not_trusted_is_escaped() -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
 
 
-def test_the_command_writes_three_files_and_tells_what_it_left_out(
+def test_the_command_writes_three_files_and_reports_what_it_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluation(tmp_path / "runs" / "a")
@@ -123,13 +125,13 @@ def test_the_command_writes_three_files_and_tells_what_it_left_out(
     assert "compare.html" in capsys.readouterr().out
 
 
-def test_a_metric_that_nothing_has_is_told(tmp_path: Path) -> None:
+def test_a_metric_that_no_run_has_is_reported(tmp_path: Path) -> None:
     evaluation(tmp_path)
     with pytest.raises(BlemishError, match="none of the 1 evaluations has pixel_aupro"):
         compare_run([tmp_path], ["pixel_aupro"], None)
 
 
-def test_the_command_line_offers_the_metrics_that_there_are() -> None:
+def test_the_command_line_offers_all_metrics() -> None:
     assert MetricName.__args__ == METRICS  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""The demo's images: nothing inspected was trained on, and defects are where their masks say. And the demo itself."""
+"""The demo, and its images: test images share no pixel with training, and defects lie exactly in their masks."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def test_there_are_enough_of_each() -> None:
 
 @pytest.mark.parametrize("patch", DEFECTIVE, ids=lambda patch: f"{patch.kind}-{patch.stem}")
 def test_defects_are_exactly_where_their_mask_is(patch: DemoPatch, photograph: NDArray[np.uint8]) -> None:
-    spoiled, mask = cut(photograph, patch)
-    good, nothing = cut(photograph, DemoPatch(patch.left_px, patch.top_px))
-    assert not nothing.any()
-    assert spoiled.shape == mask.shape == (PATCH_PX, PATCH_PX)
+    damaged, mask = cut(photograph, patch)
+    good, empty_mask = cut(photograph, DemoPatch(patch.left_px, patch.top_px))
+    assert not empty_mask.any()
+    assert damaged.shape == mask.shape == (PATCH_PX, PATCH_PX)
     assert 0.01 < mask.mean() < 0.08
-    changed = spoiled != good
+    changed = damaged != good
     assert not (changed & ~mask).any()
-    assert changed[mask].mean() > 0.9  # by chance a pixel can have the defect's own grey
+    assert changed[mask].mean() > 0.9  # by chance, a pixel may already have the grey value of the defect
     assert not mask[[0, -1]].any()
     assert not mask[:, [0, -1]].any()
-    assert np.abs(spoiled.astype(int) - good)[mask].mean() > 12  # a person sees it
+    assert np.abs(damaged.astype(int) - good)[mask].mean() > 12  # visible to a person
 
 
 def test_the_files_are_a_dataset_of_known_layout(images: Path) -> None:
@@ -93,41 +93,41 @@ def test_the_files_are_a_dataset_of_known_layout(images: Path) -> None:
 
 def test_files_hold_what_was_cut(images: Path, photograph: NDArray[np.uint8]) -> None:
     patch = DEFECTIVE[-1]
-    spoiled, mask = cut(photograph, patch)
+    damaged, mask = cut(photograph, patch)
     written = read_image(images / "test" / patch.kind / f"{patch.stem}.png")
-    np.testing.assert_array_equal(written, spoiled[..., None].repeat(3, axis=2))
-    true = read_mask(images / "ground_truth" / patch.kind / f"{patch.stem}_mask.png", mask.shape)
-    np.testing.assert_array_equal(true, mask)
+    np.testing.assert_array_equal(written, damaged[..., None].repeat(3, axis=2))
+    true_mask = read_mask(images / "ground_truth" / patch.kind / f"{patch.stem}_mask.png", mask.shape)
+    np.testing.assert_array_equal(true_mask, mask)
     patch = next(patch for patch in TRAIN if patch.is_mirrored and patch.light != 1)
     mirrored = read_image(images / "train" / "good" / f"{patch.stem}.png")[..., 0]
     y, x = patch.top_px, patch.left_px
-    same = patch.light * photograph[y : y + PATCH_PX, x : x + PATCH_PX][:, ::-1]
-    np.testing.assert_allclose(mirrored, same.clip(0, 255), atol=0.5001)
+    expected = patch.light * photograph[y : y + PATCH_PX, x : x + PATCH_PX][:, ::-1]
+    np.testing.assert_allclose(mirrored, expected.clip(0, 255), atol=0.5001)
 
 
 def test_the_images_are_always_the_same(images: Path, tmp_path: Path) -> None:
     make_demo_images(tmp_path)
     first, second = (
-        {p.relative_to(root): p.read_bytes() for p in root.rglob("*.png")} for root in (images, tmp_path)
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*.png")} for root in (images, tmp_path)
     )
     assert first == second
 
 
-def test_the_drawings_know_nothing_of_the_damage_that_is_trained_on() -> None:
+def test_the_drawings_share_no_code_with_the_damage_for_training() -> None:
     tree = ast.parse(inspect.getsource(demo_images))
     imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not [name for name in imported if "synthesis" in name or "methods" in name]
 
 
-def test_without_scikit_image_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_image_the_message_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BlemishError, match=r'pip install "blemish\[demo\]"'):
         make_demo_images(tmp_path)
 
 
-class KnowsTheTruth:
-    """In place of a trained detector: finds every defect but cracks, beside its place in the case of dents."""
+class TrueMaskDetector:
+    """Stands in for a trained detector: finds every defect except cracks; its outlines lie beside the dents."""
 
     pixel_threshold = 0.3
     threshold = Threshold(value=0.5, false_reject_rate=0.02, n_calibration=74, n_needed=49)
@@ -137,10 +137,10 @@ class KnowsTheTruth:
 
     def _finding(self, path: Path, explain: bool) -> Finding:
         kind, image = path.parent.name, read_image(path)
-        truth = path.parents[2] / "ground_truth" / kind / f"{path.stem}_mask.png"
+        mask_path = path.parents[2] / "ground_truth" / kind / f"{path.stem}_mask.png"
         mask = np.zeros(image.shape[:2], np.bool_)
         if kind not in ("good", "crack"):
-            mask = read_mask(truth, image.shape[:2])
+            mask = read_mask(mask_path, image.shape[:2])
         if kind == "dent":
             mask = ~mask
         score = 0.9 if mask.any() else 0.1
@@ -151,16 +151,17 @@ class KnowsTheTruth:
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     pytest.importorskip("skimage")
-    seen: dict[str, Any] = {}
+    """Replaces `blemish.fit`; the value holds the options that it was called with."""
+    fit_options: dict[str, Any] = {}
 
-    def fit(data: Path, **options: Any) -> KnowsTheTruth:
-        seen.update(options, data=data)
-        return KnowsTheTruth()
+    def fit(data: Path, **options: Any) -> TrueMaskDetector:
+        fit_options.update(options, data=data)
+        return TrueMaskDetector()
 
     monkeypatch.setattr(blemish, "fit", fit)
-    monkeypatch.setattr(demo_images, "TRAIN", TRAIN[:2])  # they are not trained on here
+    monkeypatch.setattr(demo_images, "TRAIN", TRAIN[:2])  # nothing is trained here
     monkeypatch.setattr(demo_images, "CALIBRATION", CALIBRATION[:2])
-    return seen
+    return fit_options
 
 
 def test_the_demo_counts_and_shows(
@@ -173,14 +174,14 @@ def test_the_demo_counts_and_shows(
     assert (fitted["seed"], fitted["false_rejects"]) == (3, demo.FALSE_REJECTS)
     n_cracks = sum(patch.kind == "crack" for patch in DEFECTIVE)
     n_dents = sum(patch.kind == "dent" for patch in DEFECTIVE)
-    said, html = capsys.readouterr().out, page.read_text(encoding="utf-8")
-    n_found = len(DEFECTIVE) - n_cracks
-    assert f"Defects found: {n_found} of {len(DEFECTIVE)}. In {n_found - n_dents} of them" in said
-    assert f"Good images rejected: 0 of {N_GOOD}." in said
-    assert str(page) in said
+    printed, html = capsys.readouterr().out, page.read_text(encoding="utf-8")
+    n_detected = len(DEFECTIVE) - n_cracks
+    assert f"Defects found: {n_detected} of {len(DEFECTIVE)}. In {n_detected - n_dents} of them" in printed
+    assert f"Good images rejected: 0 of {N_GOOD}." in printed
+    assert str(page) in printed
     assert html.count("<b>Missed.</b>") == n_cracks
     assert html.count("But the outlines lie beside it.") == n_dents
-    assert html.count("The outlines enclose 100 % of it.") == n_found - n_dents
+    assert html.count("The outlines enclose 100 % of it.") == n_detected - n_dents
     assert html.count("<section ") == len(TEST)
 
 
@@ -193,7 +194,7 @@ def test_the_demo_counts_and_shows(
         ({}, True, 0),
     ],
 )
-def test_a_browser_is_opened_only_where_someone_looks(
+def test_a_browser_is_opened_only_on_a_display(
     tmp_path: Path,
     fitted: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""`blemish study` through the command line, on tiny images made on the spot."""
+"""`blemish study` through the command line, on tiny images that the tests make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TINY = SSAESettings(
 
 def exits(*arguments: str | Path) -> int:
     with pytest.raises(SystemExit) as stopped:
-        main([str(one) for one in arguments])
+        main([str(argument) for argument in arguments])
     return int(str(stopped.value.code))
 
 
@@ -85,39 +85,39 @@ def test_moments_writes_figures_and_a_page(parts: Path, tmp_path: Path) -> None:
     assert "texture" not in json.loads((out / "moments.json").read_text())
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on standard error of a user's mistake."""
+def error_line(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a study that must fail with a user's mistake; return the only line on standard error."""
     assert exits("study", *arguments) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line
 
 
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     parts: Path, detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "gone: no such file or folder" in told(capsys, "moments", "gone")
-    assert "gone.blemish: cannot be read" in told(capsys, "orthogonality", "gone.blemish", parts)
-    assert "--window 65: should be from 1" in told(capsys, "moments", parts, "--size", "64", "--window", "65")
-    assert "--size 0" in told(capsys, "moments", parts, "--size", "0")
-    assert "--images 1: should be at least 2" in told(capsys, "orthogonality", detector, parts, "--images", "1")
-    assert "--repeats 0" in told(capsys, "orthogonality", detector, parts, "--repeats", "0")
+    assert "gone: no such file or folder" in error_line(capsys, "moments", "gone")
+    assert "gone.blemish: cannot be read" in error_line(capsys, "orthogonality", "gone.blemish", parts)
+    assert "--window 65: should be from 1" in error_line(capsys, "moments", parts, "--size", "64", "--window", "65")
+    assert "--size 0" in error_line(capsys, "moments", parts, "--size", "0")
+    assert "--images 1: should be at least 2" in error_line(capsys, "orthogonality", detector, parts, "--images", "1")
+    assert "--repeats 0" in error_line(capsys, "orthogonality", detector, parts, "--repeats", "0")
     amplifier = tmp_path / "amplifier.blemish"
     Detector.uncalibrated(SSAE(TINY.replaced({"objective": "amplify"})), 0.5, 0.01).save(amplifier)
-    line = told(capsys, "orthogonality", amplifier, parts)
+    line = error_line(capsys, "orthogonality", amplifier, parts)
     assert "amplifier.blemish: this ssae gives no reconstruction" in line
     assert "objective=filter" in line
     for image in sorted(parts.iterdir())[1:]:
         image.unlink()
-    assert "1 good training image; a study needs at least 2" in told(capsys, "moments", parts)
-    assert "1 good training image; a study needs at least 2" in told(capsys, "orthogonality", detector, parts)
-    assert not (tmp_path / "study").exists(), "nothing is written before all is in order"
+    assert "1 good training image; a study needs at least 2" in error_line(capsys, "moments", parts)
+    assert "1 good training image; a study needs at least 2" in error_line(capsys, "orthogonality", detector, parts)
+    assert not (tmp_path / "study").exists(), "nothing is written before all inputs are checked"
     (parts / "zz.png").write_text("no image")
     assert exits("study", "moments", parts) == 2
     assert "zz.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["orthogonality", "moments", "objectives"])
-def test_every_study_helps_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_every_study_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exits("study", name, "--help") == 0
     assert f"Example: blemish study {name}" in capsys.readouterr().out.replace("`", "")

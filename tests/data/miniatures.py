@@ -1,4 +1,4 @@
-"""Published datasets in miniature: their folders, names and oddities, with tiny images, all different."""
+"""Published datasets in miniature: their folders, names and irregularities, with tiny images, all different."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mvtec(root: Path) -> Path:
 
 
 def mpdd(root: Path) -> Path:
-    """A category of MPDD: MVTec's layout; several kinds of defects, some names with capitals."""
+    """A category of MPDD: MVTec's layout with several kinds of defects."""
     mvtec(root)
     image(root / "test/parts_mismatch/000.png")
     mask(root / "ground_truth/parts_mismatch/000_mask.png")
@@ -77,7 +77,7 @@ def btad(root: Path) -> Path:
 
 
 def visa(root: Path) -> Path:
-    """VisA with the objects candle and pcb1; gives candle's folder. Masks hold class numbers."""
+    """VisA with the objects candle and pcb1; returns candle's folder. Masks hold class numbers."""
     rows = ["object,split,label,image,mask"]
     for name, suffix in (("candle", "JPG"), ("pcb1", "JPG")):
         kinds = ["image,label,mask"]
@@ -87,14 +87,12 @@ def visa(root: Path) -> Path:
             rows.append(f"{name},{'test' if number % 5 == 0 else 'train'},normal,{path},")
             kinds.append(f"{path},normal,")
         for number, kind in enumerate(("melt", '"melt,scratch"', "chunk of wax missing")):
-            path, label = (
-                f"{name}/Data/Images/Anomaly/{number:03d}.{suffix}",
-                f"{name}/Data/Masks/Anomaly/{number:03d}.png",
-            )
+            path = f"{name}/Data/Images/Anomaly/{number:03d}.{suffix}"
+            mask_path = f"{name}/Data/Masks/Anomaly/{number:03d}.png"
             image(root / path)
-            mask(root / label, value=number + 1)
-            rows.append(f"{name},test,anomaly,{path},{label}")
-            kinds.append(f"{path},{kind},{label}")
+            mask(root / mask_path, value=number + 1)
+            rows.append(f"{name},test,anomaly,{path},{mask_path}")
+            kinds.append(f"{path},{kind},{mask_path}")
         (root / name / "image_anno.csv").write_text("\n".join(kinds) + "\n")
     (root / "split_csv").mkdir()
     (root / "split_csv/1cls.csv").write_text("\n".join(rows) + "\n")
@@ -103,7 +101,7 @@ def visa(root: Path) -> Path:
 
 
 def ksdd2(root: Path) -> Path:
-    """Every image has a mask, black for good ones; one defect is dark; the archive's two stray files."""
+    """Every image has a mask, black for good images; one mask is dark; with the archive's two stray files."""
     for split, first, n_good, n_defective in (("train", 10000, 12, 3), ("test", 20000, 4, 2)):
         for number in range(first, first + n_good + n_defective):
             image(root / split / f"{number}.png")
@@ -116,7 +114,7 @@ def ksdd2(root: Path) -> Path:
 
 
 def ksdd(root: Path) -> Path:
-    """Nine items of three photographs; two of them are defective, one of these in item 8."""
+    """Nine items of three photographs; two photographs are defective, one of them in item 8."""
     for item in range(1, 10):
         for part in range(3):
             image(root / f"kos{item:02d}/Part{part}.jpg")
@@ -141,7 +139,7 @@ def dagm(root: Path) -> Path:
 
 
 def dagm_development(root: Path) -> Path:
-    """A class of the development data: the folders Class1 and Class1_def; gives the former."""
+    """A class of the development data: the folders Class1 and Class1_def; returns Class1."""
     for number in range(1, 17):
         image(root / f"Class1/{number}.png")
     for number in range(1, 4):
@@ -170,7 +168,7 @@ def aitex(root: Path) -> Path:
 
 
 def magnetic_tile(root: Path) -> Path:
-    """As published: masks, as .png, beside the photographs; a folder of papers."""
+    """As published: masks as .png beside the photographs, and a folder of papers."""
     for number in range(16):
         image(root / f"MT_Free/Imgs/exp1_num_{number}.jpg")
         mask(root / f"MT_Free/Imgs/exp1_num_{number}.png", value=0)
@@ -214,4 +212,4 @@ MINIATURES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "folder": (folder, "folder"),
     "csv": (manifest, "csv"),
 }
-"""Name: what makes it (and gives the path to open), and the layout that it has."""
+"""By name: the function that makes it and returns the path to open, and its layout."""

@@ -23,8 +23,8 @@ def summary(dataset: Dataset) -> list[tuple[str, str, str, str | None]]:
         return path.relative_to(dataset.root).as_posix()
 
     return [
-        (relative(s.path), s.split, s.defect, s.mask_path and relative(s.mask_path))  # type: ignore[misc]
-        for s in dataset.samples
+        (relative(sample.path), sample.split, sample.defect, sample.mask_path and relative(sample.mask_path))  # type: ignore[misc]
+        for sample in dataset.samples
     ]
 
 
@@ -47,7 +47,7 @@ def mvtec(root: Path) -> Path:
 def test_folder(tmp_path: Path) -> None:
     dataset = open_dataset(str(touch(tmp_path, "b 10.png", "b 2.jpg", "ä.BMP", "Thumbs.db", "sub/other.png")))
     assert (dataset.layout, dataset.root) == ("folder", tmp_path)
-    assert [(s.path.name, s.split) for s in dataset.train] == [
+    assert [(sample.path.name, sample.split) for sample in dataset.train] == [
         ("b 2.jpg", "train"),
         ("b 10.png", "train"),
         ("ä.BMP", "train"),
@@ -56,7 +56,7 @@ def test_folder(tmp_path: Path) -> None:
     assert dataset.test == ()
 
 
-def test_paths_begin_with_the_path_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_begin_with_the_path_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(mvtec(tmp_path / "mvtec"), "../folder/a.png")
     monkeypatch.chdir(tmp_path)
     assert open_dataset("folder").samples[0].path == Path("folder/a.png")
@@ -74,7 +74,7 @@ def test_mvtec(tmp_path: Path) -> None:
         ("test/good/0.png", "test", "good", None),
         ("test/Öl/1.JPG", "test", "Öl", "ground_truth/Öl/1.png"),
     ]
-    assert [s.is_defective for s in dataset.samples] == [False, False, True, False, True]
+    assert [sample.is_defective for sample in dataset.samples] == [False, False, True, False, True]
     assert len(dataset.train) == 2
     assert len(dataset.test) == 3
 
@@ -102,7 +102,7 @@ def test_magnetic_tile(tmp_path: Path, published: bool) -> None:
     dataset = open_dataset(tmp_path)
     assert dataset.layout == "magnetic-tile"
     assert len(dataset.train) == 15
-    assert [(s.path.name, s.defect) for s in dataset.test] == [
+    assert [(sample.path.name, sample.defect) for sample in dataset.test] == [
         ("107.jpg", "good"),
         ("115.jpg", "good"),
         ("1.jpg", "blowhole"),
@@ -146,7 +146,7 @@ def test_csv_with_two_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message_part"),
     [
         ("", "no column path and label"),
         ("path,split\na.png,train\n", "no column label in the header 'path,split'"),
@@ -165,11 +165,11 @@ def test_csv_with_two_columns(tmp_path: Path) -> None:
         ('path,label\n"a.png,good\n', "not a CSV file in UTF-8"),
     ],
 )
-def test_csv_faults(tmp_path: Path, text: str, told: str) -> None:
+def test_csv_faults(tmp_path: Path, text: str, message_part: str) -> None:
     path = manifest(tmp_path, text)
     message = refusal(path)
     assert message.startswith(str(path))
-    assert told in message
+    assert message_part in message
 
 
 def test_csv_in_another_encoding(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_dataset_is_called_by_its_folder(tmp_path: Path, monkeypatch: pytest.M
     assert names == ["sub", "part.v1", "part.v1", "parts"]
 
 
-def test_unrecognized_tells_what_was_found(tmp_path: Path) -> None:
+def test_an_unknown_layout_is_reported_with_the_contents(tmp_path: Path) -> None:
     message = refusal(touch(tmp_path, "a/1.png", "c/1.png", "b/1.png"))
     assert "found 3 subfolders: a, b, c; no images; expected" in message
     assert "train/good" in message
@@ -241,14 +241,14 @@ def test_a_locked_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_real_folders(shared_data: Path, name: str, layout: str, n_train: int, n_test: int) -> None:
     dataset = open_dataset(shared_data / name)
     assert (dataset.layout, len(dataset.train), len(dataset.test)) == (layout, n_train, n_test)
-    assert not {s.path for s in dataset.train} & {s.path for s in dataset.test}
-    assert all((s.mask_path is not None) == s.is_defective for s in dataset.test)
-    for defect in Counter(s.defect for s in dataset.test if s.is_defective):
-        sample = next(s for s in dataset.test if s.defect == defect)
+    assert not {sample.path for sample in dataset.train} & {sample.path for sample in dataset.test}
+    assert all((sample.mask_path is not None) == sample.is_defective for sample in dataset.test)
+    for defect in Counter(sample.defect for sample in dataset.test if sample.is_defective):
+        sample = next(sample for sample in dataset.test if sample.defect == defect)
         assert sample.mask_path is not None
         read_mask(sample.mask_path, read_image(sample.path).shape[:2])
 
 
-def test_a_folder_of_categories_is_told(shared_data: Path) -> None:
+def test_a_folder_of_categories_is_reported(shared_data: Path) -> None:
     assert "holds 2 datasets: bottle, pill (mvtec); give the folder of one" in refusal(shared_data / "mvtec")
     assert "holds 3 datasets: magnetic-tile, mvtec/bottle, mvtec/pill" in refusal(shared_data)

@@ -1,4 +1,4 @@
-"""Photographs of defects and their masks, as they lie in folders."""
+"""Photographs of defects and their masks, read from folders and from datasets."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "bad", tmp_path / "masks"
 
 
-def test_masks_are_found_by_name_and_thin_cracks_survive(folders: tuple[Path, Path]) -> None:
+def test_masks_match_by_name_and_thin_cracks_survive(folders: tuple[Path, Path]) -> None:
     images, masks = load_defects(*folders, (16, 16))
     assert images.shape == (4, 3, 16, 16)
     assert masks.shape == (4, 1, 16, 16)
     assert images[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
     expected = np.zeros((16, 16), np.uint8)
     expected[:8, 0] = 1
-    assert all(np.array_equal(one[0], expected) for one in masks.numpy())
+    assert all(np.array_equal(channels[0], expected) for channels in masks.numpy())
 
 
 def test_a_dataset_gives_the_defects_of_its_training_split(tmp_path: Path) -> None:
@@ -52,20 +52,20 @@ def test_a_dataset_gives_the_defects_of_its_training_split(tmp_path: Path) -> No
     assert masks.sum().item() == 16
 
 
-def test_what_does_not_fit_is_told_by_name(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_every_image_without_a_fitting_mask_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     images, masks = folders
     with pytest.raises(BlemishError, match="folder of their own"):
         load_defects(images, images, (16, 16))
-    with pytest.raises(BlemishError, match="give defect_masks"):
+    with pytest.raises(BlemishError, match="also give defect_masks"):
         load_defects(images, None, (16, 16))
     (masks / "2_GT.png").unlink()
     with pytest.raises(BlemishError, match=r"2\.png: no mask for it"):
         load_defects(images, masks, (16, 16))
     save(masks / "2.png", np.zeros((40, 60), np.uint8))
     save(masks / "1_mask.png", mask((20, 60)))
-    with pytest.raises(BlemishError, match="mask is empty") as told:
+    with pytest.raises(BlemishError, match="mask is empty") as error:
         load_defects(images, masks, (16, 16))
-    assert "1_mask.png: the mask is" in str(told.value), "all faults at once"
+    assert "1_mask.png: the mask is" in str(error.value), "all faults are reported at once"
     save(masks / "2_GT.png", mask())
     with pytest.raises(BlemishError, match=r"2 masks for it in .* \(2\.png, 2_GT\.png\)"):
         load_defects(images, masks, (16, 16))

@@ -15,7 +15,7 @@ def test_resize_averages_when_it_shrinks() -> None:
     checker = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 200
     assert (resize(checker, (32, 32)) == 100).all()
     lines = np.zeros((2000, 100), dtype=np.uint8)
-    lines[::20] = 200  # thin lines in a strip that is narrower than the result
+    lines[::20] = 200  # thin lines in a strip whose width grows while its height shrinks
     assert (abs(resize(lines, (100, 128)).astype(int) - 10) <= 1).all()
     assert resize(checker, (100, 80)).shape == (100, 80)
     assert resize(checker, (100, 20)).shape == (100, 20)

@@ -1,4 +1,4 @@
-"""Every published layout on a miniature with its structure and oddities, and none taken for another."""
+"""Every published layout on a miniature with its structure and irregularities; no layout is mistaken for another."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def square(left: int = 4) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_auto_finds_the_right_layout_and_no_other_claims_it(name: str, tmp_path: Path) -> None:
+def test_auto_takes_the_right_layout_and_only_one_matches(name: str, tmp_path: Path) -> None:
     make, layout = MINIATURES[name]
     path = make(tmp_path / "data")
     dataset = open_dataset(path)
     assert dataset.layout == layout
-    assert {one for one in LAYOUTS if LAYOUTS[one].lacks(path) is None} - {"folder"} == {layout} - {"folder"}
+    assert {name for name in LAYOUTS if LAYOUTS[name].lacks(path) is None} - {"folder"} == {layout} - {"folder"}
     assert len(dataset.train) >= 10
     assert all(sample.path.is_file() for sample in dataset.samples)
     assert len({sample.path for sample in dataset.samples}) == len(dataset.samples)
     assert all((sample.defect != "good") == sample.is_defective for sample in dataset.samples)
     for sample in dataset.samples:
         if sample.mask is not None:
-            assert sample.mask.read(SIZE_HW).any(), "read by its own rule, a mask shows its defect"
+            assert sample.mask.read(SIZE_HW).any(), "a mask that is read by its layout's rule shows its defect"
 
 
 def test_every_layout_has_a_miniature() -> None:
@@ -82,7 +82,7 @@ def test_visa_follows_its_csv_and_reads_class_numbers(tmp_path: Path, monkeypatc
         if sample.mask is not None:  # values 1, 2 and 3
             np.testing.assert_array_equal(sample.mask.read(SIZE_HW), square())
     monkeypatch.chdir(candle)
-    assert counts(open_dataset(".")) == counts(dataset)  # although the CSV calls it candle
+    assert counts(open_dataset(".")) == counts(dataset)  # although the CSV file names the object candle
     (candle / "image_anno.csv").unlink()
     assert counts(open_dataset(candle))["test", "anomaly"] == 3
 
@@ -90,9 +90,9 @@ def test_visa_follows_its_csv_and_reads_class_numbers(tmp_path: Path, monkeypatc
 def test_visa_faults(tmp_path: Path) -> None:
     candle = miniatures.visa(tmp_path / "VisA")
     (candle / "Data/Masks/Anomaly/001.png").unlink()
-    told = refusal(candle)
-    assert told.startswith(str(candle / "Data/Masks/Anomaly/001.png"))
-    assert "row 18 lists it" in told
+    message = refusal(candle)
+    assert message.startswith(str(candle / "Data/Masks/Anomaly/001.png"))
+    assert "row 18 lists it" in message
     renamed = candle.rename(tmp_path / "VisA/kerze")
     assert "lists no object kerze" in refusal(renamed)
     shutil.rmtree(tmp_path / "VisA/split_csv")
@@ -128,13 +128,13 @@ def test_ksdd2_oddities(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dark.mask.read(SIZE_HW), square())
 
 
-def test_ksdd2_faults_are_all_told(tmp_path: Path) -> None:
+def test_ksdd2_faults_are_all_reported(tmp_path: Path) -> None:
     miniatures.ksdd2(tmp_path)
     (tmp_path / "train/10003_GT.png").unlink()
     (tmp_path / "test/20001_GT.png").write_text("no image")
-    told = refusal(tmp_path)
-    assert told.startswith(f"{tmp_path / 'train/10003.png'}: its mask ")
-    assert "(and 1 more like this: blemish data" in told
+    message = refusal(tmp_path)
+    assert message.startswith(f"{tmp_path / 'train/10003.png'}: its mask ")
+    assert "(and 1 more like this: blemish data" in message
     assert [Path(fault.split(": ")[0]).name for fault in find_dataset(tmp_path).faults] == [
         "10003.png",
         "20001_GT.png",
@@ -154,7 +154,7 @@ def test_dagm_with_its_label_files(tmp_path: Path) -> None:
         ("train", "good"): 12, ("train", "defect"): 2, ("test", "good"): 12, ("test", "defect"): 2,
     }  # fmt: skip
     assert dataset.test[-1].mask_path == tmp_path / "Test/Label/0589_label.PNG"
-    (tmp_path / "Test/Label/Labels.txt").unlink()  # not every copy holds it
+    (tmp_path / "Test/Label/Labels.txt").unlink()  # some copies of the dataset lack it
     assert counts(open_dataset(tmp_path)) == counts(dataset)
 
 
@@ -171,10 +171,10 @@ def test_dagm_where_list_and_masks_disagree(tmp_path: Path) -> None:
     assert "says good" in faults[1]
 
 
-@pytest.mark.parametrize("given", ["Class1", "Class1_def", "."])
-def test_dagm_development_data(tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folder", ["Class1", "Class1_def", "."])
+def test_dagm_development_data(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(miniatures.dagm_development(tmp_path))
-    dataset = open_dataset(tmp_path / given if given != "." else given)
+    dataset = open_dataset(tmp_path / folder if folder != "." else folder)
     assert counts(dataset) == {("train", "good"): 14, ("test", "good"): 2, ("test", "defect"): 3}
     upright, lying, corner = (sample.mask for sample in dataset.samples if sample.is_defective)
     assert upright is not None
@@ -193,16 +193,16 @@ def test_dagm_ellipses_turn_from_x_to_y(tmp_path: Path) -> None:
     assert len(find_dataset(tmp_path / "Class1").faults) == 2  # of images 2 and 3
     tilted = find_dataset(tmp_path / "Class1").test[2].mask
     assert tilted is not None
-    shown = tilted.read(SIZE_HW)
-    assert shown[16, 12]
-    assert shown[8, 4]
-    assert not shown[8, 12]
-    assert not shown[16, 4]
+    ellipse = tilted.read(SIZE_HW)
+    assert ellipse[16, 12]
+    assert ellipse[8, 4]
+    assert not ellipse[8, 12]
+    assert not ellipse[16, 4]
     (tmp_path / "Class1_def/labels.txt").write_text("1\t6\t1\n")
     assert "labels.txt, row 1: should hold" in refusal(tmp_path / "Class1")
 
 
-def test_aitex_unites_double_masks_and_lives_without_one(tmp_path: Path) -> None:
+def test_aitex_unites_double_masks_and_accepts_a_missing_mask(tmp_path: Path) -> None:
     dataset = open_dataset(miniatures.aitex(tmp_path))
     assert counts(dataset) == {
         ("train", "good"): 14, ("test", "good"): 2,
@@ -225,10 +225,10 @@ def test_aitex_unites_double_masks_and_lives_without_one(tmp_path: Path) -> None
 def test_the_root_of_many_categories_names_them(make, category: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path / "all" / category)
     make(tmp_path / "all" / "other")
-    told = refusal(tmp_path / "all")
-    assert "holds 2 datasets: " in told
-    assert category in told
-    assert "give the folder of one, such as" in told
+    message = refusal(tmp_path / "all")
+    assert "holds 2 datasets: " in message
+    assert category in message
+    assert "give the folder of one, such as" in message
     assert f"{category}/{category}" in refusal(make(tmp_path / "kaggle" / category / category).parent)
 
 
@@ -247,9 +247,9 @@ def test_the_root_of_visa_names_its_objects(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_folder_of_defects_or_masks_is_never_taken_as_good_parts(name: str, inner: str, tmp_path: Path) -> None:
     path = MINIATURES[name][0](tmp_path / "data")
-    told = refusal(path / inner)
-    assert "images are defective in the dataset" in told or "images are masks in the dataset" in told
-    assert f"{path} ({MINIATURES[name][1]}); give that folder" in told
+    message = refusal(path / inner)
+    assert "images are defective in the dataset" in message or "images are masks in the dataset" in message
+    assert f"{path} ({MINIATURES[name][1]}); give that folder" in message
     assert open_dataset(path / inner, "folder").layout == "folder"
 
 

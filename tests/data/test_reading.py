@@ -40,7 +40,8 @@ def png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> by
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def one_line(error: pytest.ExceptionInfo[BlemishError]) -> str:
+def message_of(error: pytest.ExceptionInfo[BlemishError]) -> str:
+    """The message of an error, which must be one line."""
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -49,8 +50,9 @@ def one_line(error: pytest.ExceptionInfo[BlemishError]) -> str:
 def refusal(path: Path) -> str:
     with pytest.raises(BlemishError) as error:
         read_image(path)
-    assert one_line(error).startswith(str(path))
-    return str(error.value)
+    message = message_of(error)
+    assert message.startswith(str(path))
+    return message
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF"])
@@ -100,7 +102,7 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
-def test_one_bit(tmp_path: Path, suffix: str) -> None:
+def test_1_bit(tmp_path: Path, suffix: str) -> None:
     image = read_image(save(tmp_path / f"bits{suffix}", GREY > 100))
     np.testing.assert_array_equal(image, np.where(GREY[..., None] > 100, 255, 0).repeat(3, axis=2))
 
@@ -268,7 +270,7 @@ def test_as_rgb_agrees_with_read_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message_part"),
     [
         (RGB / 255.0, "float64 pixels; scale to 0..255"),
         (RGB.astype(np.float16), "float16"),
@@ -285,10 +287,10 @@ def test_as_rgb_agrees_with_read_image(tmp_path: Path) -> None:
         ([[1, 2]], "cannot use a list"),
     ],
 )
-def test_as_rgb_refuses(image: object, told: str) -> None:
-    with pytest.raises(BlemishError, match=f"^camera 2: .*{told}") as error:
+def test_as_rgb_refuses(image: object, message_part: str) -> None:
+    with pytest.raises(BlemishError, match=f"^camera 2: .*{message_part}") as error:
         as_rgb(image, name="camera 2")  # type: ignore[arg-type]
-    one_line(error)
+    assert message_of(error)
 
 
 def test_as_rgb_names_a_truncated_pil_image(tmp_path: Path) -> None:
@@ -331,14 +333,14 @@ def test_refuses_a_mask_of_0_and_1(tmp_path: Path, value: int, dtype: type, reme
     path = save(tmp_path / "ones.png", (GREY > 100).astype(dtype) * dtype(value))
     with pytest.raises(BlemishError, match=f"^{re.escape(str(path))}: .*0 and {value} .*{remedy}") as error:
         read_mask(path, SIZE_HW)
-    one_line(error)
+    assert message_of(error)
 
 
 def test_refuses_a_mask_of_another_size(tmp_path: Path) -> None:
     path = save(tmp_path / "mask.png", GREY)
     with pytest.raises(BlemishError, match="mask is 12x9 px, its image 9x12 px") as error:
         read_mask(path, (12, 9))
-    one_line(error)
+    assert message_of(error)
 
 
 def test_masks_of_class_numbers(tmp_path: Path) -> None:
@@ -365,8 +367,8 @@ def test_list_images(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     direct = ["2.PNG", "10.png", "b 1.Jpeg", "ü.tif"]
     assert [path.name for path in list_images(tmp_path)] == direct
-    found = [path.relative_to(tmp_path).as_posix() for path in list_images(str(tmp_path), recursive=True)]
-    assert found == ["2.PNG", "10.png", "b 1.Jpeg", "sub 2/a.png", "sub 10/a.png", "ü.tif"]
+    paths = [path.relative_to(tmp_path).as_posix() for path in list_images(str(tmp_path), recursive=True)]
+    assert paths == ["2.PNG", "10.png", "b 1.Jpeg", "sub 2/a.png", "sub 10/a.png", "ü.tif"]
 
 
 def test_list_images_refuses_what_is_no_folder(tmp_path: Path) -> None:
@@ -374,7 +376,7 @@ def test_list_images_refuses_what_is_no_folder(tmp_path: Path) -> None:
     for name in ("missing", "file"):
         with pytest.raises(BlemishError, match=f"{name}: cannot be listed") as error:
             list_images(tmp_path / name)
-        one_line(error)
+        assert message_of(error)
 
 
 def test_real_images_read(shared_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""`blemish data` on healthy datasets and on broken copies of them: what is wrong is told, with file and remedy."""
+"""`blemish data` on good datasets and on broken copies: each problem is reported with its file and a remedy."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from blemish.data import reading
 from blemish.data.survey import Survey, survey
 
 
-def told(found: Survey, *levels: str) -> list[tuple[str, str]]:
-    """What the problems are about, with their texts; of some levels, or of errors and warnings."""
-    return [(one.about, one.text) for one in found.problems if one.level in (levels or ("error", "warning"))]
+def problems_of(result: Survey, *levels: str) -> list[tuple[str, str]]:
+    """Kind and text of each problem with one of the levels; by default of errors and warnings."""
+    levels = levels or ("error", "warning")
+    return [(problem.about, problem.text) for problem in result.problems if problem.level in levels]
 
 
-# What is amiss in the published data themselves, and so in their miniatures.
-ODDITIES = {"aitex": ["no mask"]}
+# Problems of the published datasets themselves, and therefore of their miniatures.
+PUBLISHED_PROBLEMS = {"aitex": ["no mask"]}
 
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_healthy_datasets_are_fit_to_use(name: str, tmp_path: Path) -> None:
     make, layout = MINIATURES[name]
-    found = survey(make(tmp_path))
-    assert found.layout == layout
-    assert [about for about, _ in told(found)] == ODDITIES.get(name, [])
-    assert found.is_fit_to_use
+    result = survey(make(tmp_path))
+    assert result.layout == layout
+    assert [about for about, _ in problems_of(result)] == PUBLISHED_PROBLEMS.get(name, [])
+    assert result.is_fit_to_use
 
 
 def test_groups_count_by_split_and_kind(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_groups_count_by_split_and_kind(tmp_path: Path) -> None:
     image(tmp_path / "test/20000.png", size_hw=(30, 20))
     mask(tmp_path / "test/20000_GT.png", value=0, size_hw=(30, 20))
     groups = survey(tmp_path).groups
-    assert [(one.split, one.defect, one.n_images, one.n_masks) for one in groups] == [
+    assert [(group.split, group.defect, group.n_images, group.n_masks) for group in groups] == [
         ("train", "good", 12, 0), ("train", "defect", 3, 3), ("test", "good", 4, 0), ("test", "defect", 2, 2),
     ]  # fmt: skip
     assert groups[2].sizes == {"16x24": 3, "20x30": 1}
@@ -62,13 +63,13 @@ def test_file_kind(name: str, shape: tuple[int, ...], dtype: type, kind: str, tm
     assert reading.file_kind(save(tmp_path / name, np.ones(shape, dtype))) == kind
 
 
-def test_grey_saved_as_colour_is_told(tmp_path: Path) -> None:
+def test_grey_saved_as_colour_is_reported(tmp_path: Path) -> None:
     for number in range(12):
         grey = reading.read_image(image(tmp_path / f"{number}.png"))
         save(tmp_path / f"{number}.png", grey)
-    found = survey(tmp_path)
-    assert found.groups[0].kinds == {"PNG, grey saved as colour, 8 bits": 12}
-    assert told(found) == []
+    result = survey(tmp_path)
+    assert result.groups[0].kinds == {"PNG, grey saved as colour, 8 bits": 12}
+    assert problems_of(result) == []
 
 
 def truncate(path: Path) -> None:
@@ -80,7 +81,7 @@ def rgb(path: Path) -> None:
 
 
 BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
-    # what is done to MVTec's miniature, level, about, the file that is named, and a word of the remedy
+    # damage to MVTec's miniature; level and kind of the problem; the file in its text; a part of its text
     "truncated training image": (
         lambda root: truncate(root / "train/good/003.png"),
         "error", "unreadable", "train/good/003.png", "copy or export it again",
@@ -135,7 +136,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
     ),
     "colour among grey": (
         lambda root: rgb(root / "train/good/003.png"),
-        "warning", "grey and colour", "train/good/003.png", "take all alike",
+        "warning", "grey and colour", "train/good/003.png", "take all images in the same way",
     ),
     "16 bits among 8": (
         lambda root: save(root / "train/good/003.png", np.arange(384, dtype=np.uint16).reshape(SIZE_HW) * 170),
@@ -151,11 +152,12 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
     ),
     "another shape": (
         lambda root: image(root / "train/good/003.png", size_hw=(16, 16)),
-        "warning", "sizes", "train/good/003.png", "16x16 px, others 16x24 px; 2 sizes in all, of different shapes",
+        "warning", "sizes", "train/good/003.png",
+        "16x16 px, but the most frequent of 2 sizes is 16x24 px, and shapes differ",
     ),
     "another size": (
         lambda root: image(root / "train/good/003.png", size_hw=(48, 32)),
-        "note", "sizes", "train/good/003.png", "of one shape",
+        "note", "sizes", "train/good/003.png", "shapes are alike",
     ),
     "no good test images": (
         lambda root: shutil.rmtree(root / "test/good"),
@@ -173,63 +175,68 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
-def test_broken_copies_are_told(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    breaks, level, about, file, remedy = BREAKAGES[name]
+def test_problems_of_broken_copies_are_reported(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage, level, about, file, text_part = BREAKAGES[name]
     root = miniatures.mvtec(tmp_path)
-    assert about not in {one.about for one in survey(root).problems}
-    breaks(root)
-    found = survey(root)
-    (problem, *_) = [one for one in found.problems if one.about == about and remedy in one.text]
+    assert about not in {problem.about for problem in survey(root).problems}
+    damage(root)
+    result = survey(root)
+    (problem, *_) = [problem for problem in result.problems if problem.about == about and text_part in problem.text]
     assert problem.level == level
     assert problem.text.startswith(str(root / file))
     assert "\n" not in problem.text
-    assert found.is_fit_to_use == (level != "error")
+    assert result.is_fit_to_use == (level != "error")
 
     with pytest.raises(SystemExit) as stop:
         main(["data", str(root)])
     assert stop.value.code == (2 if level == "error" else 0)
-    name = "LEAK" if about == "leak" else level
-    assert f"{name}: {problem.text}" in capsys.readouterr().out.splitlines()
+    label = "LEAK" if about == "leak" else level
+    assert f"{label}: {problem.text}" in capsys.readouterr().out.splitlines()
 
 
-def test_a_leak_of_a_defect_into_training_is_told_twice(tmp_path: Path) -> None:
+def test_a_leak_of_a_defect_into_training_is_reported_twice(tmp_path: Path) -> None:
     root = miniatures.mvtec(tmp_path)
     shutil.copy(root / "test/scratch/001.png", root / "train/good/001.png")
-    assert [about for about, _ in told(survey(root))] == ["leak", "contradiction"]
+    assert [about for about, _ in problems_of(survey(root))] == ["leak", "contradiction"]
 
 
-def test_what_neither_fit_nor_evaluate_reads_is_no_error(tmp_path: Path) -> None:
+def test_an_image_that_neither_fit_nor_evaluate_reads_causes_no_error(tmp_path: Path) -> None:
     root = miniatures.mvtec_ad_2(tmp_path)
     truncate(root / "validation/good/001_regular.png")
-    found = survey(root)
-    assert [about for about, _ in told(found, "warning")] == ["unreadable"]
-    assert found.is_fit_to_use
+    result = survey(root)
+    assert [about for about, _ in problems_of(result, "warning")] == ["unreadable"]
+    assert result.is_fit_to_use
 
 
-def test_notes_on_what_is_left_out(tmp_path: Path) -> None:
-    notes = dict.fromkeys(text for _, text in told(survey(miniatures.mvtec_ad_2(tmp_path / "2")), "note"))
-    assert f"{tmp_path / '2/validation/good'}: 2 good images, which fit leaves out unless it is" in " ".join(notes)
+def test_notes_on_unused_images(tmp_path: Path) -> None:
+    notes = dict.fromkeys(text for _, text in problems_of(survey(miniatures.mvtec_ad_2(tmp_path / "2")), "note"))
+    assert f"{tmp_path / '2/validation/good'}: 2 good images, which fit uses only if the folder is" in " ".join(notes)
     assert f"{tmp_path / '2/test_private'}: 2 images, which the layout mvtec-ad-2 does not use" in notes
-    notes = dict.fromkeys(text for _, text in told(survey(miniatures.ksdd2(tmp_path / "k")), "note"))
-    assert f"{tmp_path / 'k'}: 3 defective training images, which fit leaves out" in notes
+    notes = dict.fromkeys(text for _, text in problems_of(survey(miniatures.ksdd2(tmp_path / "k")), "note"))
+    assert f"{tmp_path / 'k'}: 3 defective training images, which fit does not use" in notes
 
 
-def test_long_images_are_told(tmp_path: Path) -> None:
+def test_long_images_are_reported(tmp_path: Path) -> None:
     for number in range(12):
         image(tmp_path / f"{number}.png", size_hw=(8, 128))
-    ((about, text),) = told(survey(tmp_path))
+    ((about, text),) = problems_of(survey(tmp_path))
     assert about == "long images"
     assert "16 times as long as wide" in text
 
 
-@pytest.mark.parametrize(("n_good", "says"), [(12, "enough to promise 17 %"), (990, "enough to promise 1 % false")])
-def test_what_can_be_promised(n_good: int, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n_good", "text_part"), [(12, "enough to promise 17 %"), (990, "enough to promise 1 % false")]
+)
+def test_the_rate_that_can_be_promised(n_good: int, text_part: str, tmp_path: Path) -> None:
     tiny = image(tmp_path / "0.png", size_hw=(8, 8)).read_bytes()
     for number in range(1, n_good):
         (tmp_path / f"{number}.png").write_bytes(tiny)
-    ((_, text),) = [one for one in told(survey(tmp_path), "note") if one[0] == "threshold"]
-    assert says in text
-    assert ("1 % takes 99: give 99 others as --calibration, or 990 good images" in text) == (n_good < 990)
+    notes = problems_of(survey(tmp_path), "note")
+    (text,) = [text for about, text in notes if about == "threshold"]
+    assert text_part in text
+    assert ("1 % needs 99: give 99 other good images as --calibration, or 990 good images" in text) == (n_good < 990)
 
 
 def test_every_file_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,11 +269,11 @@ def test_the_table_and_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture
     assert out.startswith(f"{tmp_path / '[parts]'}: layout mvtec, recognized by train/good with test/<defect>")
     row = next(line for line in out.splitlines() if "scratch" in line)
     assert [cell.strip() for cell in row.split("│")[2:7]] == ["scratch", "3", "3", "16x24", "PNG, grey, 8 bits"]
-    assert "18 images and 3 masks read: 0 faulty, 0 both in train and test, 0 otherwise twice." in out
-    assert "Nothing amiss: ready for training." in out
+    assert "18 images and 3 masks read: 0 unreadable, 0 in two splits, 0 other duplicates." in out
+    assert "No problems: ready for training." in out
 
 
-def test_many_of_one_kind_are_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_problems_of_one_kind_are_summarized(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(25):
         image(tmp_path / f"good{number}.png")
         (tmp_path / f"bad{number}.png").write_text("no image")
@@ -292,10 +299,12 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inner", "says"),
+    ("inner", "message_part"),
     [("empty", "the folder is empty"), ("all", "holds 1 dataset: bottle (mvtec)"), ("all/bottle/train", "give that")],
 )
-def test_no_dataset_is_one_line(inner: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_dataset_is_one_line(
+    inner: str, message_part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     miniatures.mvtec(tmp_path / "all/bottle")
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / inner) == 2
@@ -303,19 +312,19 @@ def test_no_dataset_is_one_line(inner: str, says: str, tmp_path: Path, capsys: p
     assert output.out == ""
     (line,) = output.err.splitlines()
     assert line.startswith(f"blemish: {tmp_path / inner}: ")
-    assert says in line
+    assert message_part in line
 
 
 # --- on real images ------------------------------------------------------------------------------------------
 
 
-def some_of(source: Path, target: Path, n_each: int) -> Path:
-    """A copy of a dataset with a few files of each folder, the same in every one."""
+def copy_part(source: Path, target: Path, n_each: int) -> Path:
+    """Copy the first `n_each` files of every folder of a dataset."""
     for folder in [source, *(path for path in source.rglob("*") if path.is_dir())]:
         for path in sorted(path for path in folder.iterdir() if path.is_file())[:n_each]:
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, place)
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
     return target
 
 
@@ -326,8 +335,8 @@ def some_of(source: Path, target: Path, n_each: int) -> Path:
 def test_broken_copies_of_real_categories(
     name: str, good: str, defect: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    root = some_of(shared_data / name, tmp_path / "copy", 11)
-    assert told(survey(root)) == []
+    root = copy_part(shared_data / name, tmp_path / "copy", 11)
+    assert problems_of(survey(root)) == []
     images = sorted((root / good).iterdir())
     masks = sorted((root / "ground_truth" / defect).iterdir())
     images[0].write_bytes(images[0].read_bytes()[:5000])
@@ -335,7 +344,7 @@ def test_broken_copies_of_real_categories(
     shutil.copy(images[2], root / "test/good/again.jpg")
     mask(masks[0], size_hw=(300, 300))
     masks[1].unlink()
-    problems = {(about, Path(text.split(": ")[0].split(" (")[0])) for about, text in told(survey(root))}
+    problems = {(about, Path(text.split(": ")[0].split(" (")[0])) for about, text in problems_of(survey(root))}
     assert problems == {
         ("unreadable", images[0]),
         ("unreadable", images[1]),
@@ -346,12 +355,12 @@ def test_broken_copies_of_real_categories(
 
 
 def test_broken_copy_of_magnetic_tile(shared_data: Path, tmp_path: Path) -> None:
-    root = some_of(shared_data / "magnetic-tile", tmp_path / "copy", 11)
-    assert [about for about, _ in told(survey(root))] == ["sizes"]
+    root = copy_part(shared_data / "magnetic-tile", tmp_path / "copy", 11)
+    assert [about for about, _ in problems_of(survey(root))] == ["sizes"]
     first, second, *_ = sorted((root / "MT_Crack/images").iterdir())
     truncate(first)
     shutil.copy(second, root / "MT_Free/images/zzz.jpg")
-    assert [about for about, _ in told(survey(root))] == ["unreadable", "leak", "contradiction", "sizes"]
+    assert [about for about, _ in problems_of(survey(root))] == ["unreadable", "leak", "contradiction", "sizes"]
 
 
 @pytest.mark.parametrize(
@@ -359,7 +368,7 @@ def test_broken_copy_of_magnetic_tile(shared_data: Path, tmp_path: Path) -> None
     [("mvtec/bottle", "mvtec", 0), ("magnetic-tile", "magnetic-tile", 5), ("textures/banded", "folder", 1)],
 )
 def test_real_datasets(name: str, layout: str, n_warnings: int, shared_data: Path) -> None:
-    found = survey(shared_data / name)
-    assert found.layout == layout
-    assert found.is_fit_to_use
-    assert len(told(found, "warning")) == n_warnings
+    result = survey(shared_data / name)
+    assert result.layout == layout
+    assert result.is_fit_to_use
+    assert len(problems_of(result, "warning")) == n_warnings

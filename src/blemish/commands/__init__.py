@@ -1,1 +1,1 @@
-"""What each command does with files and folders: a file for each, named as it. ``cli`` parses and calls these."""
+"""What each command does with files and folders, one module per command. ``cli`` parses options and calls these."""

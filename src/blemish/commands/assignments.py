@@ -12,8 +12,8 @@ from blemish.errors import BlemishError
 from blemish.settings import with_value
 
 
-def _number(text: str) -> Any:
-    """A value as JSON reads it, else as YAML does: JSON knows that 1e-4 is a number."""
+def _parse(text: str) -> Any:
+    """Read a value as JSON, or as YAML if it is not JSON. YAML alone would read 1e-4 as text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -21,13 +21,13 @@ def _number(text: str) -> Any:
 
 
 def assigned(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Settings with ``name=value`` or ``group.name=value`` put in; values are read as YAML."""
-    result = dict(settings)
+    """Copy settings and set each ``name=value`` or ``group.name=value``; values are JSON or YAML."""
+    changed = dict(settings)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if name == "seed":
-            raise BlemishError("--set seed: give --seed instead, which also draws what is held out")
+            raise BlemishError("--set seed: use --seed instead, which also selects the images that are held out")
         if not equals:
             raise BlemishError(f"--set {assignment}: should be name=value, as in --set iterations=500")
-        result = with_value(result, name, _number(value))
-    return result
+        changed = with_value(changed, name, _parse(value))
+    return changed

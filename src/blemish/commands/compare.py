@@ -1,4 +1,4 @@
-"""The command `blemish compare`: read runs, print their comparison, write it as CSV, Markdown and a page."""
+"""``blemish compare``: read runs, print their comparison, and write it as CSV, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from blemish.files import make_folder, write_text
 
 
 def compare_run(paths: Sequence[Path], metrics: Sequence[str], out: Path | None) -> Comparison:
-    """Compare what lies at `paths`; write `compare.csv`, `compare.md` and `compare.html` if `out` is given.
+    """Compare the runs in `paths`; write `compare.csv`, `compare.md` and `compare.html` if `out` is given.
 
     Raises
     ------
     BlemishError
-        If there is nothing to compare, or something that cannot be read.
+        If there are no runs to compare, or a file cannot be read.
     """
     runs, left_out = find_runs(paths)
     comparison = compare(runs, tuple(dict.fromkeys(metrics)) or METRICS)
     comparison = replace(comparison, warnings=(*comparison.warnings, *left_out))
     if not comparison.tables:
-        raise BlemishError(f"none of the {len(runs)} evaluations has {', '.join(metrics or METRICS)}: ask for others")
+        names = ", ".join(metrics or METRICS)
+        raise BlemishError(f"none of the {len(runs)} evaluations has {names}; choose other metrics")
     if out is not None:
         make_folder(out)
         write_text(out / "compare.csv", as_csv(comparison))

@@ -1,4 +1,4 @@
-"""``blemish convert``: the authors' weights as files of blemish."""
+"""``blemish convert``: convert the authors' weights into blemish's files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemish.methods.dsr.codebook import save_codebook
 def convert_files(
     reconstructive: Path, discriminative: Path, out: Path, calibration: Path | None, false_rejects: float
 ) -> None:
-    """Write a detector made from the authors' weights, calibrated on ``calibration`` if that is given."""
+    """Write a detector made from the authors' weights, calibrated on the images of ``calibration`` if it is set."""
     method = convert_draem(reconstructive, discriminative)
     provenance = {"recipe": "paper", "converted_from": [reconstructive.name, discriminative.name]}
     if calibration is None:

@@ -1,4 +1,4 @@
-"""The demo: train on cut-outs of a photograph of bricks, find defects drawn by hand, show a page."""
+"""``blemish demo``: train on cut-outs of a photograph of bricks, find defects drawn by hand, show a page."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ DEMO_SETTINGS: dict[str, Any] = {
     "discriminative_widths": [24, 48, 64],
     "rotation_probability": 0.0,
 }
-"""In place of those of recipe `small`: three minutes on two cores."""
+"""Replace the settings of recipe `small`; training takes three minutes on two cores."""
 FALSE_REJECTS = 0.02
 
 TITLE = "blemish demo: trained on good bricks only, finds defects it has never seen"
 FOOTER = (
-    "The promised rate of false alarms is for new parts that are like the good ones it was set on; neighbouring "
-    "cut-outs of a photograph are so only roughly. On your own photographs: blemish fit FOLDER-OF-GOOD-PARTS"
+    "The promised rate of false alarms holds for new parts that are like the good parts used to set it. "
+    "Neighbouring cut-outs of one photograph meet this only roughly. "
+    "On your own photographs: blemish fit FOLDER-OF-GOOD-PARTS"
 )
 
 
 def run_demo(out: Path, seed: int = 0, open_page: bool = True) -> Path:
-    """Train, inspect, and write a page that shows the result.
+    """Train, inspect, and write a page with the results.
 
     Parameters
     ----------
-    out : folder for `images`, `run` (with the detector) and `index.html`; made if missing.
-    seed : of the training.
+    out : folder for `images`, `run` (with the detector) and `index.html`; created if missing.
+    seed : seed of the training.
     open_page : open the page in a browser, if there is a display.
 
     Returns
@@ -88,7 +89,7 @@ def run_demo(out: Path, seed: int = 0, open_page: bool = True) -> Path:
 
 @dataclass(frozen=True)
 class _Result:
-    """What was found in one image, beside what is there; the masks are (H, W) bool."""
+    """The finding in one test image, and its true mask, (H, W) bool."""
 
     sample: Sample
     finding: Finding
@@ -97,8 +98,8 @@ class _Result:
     @classmethod
     def of(cls, sample: Sample, finding: Finding) -> _Result:
         size_hw = finding.mask.shape[0], finding.mask.shape[1]
-        true = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)
-        return cls(sample, finding, true)
+        true_mask = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)
+        return cls(sample, finding, true_mask)
 
     @property
     def overlap_px(self) -> int:
@@ -127,13 +128,15 @@ def _intro() -> str:
 def _figures(results: Sequence[_Result], threshold: Threshold) -> list[Figure]:
     defective = [result for result in results if result.sample.is_defective]
     good = [result for result in results if not result.sample.is_defective]
-    found = [result for result in defective if result.finding.is_defective]
-    n_overlaps = sum(result.overlap_px > 0 for result in found)
+    detected = [result for result in defective if result.finding.is_defective]
+    n_overlaps = sum(result.overlap_px > 0 for result in detected)
     n_rejected = sum(result.finding.is_defective for result in good)
     rate = f"{100 * threshold.false_reject_rate:g} %"
     return [
         Figure(
-            "Defects found", f"{len(found)} of {len(defective)}", f"In {n_overlaps} of them the outlines overlap it."
+            "Defects found",
+            f"{len(detected)} of {len(defective)}",
+            f"In {n_overlaps} of them the outlines overlap the defect.",
         ),
         Figure(
             "Good images rejected",
@@ -151,4 +154,4 @@ def _figures(results: Sequence[_Result], threshold: Threshold) -> list[Figure]:
 def _has_display() -> bool:
     if os.environ.get("CI"):
         return False
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(one) for one in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""``blemish evaluate``: a detector held against labelled test images."""
+"""``blemish evaluate``: measure a detector on labelled test images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``blemish export``: a detector for another runtime, and what 8 bits change."""
+"""``blemish export``: write a detector for another runtime, and report how the scores change."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from blemish.runtimes.export import write_onnx, write_openvino
 def export_run(
     detector_path: Path, out: Path, precision: Literal["float32", "int8"], good: Path | None, layout: str
 ) -> None:
-    """Write a detector for another runtime; say what 8 bits change."""
+    """Write a detector for another runtime; with ``good`` images, print how their scores and verdicts change."""
     if out.suffix not in (".blemish", ".onnx", ".xml"):
         raise BlemishError(f"--out {out}: should end in .blemish or .xml (OpenVINO), or .onnx")
     if precision == "int8" and (good is None or out.suffix == ".onnx"):
         remedy = "take --out NAME.blemish or NAME.xml" if good else "give --good, a folder of good images"
-        raise BlemishError(f"--precision int8: is for OpenVINO, and takes good images; {remedy}")
+        raise BlemishError(f"--precision int8: works only with OpenVINO and needs good images; {remedy}")
     if out.resolve() == detector_path.resolve():
-        raise BlemishError(f"--out {out}: is the detector itself; take another name")
+        raise BlemishError(f"--out {out}: is the detector itself; choose another name")
     detector = Detector.load(detector_path)
     if out.suffix == ".onnx":
         write_onnx(detector.method, out, detector.description)
@@ -44,10 +44,11 @@ def export_run(
 
 
 def _print_changes(paths: Sequence[Path], images: Tensor, detector: Detector, exported: Detector) -> None:
-    before, after = (one.maps_and_scores(images)[1] for one in (detector, exported))
-    value = detector.threshold.value
-    change = float((after - before).abs().max())
-    changed = [path for path, a, b in zip(paths, before, after, strict=True) if bool(a > value) != bool(b > value)]
-    print(f"{len(paths)} good images: scores change by at most {change:.2g}, the threshold is {value:.4g}")
-    for path in changed:
+    before = detector.maps_and_scores(images)[1]  # (N,)
+    after = exported.maps_and_scores(images)[1]  # (N,)
+    threshold = detector.threshold.value
+    largest_change = float((after - before).abs().max())
+    has_changed = ((before > threshold) != (after > threshold)).tolist()
+    print(f"{len(paths)} good images: scores change by at most {largest_change:.2g}, threshold {threshold:.4g}")
+    for path in (path for path, changed in zip(paths, has_changed, strict=True) if changed):
         print(f"  another verdict on {path}")

@@ -1,4 +1,4 @@
-"""``blemish fit``: good images to a run folder."""
+"""``blemish fit``: train on good images into a run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blemish.learning.options import FitOptions, read_config
 
 
 def fit_run(
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     assignments: Sequence[str],
     config: Path | None,
     out: Path | None,
@@ -27,27 +27,27 @@ def fit_run(
     overwrite: bool,
     tensorboard: bool,
 ) -> None:
-    """Train a detector into a run folder. What is ``given`` wins over the ``config`` file."""
+    """Train a detector into a run folder. ``overrides`` that are not None replace values of the ``config`` file."""
     values = {} if config is None else read_config(config)
-    if any(given.get(name) not in (None, values.get(name)) for name in ("method", "recipe")):
-        values.pop("settings", None)  # they were another recipe's
-    values |= {name: value for name, value in given.items() if value is not None}
+    if any(overrides.get(name) not in (None, values.get(name)) for name in ("method", "recipe")):
+        values.pop("settings", None)  # they belong to another method or recipe
+    values |= {name: value for name, value in overrides.items() if value is not None}
     values["settings"] = assigned(values.get("settings") or {}, assignments)
     if values.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
     options = FitOptions.from_dict(values)
-    words = name_of(options.data), options.method, options.recipe, options.seed
-    folder = out if out is not None else Path("runs") / "-".join(map(str, words))
+    name_parts = name_of(options.data), options.method, options.recipe, options.seed
+    folder = out if out is not None else Path("runs") / "-".join(map(str, name_parts))
     if not (resume or overwrite) and any((folder / name).exists() for name in ("detector.blemish", "checkpoint.pt")):
         raise BlemishError(
-            f"{folder}: already holds a run; give --resume to go on, --overwrite to start anew, or another --out"
+            f"{folder}: already holds a run; give --resume to continue, --overwrite to start again, or another --out"
         )
     try:
         with TrainingProgress() as progress:
             detector = fit(**vars(options), out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
     except TrainingInterrupted as stop:
-        raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
-    if not PartialState().is_main_process:  # the first of several processes tells
+        raise TrainingInterrupted(f"{stop}; the same command with --resume continues") from None
+    if not PartialState().is_main_process:  # only the first of several processes prints
         return
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")

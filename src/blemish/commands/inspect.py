@@ -1,4 +1,4 @@
-"""``blemish inspect``: files and folders to ``findings.jsonl``, ``findings.csv`` and overlays."""
+"""``blemish inspect``: inspect files and folders; write ``findings.jsonl``, ``findings.csv`` and overlays."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from blemish.report.overlay import as_jpeg, overlay
 def inspect_run(
     detector_path: Path, paths: Sequence[Path], out: Path, device: Device, precision: Precision = "auto"
 ) -> tuple[int, int]:
-    """Inspect files and folders; returns how many images are defective, and how many unreadable."""
+    """Inspect files and folders; return how many images are defective, and how many are unreadable."""
     detector = Detector.load(detector_path, resolve_device(device), precision)
-    own = out.resolve()  # what we wrote there is not inspected
-    files = [file for file in image_files(paths) if own not in file.resolve().parents]
+    out_folder = out.resolve()  # overlays of an earlier run in it are not inspected
+    files = [file for file in image_files(paths) if out_folder not in file.resolve().parents]
     make_folder(out / "overlays")
     n_images = n_defective = n_errors = 0
 
-    def drawn(judgement: Judgement) -> Judgement:
+    def with_overlay(judgement: Judgement) -> Judgement:
         return draw_overlay(judgement, out / "overlays")
 
     with Rows(out / "findings.jsonl") as rows, Table(out / "findings.csv") as table:
-        for judgement in judge(detector, photographs(files), drawn):  # one by one: a stop loses none of them
+        # Row by row, so that the rows so far are kept if the run is stopped.
+        for judgement in judge(detector, photographs(files), with_overlay):
             rows.take(judgement)
             table.take(judgement)
             n_images += 1
@@ -44,14 +45,14 @@ def inspect_run(
 
 
 def draw_overlay(judgement: Judgement, folder: Path) -> Judgement:
-    """Write the overlay of a photograph, and let go of its pixels; the judgement is given back."""
+    """Write the overlay of a photograph, release its pixels, and return the judgement."""
     if judgement.error is None and judgement.image is not None:
         try:
-            picture = as_jpeg(overlay(judgement.image, judgement.finding))
+            jpeg = as_jpeg(overlay(judgement.image, judgement.finding))
         except BlemishError as error:
             judgement.error = error
         else:
             with replace_file(folder / f"{judgement.photograph.name}.jpg") as file:
-                file.write(picture)
+                file.write(jpeg)
     judgement.image = None
     return judgement

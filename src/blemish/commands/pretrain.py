@@ -1,4 +1,4 @@
-"""``blemish pretrain``: photographs to a codebook file."""
+"""``blemish pretrain``: train a codebook on photographs, and write it as a file."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from blemish.report.reconstructions import draw_reconstructions
 def pretrain_run(
     images: Sequence[Path], assignments: Sequence[str], out: Path, *, resume: bool, **options: Any
 ) -> None:
-    """Train a codebook and tell how good it is."""
+    """Train a codebook, and print how well it reconstructs held-out photographs."""
     if out.exists() and not resume:
-        raise BlemishError(f"{out}: exists; take another --out, or remove it")
+        raise BlemishError(f"{out}: exists; choose another --out, or remove it")
     folder = out.with_suffix("")
     if (folder / "checkpoint.pt").exists() and not resume:
-        raise BlemishError(f"{folder}: holds a run that was stopped; give --resume to go on, or take another --out")
+        raise BlemishError(f"{folder}: holds a stopped run; give --resume to continue, or choose another --out")
     try:
         with TrainingProgress() as progress:
             settings = assigned({}, assignments)
             made = pretrain(images, out, settings=settings, resume=resume, reporter=progress, **options)
     except TrainingInterrupted as stop:
-        raise TrainingInterrupted(f"{stop}; the same with --resume goes on") from None
+        raise TrainingInterrupted(f"{stop}; the same command with --resume continues") from None
     if not PartialState().is_main_process:
         return
     sheet = folder / "reconstructions.jpg"
     with replace_file(sheet) as file:
         file.write(as_jpeg(draw_reconstructions(made.network, made.held_out)))
-    held_out, used = made.card["held_out"], made.card["codes_in_use"]
-    print(f"{len(made.held_out)} images that were held out: {held_out['psnr_db']} dB, SSIM {held_out['ssim']}")
-    print(f"codes in use: {used['low']} low, {used['high']} high; look at {sheet}")
+    quality, n_used = made.card["held_out"], made.card["codes_in_use"]
+    print(f"{len(made.held_out)} images that were held out: {quality['psnr_db']} dB, SSIM {quality['ssim']}")
+    print(f"codes in use: {n_used['low']} low, {n_used['high']} high; reconstructions in {sheet}")
     print(out)

@@ -1,4 +1,4 @@
-"""How training tells where it is: a bar on a terminal, plain lines in a log."""
+"""Progress of training: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class TrainingProgress:
         self.console = Console(file=sys.stderr)
         self.bar: Progress | None = None
         self.stage = ""
-        self.spoken_s = -LINE_EVERY_S
+        self.last_line_s = -LINE_EVERY_S
 
     def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
-        """Show that ``step`` of ``n_steps`` steps are done, and how long the rest will take."""
+        """Show that ``step`` of ``n_steps`` steps are done, their losses, and the remaining time in seconds."""
         values = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
         left = f"{int(left_s // 60)}:{int(left_s % 60):02d} left"
         if self.console.is_terminal:
             self._draw(stage, step, n_steps, f"{values}  {left}")
-        elif step == n_steps or time.monotonic() - self.spoken_s >= LINE_EVERY_S:
-            self.spoken_s = time.monotonic()
+        elif step == n_steps or time.monotonic() - self.last_line_s >= LINE_EVERY_S:
+            self.last_line_s = time.monotonic()
             print(f"{stage} {step}/{n_steps}  {values}  {left}", file=sys.stderr, flush=True)
 
     def _draw(self, stage: str, step: int, n_steps: int, text: str) -> None:

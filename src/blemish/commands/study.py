@@ -1,4 +1,4 @@
-"""What `blemish study` does with files: read, measure, write."""
+"""``blemish study``: read images, measure, and write figures and a page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from blemish.studies.orthogonality_page import orthogonality_page
 from blemish.studies.output import write_study
 
 N_IN_MEMORY = 16
-"""Images of the study of moments that are in memory at a time."""
+"""Number of images that the study of moments holds in memory at a time."""
 
 
 def orthogonality_run(
@@ -40,35 +40,35 @@ def orthogonality_run(
     device: Device,
     layout: str,
 ) -> list[AtWidth]:
-    """Write ``orthogonality.csv``, ``.json`` and ``.html``, and print the table as it grows.
+    """Write ``orthogonality.csv``, ``.json`` and ``.html``, and print each row of the table as soon as it is known.
 
     Raises
     ------
     BlemishError
-        On a detector without a reconstruction, on fewer than 2 images, on numbers that are too low.
+        If the detector makes no reconstruction, there are fewer than 2 images, or an option is too low.
     """
-    for name, value, least in (("images", n_images, 2), ("widths", n_widths, 1), ("repeats", repeats, 1)):
-        if value < least:
-            raise BlemishError(f"--{name} {value}: should be at least {least}")
+    for name, value, minimum in (("images", n_images, 2), ("widths", n_widths, 1), ("repeats", repeats, 1)):
+        if value < minimum:
+            raise BlemishError(f"--{name} {value}: should be at least {minimum}")
     detector = Detector.load(detector_path, resolve_device(device))
     repair = _repair_of(detector_path, detector)
     dataset, paths = _good_images(data, layout)
     n_used = min(n_images, len(paths))
     make_folder(out)
-    some = [paths[number * len(paths) // n_used] for number in range(n_used)]
-    images = load_images(some, detector.size_hw).to(detector.device)
-    found = []
+    used_paths = [paths[number * len(paths) // n_used] for number in range(n_used)]
+    images = load_images(used_paths, detector.size_hw).to(detector.device)  # (N, 3, H, W)
+    results = []
     print("width  |S|/N  X^ nearest X  F(X^) nearest X  rms of F(X^) - X")
-    for one in measure(images, repair, widths_px(n_widths, images.shape[-1]), repeats, seed):
-        row = one.row()
+    for result in measure(images, repair, widths_px(n_widths, images.shape[-1]), repeats, seed):
+        row = result.row()
         print(
             f"{row['width']:5.3f}  {row['share']:5.3f}  {100 * row['modified_nearest']:10.1f} %  "
             f"{100 * row['repaired_nearest']:13.1f} %  {row['rms_mean']:.4f} ± {row['rms_std']:.4f}",
             flush=True,
         )
-        found.append(one)
-    below = [one for one in found if one.share < 0.5]
-    rows = [one.row() for one in found]
+        results.append(result)
+    below_half = [result for result in results if result.share < 0.5]
+    rows = [result.row() for result in results]
     provenance = detector.provenance
     record = {
         "study": "orthogonality",
@@ -80,22 +80,22 @@ def orthogonality_run(
         "n_images": n_used,
         "size_px": images.shape[-1],
         "n_values": images[0].numel(),
-        "below_half": figures(below) if below else None,
+        "below_half": figures(below_half) if below_half else None,
         "widths": rows,
     }
-    name = " ".join(filter(None, (detector.method_name, str(provenance.get("recipe", "")))))
-    page = orthogonality_page(found, name_of(data), name, n_used)
+    detector_name = " ".join(filter(None, (detector.method_name, str(provenance.get("recipe", "")))))
+    page = orthogonality_page(results, name_of(data), detector_name, n_used)
     write_study(out, "orthogonality", rows, record, page)
-    return found
+    return results
 
 
 def _repair_of(path: Path, detector: Detector) -> Repair:
-    """F, as the detector's method explains itself."""
+    """The repair F: the reconstruction that the detector's method makes."""
     blank = torch.zeros(1, 3, *detector.size_hw, device=detector.device)
     if "reconstruction" not in detector.runtime.explain(blank):
         raise BlemishError(
-            f"{path}: this {detector.method_name} gives no reconstruction, it repairs nothing; give a detector that "
-            f"does, as from: blemish fit DATA --method ssae --set objective=filter"
+            f"{path}: this {detector.method_name} gives no reconstruction, so there is no repair to study; give a "
+            f"detector with one, as from: blemish fit DATA --method ssae --set objective=filter"
         )
 
     def repair(images: Tensor) -> Tensor:
@@ -110,11 +110,11 @@ def moments_run(data: Path, out: Path, *, kind: str, size_px: int, window_px: in
     Raises
     ------
     BlemishError
-        On fewer than 2 images, or a window that is larger than the images.
+        If there are fewer than 2 images, or the window is larger than the images.
     """
     if size_px < 1:
         raise BlemishError(f"--size {size_px}: should be at least 1")
-    kinds: tuple[Kind, ...] = tuple(one for one in KINDS if kind in (one, "both"))
+    kinds: tuple[Kind, ...] = tuple(candidate for candidate in KINDS if kind in (candidate, "both"))
     if "texture" in kinds:
         check_window(window_px, size_px)
     dataset, paths = _good_images(data, layout)
@@ -122,7 +122,7 @@ def moments_run(data: Path, out: Path, *, kind: str, size_px: int, window_px: in
     starts = range(0, len(paths), N_IN_MEMORY)
     batches = (load_images(paths[start : start + N_IN_MEMORY], (size_px, size_px)) for start in starts)
     pixels = PixelSums.of(batches, size_px)
-    found = [window_moments(pixels, window_px) if one == "texture" else line_moments(pixels) for one in kinds]
+    results = [window_moments(pixels, window_px) if kind == "texture" else line_moments(pixels) for kind in kinds]
     record: dict[str, Any] = {
         "study": "moments",
         "data": name_of(data),
@@ -131,21 +131,21 @@ def moments_run(data: Path, out: Path, *, kind: str, size_px: int, window_px: in
         "size_px": size_px,
         "window_px": window_px if "texture" in kinds else None,
         "grey": "mean of the channels, in [0, 1]",
-        **{moments.kind: moments.figures() for moments in found},
+        **{moments.kind: moments.figures() for moments in results},
     }
-    for moments in found:
-        of = moments.figures()
+    for moments in results:
+        values = moments.figures()
         print(
-            f"{moments.kind}: spread of the pixels' means {_number(of['spread_of_means'])} of a standard deviation, "
-            f"sigma^2 {of['sigma2']:.4f}, largest |S|/N {of['largest_share']:.3f}"
+            f"{moments.kind}: spread of the pixels' means {_number(values['spread_of_means'])} of a standard "
+            f"deviation, sigma^2 {values['sigma2']:.4f}, largest |S|/N {values['largest_share']:.3f}"
         )
-    page = moments_page(found, name_of(data), pixels.n_images, size_px)
-    write_study(out, "moments", [row for moments in found for row in _rows(moments)], record, page)
-    return found
+    page = moments_page(results, name_of(data), pixels.n_images, size_px)
+    write_study(out, "moments", [row for moments in results for row in _rows(moments)], record, page)
+    return results
 
 
 def _rows(moments: Moments) -> list[dict[str, Any]]:
-    """A line for each pixel, in the order of the flattened window."""
+    """A row for each pixel, in the order of the flattened window."""
     width_px = moments.mean.shape[1]
     values = zip(moments.mean.ravel().tolist(), moments.std.ravel().tolist(), strict=True)
     return [
@@ -171,7 +171,8 @@ def _good_images(data: Path, layout: str) -> tuple[Dataset, list[Path]]:
     paths = [sample.path for sample in dataset.train]
     if len(paths) < 2:
         raise BlemishError(
-            f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; a study needs at least 2, better 50"
+            f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; a study needs at least 2, and works "
+            f"better with 50"
         )
     return dataset, paths
 
@@ -180,6 +181,6 @@ def objectives_run(data: Sequence[Path], out: Path, assignments: Sequence[str], 
     """Write ``objectives.csv``, ``.html`` and the runs, and print the table."""
     with TrainingProgress() as progress:
         results = study_objectives(data, out, settings=assigned({}, assignments), reporter=progress, **options)
-    for one in results:
-        figures_text = "  ".join(f"{name} {value:.3f}" for name, value in one.metrics.items() if value is not None)
-        print(f"{one.data} {NAMES[one.objective]}: {figures_text}")
+    for result in results:
+        metrics = "  ".join(f"{name} {value:.3f}" for name, value in result.metrics.items() if value is not None)
+        print(f"{result.data} {NAMES[result.objective]}: {metrics}")

@@ -1,4 +1,4 @@
-"""``blemish tune``: settings chosen on good images, and how they did."""
+"""``blemish tune``: choose settings on good images, and print the result of each trial."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from blemish.learning.tuning import best_of, tune
 def tune_run(
     data: Path, tries: Sequence[str], assignments: Sequence[str], out: Path, options: Mapping[str, Any]
 ) -> None:
-    """Fit with every combination of settings into ``out``, and print how they did."""
-    tried: dict[str, list[Any]] = {}
-    for one in tries:
-        name, _, values = one.partition("=")
+    """Fit with every combination of settings into ``out``, and print the result of each.
+
+    ``tries`` holds ``name=value,value`` for each setting to vary; ``assignments`` are ``name=value``, for all trials.
+    """
+    values_by_setting: dict[str, list[Any]] = {}
+    for text in tries:
+        name, _, values = text.partition("=")
         try:
-            tried[name] = yaml.safe_load(f"[{values}]")
+            values_by_setting[name] = yaml.safe_load(f"[{values}]")
         except yaml.YAMLError:
-            tried[name] = []
-        if not tried[name]:
-            raise BlemishError(f"--try {one}: should be name=value,value, as in --try batch_size=4,8")
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+            values_by_setting[name] = []
+        if not values_by_setting[name]:
+            raise BlemishError(f"--try {text}: should be name=value,value, as in --try batch_size=4,8")
+    settings = assigned({}, assignments)
+    fit_options = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     with TrainingProgress() as progress:
-        trials = tune(data, tried, out, settings=assigned({}, assignments), reporter=progress, **given)
+        trials = tune(data, values_by_setting, out, settings=settings, reporter=progress, **fit_options)
     best = best_of(trials)
     table = Table(
         "trial", "settings", "training", "validation", caption="validation: pixel AUROC on simulated damage"
     )
     for trial in trials:
-        words = ", ".join(f"{name}={value}" for name, value in trial.settings.items())
-        cells = (trial.folder.name, escape(words), f"{trial.training_s:.0f} s", f"{trial.validation:.4f}")
+        changes = ", ".join(f"{name}={value}" for name, value in trial.settings.items())
+        cells = (trial.folder.name, escape(changes), f"{trial.training_s:.0f} s", f"{trial.validation:.4f}")
         table.add_row(*cells, style="bold" if trial is best else None)
     Console().print(table)
     print(f"{out / 'detector.blemish'}: that of {best.folder.name}; settings in {out / 'config.yaml'}")

@@ -1,8 +1,8 @@
 """The demo's images: a photograph that comes with scikit-image, and defects drawn by hand.
 
-A brick pavement (512 x 512 px, grey, CC0) is cut by columns, so that nothing that is inspected was seen before:
-columns 256 to 512 train, 128 to 256 set the threshold, 0 to 128 are inspected. The defects are fixed drawings.
-They share nothing with the damage that the methods train on.
+A brick pavement (512 x 512 px, grey, CC0) is cut by columns, so that training shares no pixel with the inspected
+images: columns 256 to 512 are for training, 128 to 256 for the threshold, 0 to 128 for inspection. The defects are
+fixed drawings. They share nothing with the damage that the methods train on.
 """
 
 from __future__ import annotations
@@ -23,58 +23,58 @@ from blemish.files import make_folder, replace_file
 
 PATCH_PX = 128
 LIGHTS = (0.95, 1.0, 1.05)
-HEIGHT_PX = 416  # further down, on the left only, are joints thicker than any that is trained on
+HEIGHT_PX = 416  # below it, on the left only, the joints are thicker than any in the training columns
 TRAIN_COLUMNS, CALIBRATION_COLUMNS, TEST_COLUMNS = (256, 512), (128, 256), (0, 128)
 
 Grey = NDArray[np.float32]
-"""(128, 128) float32, grey values in [0, 255] or, of a layer, opacity in [0, 1]."""
+"""(128, 128) float32: grey values in [0, 255], or the opacity of a drawn layer in [0, 1]."""
 
 _Y, _X = np.mgrid[:PATCH_PX, :PATCH_PX].astype(np.float32)
-_FINE = 8  # drawn this many times larger and shrunk: thin lines get soft edges, at fractions of a pixel
+_FINE = 8  # drawings are made this many times larger, then shrunk: soft edges at fractions of a pixel
 
 
 def _strokes(lines: Sequence[tuple[Sequence[tuple[float, float]], float]], blur_px: float = 0.0) -> Grey:
-    """Opacity of lines, each given by its (x, y) points and its width, in pixels."""
+    """Opacity of lines. Each line is its (x, y) points and its width, in pixels."""
     canvas = np.zeros((PATCH_PX * _FINE, PATCH_PX * _FINE), np.uint8)
     for points, width_px in lines:
         fine = np.round(np.asarray(points) * _FINE).astype(np.int32)
         cv2.polylines(canvas, [fine], False, 255, max(1, round(width_px * _FINE)), cv2.LINE_AA)
-    return _shrunk(canvas, blur_px)
+    return _shrink(canvas, blur_px)
 
 
 def _area(points: Sequence[tuple[float, float]], blur_px: float = 0.0) -> Grey:
     """Opacity of a filled polygon of (x, y) points in pixels."""
     canvas = np.zeros((PATCH_PX * _FINE, PATCH_PX * _FINE), np.uint8)
     cv2.fillPoly(canvas, [np.round(np.asarray(points) * _FINE).astype(np.int32)], 255, cv2.LINE_AA)
-    return _shrunk(canvas, blur_px)
+    return _shrink(canvas, blur_px)
 
 
-def _shrunk(canvas: NDArray[np.uint8], blur_px: float) -> Grey:
+def _shrink(canvas: NDArray[np.uint8], blur_px: float) -> Grey:
     opacity = cv2.resize(canvas.astype(np.float32) / 255, (PATCH_PX, PATCH_PX), interpolation=cv2.INTER_AREA)
-    return _blurred(opacity, blur_px) if blur_px else np.asarray(opacity, dtype=np.float32)
+    return _blur(opacity, blur_px) if blur_px else np.asarray(opacity, dtype=np.float32)
 
 
-def _blurred(opacity: NDArray[Any], sigma_px: float) -> Grey:
+def _blur(opacity: NDArray[Any], sigma_px: float) -> Grey:
     return np.asarray(cv2.GaussianBlur(opacity, (0, 0), sigma_px), dtype=np.float32)
 
 
 def _round_outline(x: float, y: float, radius_px: float, waves: Sequence[tuple[int, float, float]]) -> Any:
-    """Points of an irregular disc: its radius varies by waves of (count, share, phase)."""
+    """Points (120, 2) of an irregular disc; each wave (count, share, phase) modulates its radius."""
     angle = np.linspace(0, 2 * np.pi, 120)
     radius = radius_px * (1 + sum(share * np.sin(count * angle + phase) for count, share, phase in waves))
     return np.stack([x + radius * np.cos(angle), y + 0.85 * radius * np.sin(angle)], axis=1)
 
 
-def _shifted(opacity: Grey, right_px: float, down_px: float) -> Grey:
+def _shift(opacity: Grey, right_px: float, down_px: float) -> Grey:
     move = np.array([[1, 0, right_px], [0, 1, down_px]], dtype=np.float32)
     return np.asarray(cv2.warpAffine(opacity, move, (PATCH_PX, PATCH_PX)), dtype=np.float32)
 
 
-def _mixed(image: Grey, opacity: Grey, target: Grey | float) -> Grey:
+def _blend(image: Grey, opacity: Grey, target: Grey | float) -> Grey:
     return np.asarray(image + opacity * (target - image), dtype=np.float32)
 
 
-# Each defect takes a good patch and gives the spoiled one, and the opacity of what was drawn.
+# Each function takes a good patch and returns the damaged patch, and the opacity of the drawing.
 
 
 def _scratch(image: Grey) -> tuple[Grey, Grey]:
@@ -84,12 +84,12 @@ def _scratch(image: Grey) -> tuple[Grey, Grey]:
     parts = [(long[i : i + 2], width_px) for i, width_px in enumerate(widths_px)]
     parts += [([(57.0, 73.0), (66.0, 64.3), (83.0, 46.5)], 0.8)]
     bright = _strokes(parts, 0.45)
-    dark = _shifted(bright, 1.0, 1.1)
-    return _mixed(_mixed(image, 0.5 * dark, 0.4 * image), 0.8 * bright, 205), np.maximum(bright, dark)
+    dark = _shift(bright, 1.0, 1.1)
+    return _blend(_blend(image, 0.5 * dark, 0.4 * image), 0.8 * bright, 205), np.maximum(bright, dark)
 
 
 def _crack(image: Grey) -> tuple[Grey, Grey]:
-    """A dark, jagged line that thins out and branches."""
+    """A dark, jagged line that becomes thinner and branches."""
     trunk = [(30, 14), (33, 20), (31, 26), (35, 30), (34, 37), (39, 42), (38, 47), (43, 53), (48, 56), (47, 61)]
     trunk += [(53, 66), (54, 73), (60, 77), (61, 84), (66, 88), (65, 95), (70, 100), (72, 108)]
     widths_px = np.linspace(2.5, 0.7, len(trunk) - 1) * (1 + 0.25 * np.sin(np.arange(len(trunk) - 1) * 2.4))
@@ -102,8 +102,8 @@ def _crack(image: Grey) -> tuple[Grey, Grey]:
         ([(65, 95), (61, 99), (62, 104)], 0.7),
     ]
     dark = _strokes(parts, 0.35)
-    rim = np.clip(_shifted(dark, -1.2, 0.6) - dark, 0, 1)  # the lit edge of the gap
-    return _mixed(_mixed(image, 0.25 * rim, 190), 0.9 * dark, 24), np.maximum(dark, rim)
+    rim = np.clip(_shift(dark, -1.2, 0.6) - dark, 0, 1)  # the lit edge of the gap
+    return _blend(_blend(image, 0.25 * rim, 190), 0.9 * dark, 24), np.maximum(dark, rim)
 
 
 def _dent(image: Grey) -> tuple[Grey, Grey]:
@@ -112,35 +112,35 @@ def _dent(image: Grey) -> tuple[Grey, Grey]:
     depth = np.exp(-((x**2 + y**2) ** 2))
     slope = (x + y) * depth  # of the surface, along the light
     opacity = np.clip(2.2 * depth - 0.2, 0, 1)
-    return _mixed(image, opacity, image * (1 + 0.45 * slope) + 14 * slope - 6 * depth), opacity
+    return _blend(image, opacity, image * (1 + 0.45 * slope) + 14 * slope - 6 * depth), opacity
 
 
 def _stain(image: Grey) -> tuple[Grey, Grey]:
-    """Oil: it darkens, lets the surface through, and is darkest along its rim."""
+    """Oil: it darkens the surface, which stays visible; the rim is darkest."""
     spread = _area(_round_outline(62, 66, 19, [(2, 0.16, 0.5), (3, 0.12, 2.0), (5, 0.05, 0.0)]), 1.2)
     drop = _area(_round_outline(91, 46, 4.5, [(2, 0.15, 1.0)]), 0.8)
     opacity = np.maximum(spread, drop)
-    inner = _blurred(opacity, 3.5) ** 2
-    return _mixed(image, opacity, image * (0.3 + 0.22 * inner) + 5), opacity
+    inner = _blur(opacity, 3.5) ** 2
+    return _blend(image, opacity, image * (0.3 + 0.22 * inner) + 5), opacity
 
 
 def _hole(image: Grey) -> tuple[Grey, Grey]:
-    """A pit: black at the bottom, its lit wall at the lower right, broken edges around it."""
+    """A pit: black at the bottom, a lit wall at the lower right, broken edges around it."""
     edge = _area(_round_outline(56, 62, 13.0, [(5, 0.08, 0.3), (9, 0.06, 1.0), (2, 0.1, 0.0)]), 0.5)
     pit = _area(_round_outline(55, 61, 10.5, [(5, 0.1, 0.3), (7, 0.05, 0.0)]), 0.9)
     wall = np.clip((_X - 56 + _Y - 62) / 18, -1, 1)
-    spoiled = _mixed(image, edge, image * (0.75 + 0.5 * wall) + 25 * wall)
-    return _mixed(spoiled, pit, 24 + 26 * np.clip(wall, 0, 1)), edge
+    damaged = _blend(image, edge, image * (0.75 + 0.5 * wall) + 25 * wall)
+    return _blend(damaged, pit, 24 + 26 * np.clip(wall, 0, 1)), edge
 
 
 def _fibre(image: Grey) -> tuple[Grey, Grey]:
-    """A bright thread that lies upon the surface and casts a shadow."""
+    """A bright thread that lies on the surface and casts a shadow."""
     t = np.linspace(0, 1, 200)
     x = 20 + 86 * t + 12 * np.sin(6.4 * t)
     y = 66 + 21 * np.sin(5.6 * t + 0.4) - 14 * t
     thread = _strokes([(np.stack([x, y], axis=1).tolist(), 2.4)], 0.35)
-    shadow = _shifted(_blurred(thread, 0.7), 1.5, 1.9)
-    return _mixed(_mixed(image, 0.7 * shadow, 0.3 * image), 0.95 * thread, 228), np.maximum(thread, shadow)
+    shadow = _shift(_blur(thread, 0.7), 1.5, 1.9)
+    return _blend(_blend(image, 0.7 * shadow, 0.3 * image), 0.95 * thread, 228), np.maximum(thread, shadow)
 
 
 def _paint(image: Grey) -> tuple[Grey, Grey]:
@@ -152,18 +152,18 @@ def _paint(image: Grey) -> tuple[Grey, Grey]:
     for x, y, radius_px in [(82, 44, 3.2), (88, 38, 1.7), (41, 70, 2.4), (47, 38, 1.9), (79, 58, 1.4), (35, 78, 1.3)]:
         splash.append(_area(_round_outline(x, y, radius_px, [(2, 0.15, x)]), 0.4))
     paint = np.maximum.reduce(splash)
-    body = _blurred(paint, 1.8)
-    gloss = _shifted(body, 1.2, 1.2) - _shifted(body, -1.2, -1.2)  # bright above left, dark below right
-    return _mixed(image, 0.97 * paint, 200 - 60 * gloss + 0.08 * image), paint
+    body = _blur(paint, 1.8)
+    gloss = _shift(body, 1.2, 1.2) - _shift(body, -1.2, -1.2)  # bright above left, dark below right
+    return _blend(image, 0.97 * paint, 200 - 60 * gloss + 0.08 * image), paint
 
 
 def _misplaced(image: Grey) -> tuple[Grey, Grey]:
-    """A piece of the same surface that was let in turned, with a faint seam around it."""
+    """A piece of the same surface that is rotated by 74 degrees, with a faint seam around it."""
     turn = cv2.getRotationMatrix2D((80, 61), 74, 1.0)
     turned = cv2.warpAffine(image, turn, (PATCH_PX, PATCH_PX), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
     corners = [(64.0, 47.0), (94.0, 43.0), (98.0, 75.0), (66.0, 78.0)]
     piece, seam = _area(corners, 0.5), _strokes([([*corners, corners[0]], 1.0)], 0.5)
-    return _mixed(_mixed(image, piece, turned), 0.45 * seam, 0.4 * image), np.maximum(piece, seam)
+    return _blend(_blend(image, piece, turned), 0.45 * seam, 0.4 * image), np.maximum(piece, seam)
 
 
 Defect = Callable[[Grey], tuple[Grey, Grey]]
@@ -171,10 +171,11 @@ Defect = Callable[[Grey], tuple[Grey, Grey]]
 
 @dataclass(frozen=True)
 class DemoPatch:
-    """One image of the demo: where it is cut from and what is drawn on it.
+    """One image of the demo: where it is cut out, and which defect is drawn on it.
 
-    `left_px` and `top_px` are the corner of the (128, 128) cut; `defect` is None for a good one, and is drawn
-    turned by `quarter_turns`; `is_mirrored` swaps left and right; `light` is a factor on the grey values.
+    `left_px` and `top_px` are the upper left corner of the (128, 128) patch. `defect` is None for a good patch; a
+    defect is drawn rotated by `quarter_turns`. `is_mirrored` swaps left and right. `light` is a factor on the grey
+    values.
     """
 
     left_px: int
@@ -196,13 +197,14 @@ class DemoPatch:
 
 
 def _cuts(columns: tuple[int, int], stride_xy: tuple[int, int], is_mirrored: bool = False) -> list[DemoPatch]:
-    """All cuts within columns."""
+    """All good patches within the columns, at a stride in x and y, in pixels."""
     lefts = range(columns[0], columns[1] - PATCH_PX + 1, stride_xy[0])
     tops = range(0, HEIGHT_PX - PATCH_PX + 1, stride_xy[1])
     return [DemoPatch(left, top, is_mirrored=is_mirrored) for left in lefts for top in tops]
 
 
-def _drawn(*defects: tuple[int, Defect, int]) -> list[DemoPatch]:
+def _defective(*defects: tuple[int, Defect, int]) -> list[DemoPatch]:
+    """Test patches with a defect, each from (top_px, defect, quarter turns)."""
     return [DemoPatch(TEST_COLUMNS[0], top, defect, turns) for top, defect, turns in defects]
 
 
@@ -210,21 +212,21 @@ def _in_changing_light(patches: Sequence[DemoPatch]) -> tuple[DemoPatch, ...]:
     return tuple(replace(patch, light=LIGHTS[number % len(LIGHTS)]) for number, patch in enumerate(patches))
 
 
-# The photograph is lighter on the right, and its joints lean one way on the left and the other way on the right:
-# training patches are mirrored, too, and their light changes.
+# The photograph is lighter on the right, and its joints lean in opposite directions on the left and on the right.
+# So each training patch is also used mirrored, and the light varies.
 TRAIN = _in_changing_light([*_cuts(TRAIN_COLUMNS, (16, 32)), *_cuts(TRAIN_COLUMNS, (16, 32), is_mirrored=True)])
 CALIBRATION = (*_cuts(CALIBRATION_COLUMNS, (32, 8)), *_cuts(CALIBRATION_COLUMNS, (32, 8), is_mirrored=True))
 TEST = (
-    *_drawn((32, _scratch, 0), (96, _crack, 0), (160, _stain, 0), (192, _misplaced, 0)),
-    *_drawn((224, _dent, 0), (48, _hole, 0), (272, _scratch, 1), (64, _fibre, 0)),
-    *_drawn((128, _paint, 0), (256, _crack, 2), (288, _stain, 1), (16, _fibre, 1)),
+    *_defective((32, _scratch, 0), (96, _crack, 0), (160, _stain, 0), (192, _misplaced, 0)),
+    *_defective((224, _dent, 0), (48, _hole, 0), (272, _scratch, 1), (64, _fibre, 0)),
+    *_defective((128, _paint, 0), (256, _crack, 2), (288, _stain, 1), (16, _fibre, 1)),
     *_cuts(TEST_COLUMNS, (32, 32)),
 )
-"""What is inspected: defective patches first."""
+"""The patches to inspect, defective ones first."""
 
 
 def cut(photograph: NDArray[np.uint8], patch: DemoPatch) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Cut a patch out of the photograph and spoil it, if it has a defect.
+    """Cut a patch out of the photograph, and draw its defect if it has one.
 
     Parameters
     ----------
@@ -232,7 +234,7 @@ def cut(photograph: NDArray[np.uint8], patch: DemoPatch) -> tuple[NDArray[np.uin
 
     Returns
     -------
-    The patch, (128, 128) uint8, and the true mask, (128, 128) bool: outside of it nothing was changed.
+    The patch, (128, 128) uint8, and the true mask, (128, 128) bool. Pixels outside the mask are unchanged.
     """
     y, x = patch.top_px, patch.left_px
     good = photograph[y : y + PATCH_PX, x : x + PATCH_PX]
@@ -242,19 +244,19 @@ def cut(photograph: NDArray[np.uint8], patch: DemoPatch) -> tuple[NDArray[np.uin
         good = np.clip(np.round(patch.light * good.astype(np.float32)), 0, 255).astype(np.uint8)
     if patch.defect is None:
         return good, np.zeros(good.shape, np.bool_)
-    turned = np.ascontiguousarray(np.rot90(good, patch.quarter_turns), dtype=np.float32)
-    spoiled, opacity = (np.rot90(layer, -patch.quarter_turns) for layer in patch.defect(turned))
+    rotated = np.ascontiguousarray(np.rot90(good, patch.quarter_turns), dtype=np.float32)
+    damaged, opacity = (np.rot90(layer, -patch.quarter_turns) for layer in patch.defect(rotated))
     mask = opacity > 0.1
-    return np.where(mask, np.clip(np.round(spoiled), 0, 255), good).astype(np.uint8), mask
+    return np.where(mask, np.clip(np.round(damaged), 0, 255), good).astype(np.uint8), mask
 
 
 def photograph() -> NDArray[np.uint8]:
-    """The photograph of bricks, (512, 512) uint8, from the installed scikit-image; nothing is downloaded.
+    """Read the photograph of bricks, (512, 512) uint8, from the installed scikit-image; downloads nothing.
 
     Raises
     ------
     BlemishError
-        If scikit-image is not installed, or comes without its photographs.
+        If scikit-image is not installed, or is installed without its photographs.
     """
     package = importlib.util.find_spec("skimage")
     if package is None or package.origin is None:
@@ -265,7 +267,7 @@ def photograph() -> NDArray[np.uint8]:
 def make_demo_images(folder: Path) -> None:
     """Write the demo's images: `train/good`, `calibration`, `test/<defect>`, `ground_truth/<defect>`.
 
-    Always the same ones, 128 x 128 px, grey PNG.
+    They are the same every time: grey PNG, 128 x 128 px.
 
     Raises
     ------
@@ -276,8 +278,8 @@ def make_demo_images(folder: Path) -> None:
     for patches, split in ((TRAIN, "train/good"), (CALIBRATION, "calibration"), (TEST, "test")):
         for patch in patches:
             image, mask = cut(bricks, patch)
-            place = Path(split, patch.kind) if split == "test" else Path(split)
-            _write_grey(folder / place / f"{patch.stem}.png", image)
+            subfolder = Path(split, patch.kind) if split == "test" else Path(split)
+            _write_grey(folder / subfolder / f"{patch.stem}.png", image)
             if patch.defect:
                 _write_grey(folder / "ground_truth" / patch.kind / f"{patch.stem}_mask.png", mask * np.uint8(255))
 

@@ -1,6 +1,6 @@
-"""What may be wrong with a dataset: one function for each kind of trouble, each giving one line for each case.
+"""What may be wrong with a dataset: one function for each kind of problem, with one line for each case.
 
-An error would stop `fit` or `evaluate`; a warning would let them run and mislead; a note is worth knowing.
+An error stops `fit` or `evaluate`. A warning lets them run, but results may mislead. A note is information only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from blemish.thresholds import HELD_OUT, MIN_IMAGES, lowest_rate, n_held_out, n_
 
 Level = Literal["error", "warning", "note"]
 
-_FALSE_REJECTS = 0.01  # what `fit` promises if it is asked for nothing else
+_FALSE_REJECTS = 0.01  # the rate of false rejects that `fit` promises by default
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One sample after reading. If `error` says why it could not be read, the rest means nothing.
+class CheckedSample:
+    """What was measured of one sample when it was read.
 
-    `size_wh` in pixels; `darkest` and `brightest` of 255; equal `digest` means the same pixels.
+    `error` says why its image could not be read; the other fields are then without meaning. `size_wh` is in pixels.
+    `darkest` and `brightest` are in [0, 255]. Samples with the same `digest` have the same pixels.
     """
 
     sample: Sample
@@ -42,26 +43,26 @@ class Seen:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, in one line that names the file and the remedy. `about` is a word for its kind."""
+    """One problem of a dataset. `about` names its kind; `text` is one line with the file and the remedy."""
 
     level: Level
     about: str
     text: str
 
 
-def find_problems(dataset: Dataset, seen: Sequence[Seen]) -> list[Problem]:
-    """Everything that is amiss, the worst first."""
-    read = [one for one in seen if one.error is None]
+def find_problems(dataset: Dataset, samples: Sequence[CheckedSample]) -> list[Problem]:
+    """All problems of a dataset, the worst first."""
+    readable = [sample for sample in samples if sample.error is None]
     problems = [
         *_missing(dataset),
-        *_unreadable(seen),
+        *_unreadable(samples),
         *_too_few(dataset),
-        *_same_pixels(read),
-        *_masks(read, dataset.faults),
-        *_flat(read),
-        *_grey_and_colour(read),
-        *_bits(read),
-        *_sizes(read),
+        *_same_pixels(readable),
+        *_masks(readable, dataset.faults),
+        *_flat(readable),
+        *_grey_and_colour(readable),
+        *_bits(readable),
+        *_sizes(readable),
         *_promise(dataset),
         *_left_out(dataset),
     ]
@@ -73,15 +74,15 @@ def _missing(dataset: Dataset) -> Iterator[Problem]:
         yield Problem("error", "missing", fault)
 
 
-def _unreadable(seen: Sequence[Seen]) -> Iterator[Problem]:
-    for one in seen:
-        for error in (one.error, one.mask_error):
+def _unreadable(samples: Sequence[CheckedSample]) -> Iterator[Problem]:
+    for checked in samples:
+        for error in (checked.error, checked.mask_error):
             if error is not None:
-                yield Problem("error" if _is_used(one.sample) else "warning", "unreadable", error)
+                yield Problem("error" if _is_used(checked.sample) else "warning", "unreadable", error)
 
 
 def _is_used(sample: Sample) -> bool:
-    """Whether `fit` or `evaluate` would read it."""
+    """Whether `fit` or `evaluate` reads this sample."""
     return sample.split == "test" or (sample.split == "train" and not sample.is_defective)
 
 
@@ -89,148 +90,164 @@ def _too_few(dataset: Dataset) -> Iterator[Problem]:
     n_train, n_test = len(dataset.train), len(dataset.test)
     if n_train < MIN_IMAGES:
         text = (
-            f"{dataset.root}: {_images(n_train, 'good training')}; fit needs {MIN_IMAGES}, and 50 to 500 are better"
+            f"{dataset.root}: {_images(n_train, 'good training')}; add more: fit needs {MIN_IMAGES}, "
+            f"and 50 to 500 are better"
         )
         yield Problem("error", "too few", text)
     n_defective = sum(sample.is_defective for sample in dataset.test)
     if n_test == 0:
-        text = f"{dataset.root}: no test images, which is enough for fit; evaluate needs some, good and defective"
+        text = f"{dataset.root}: no test images; fit needs none, but evaluate needs some, good and defective"
         yield Problem("note", "no test", text)
     elif n_defective in (0, n_test):
         lacking = "good" if n_defective else "defective"
         text = (
-            f"{dataset.root}: no {lacking} test images; add some, for AUROC and the like compare good with defective"
+            f"{dataset.root}: no {lacking} test images; add some, because AUROC and similar metrics compare good "
+            f"with defective images"
         )
         yield Problem("warning", "one-sided test", text)
 
 
-def _same_pixels(read: Sequence[Seen]) -> Iterator[Problem]:
-    twins: dict[bytes, list[Sample]] = {}
-    for one in read:
-        twins.setdefault(one.digest, []).append(one.sample)
-    for samples in twins.values():
-        first, *others = samples
-        other_split = next((sample for sample in others if sample.split != first.split), None)
-        other_label = next((sample for sample in others if sample.is_defective != first.is_defective), None)
-        if other_split is not None:
+def _same_pixels(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
+    samples_by_digest: dict[bytes, list[Sample]] = {}
+    for checked in readable:
+        samples_by_digest.setdefault(checked.digest, []).append(checked.sample)
+    for first, *copies in samples_by_digest.values():
+        in_other_split = next((copy for copy in copies if copy.split != first.split), None)
+        with_other_label = next((copy for copy in copies if copy.is_defective != first.is_defective), None)
+        if in_other_split is not None:
             text = (
-                f"{_told(first)} and {_told(other_split)} have the same pixels: the test would show what was learnt"
+                f"{_described(first)} and {_described(in_other_split)} have the same pixels: results would look "
+                f"better than they are; remove one"
             )
-            yield Problem("warning", "leak", f"{text}; remove one")
-        if other_label is not None:
+            yield Problem("warning", "leak", text)
+        if with_other_label is not None:
             text = (
-                f"{_told(first)} and {_told(other_label)} have the same pixels, but not the same label; correct one"
+                f"{_described(first)} and {_described(with_other_label)} have the same pixels, but different labels; "
+                f"correct one label, or remove one image"
             )
             yield Problem("warning", "contradiction", text)
-        if others and other_split is None and other_label is None:
-            text = f"{_told(first)} and {_listed([str(one.path) for one in others])} have the same pixels; keep one"
-            yield Problem("warning", "duplicate", text)
+        if copies and in_other_split is None and with_other_label is None:
+            paths = _listed([str(copy.path) for copy in copies])
+            yield Problem("warning", "duplicate", f"{_described(first)} and {paths} have the same pixels; keep one")
 
 
-def _told(sample: Sample) -> str:
+def _described(sample: Sample) -> str:
     return f"{sample.path} ({sample.split}, {sample.defect})"
 
 
-def _masks(read: Sequence[Seen], faults: Sequence[str]) -> Iterator[Problem]:
-    for one in read:
-        if one.mask_is_empty:
-            text = f"{one.sample.mask_path}: the mask shows nothing, but its image is defective; draw the defect"
+def _masks(readable: Sequence[CheckedSample], faults: Sequence[str]) -> Iterator[Problem]:
+    for checked in readable:
+        if checked.mask_is_empty:
+            text = f"{checked.sample.mask_path}: the mask is empty, but its image is defective; draw the defect"
             yield Problem("warning", "empty mask", text)
-    bare = [str(one.sample.path) for one in read if one.sample.is_defective and one.sample.mask is None]
-    if bare := [path for path in bare if not any(fault.startswith(f"{path}: ") for fault in faults)]:
-        text = f"{_listed(bare)}: defective, but without a mask; add one; its pixels count nowhere in pixel metrics"
+    maskless = [checked.sample for checked in readable if checked.sample.is_defective and checked.sample.mask is None]
+    paths = [str(sample.path) for sample in maskless]
+    if paths := [path for path in paths if not any(fault.startswith(f"{path}: ") for fault in faults)]:
+        text = f"{_listed(paths)}: defective, but without a mask; add one, or pixel metrics leave the image out"
         yield Problem("warning", "no mask", text)
 
 
-def _flat(read: Sequence[Seen]) -> Iterator[Problem]:
-    for one in read:
-        if one.darkest == one.brightest:
-            text = f"{one.sample.path}: every pixel is the same; remove the image if the camera saw nothing"
+def _flat(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
+    for checked in readable:
+        if checked.darkest == checked.brightest:
+            text = f"{checked.sample.path}: all pixels are the same; remove the image if the camera recorded nothing"
             yield Problem("warning", "flat", text)
 
 
-def _grey_and_colour(read: Sequence[Seen]) -> Iterator[Problem]:
-    fewer, more = sorted(([o for o in read if o.is_grey], [o for o in read if not o.is_grey]), key=len)
+def _grey_and_colour(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
+    grey = [checked for checked in readable if checked.is_grey]
+    coloured = [checked for checked in readable if not checked.is_grey]
+    fewer, more = sorted((grey, coloured), key=len)
     if fewer:
         fewer_are, more_are = ("grey", "colour") if fewer[0].is_grey else ("colour", "grey")
         text = (
-            f"{_listed([str(one.sample.path) for one in fewer])}: {fewer_are} among {_images(len(more), more_are)}; "
-            f"take all alike, or the difference may be learnt in place of the defects"
+            f"{_listed([str(checked.sample.path) for checked in fewer])}: {fewer_are}, unlike "
+            f"{_images(len(more), more_are)}; take all images in the same way, or the detector may learn this "
+            f"difference instead of the defects"
         )
         yield Problem("warning", "grey and colour", text)
 
 
-def _bits(read: Sequence[Seen]) -> Iterator[Problem]:
-    deep = [one for one in read if "16 bits" in one.kind]
-    if deep and len(deep) < len(read):
-        text = f"{deep[0].sample.path}: 16 bits, as {len(deep)} of {len(read)} images; save all with the same depth"
-        yield Problem("warning", "bits", text)
-    if deep and max(one.brightest for one in deep) < 16:
+def _bits(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
+    deep = [checked for checked in readable if "16 bits" in checked.kind]
+    if deep and len(deep) < len(readable):
         text = (
-            f"{deep[0].sample.path}: 16 bits, of which this and the others use the lower 12 at most, and come out "
+            f"{deep[0].sample.path}: has 16 bits, but {len(readable) - len(deep)} of {len(readable)} images do not; "
+            f"save all with the same depth"
+        )
+        yield Problem("warning", "bits", text)
+    if deep and max(checked.brightest for checked in deep) < 16:
+        text = (
+            f"{deep[0].sample.path}: has 16 bits, but all 16-bit images use only the lower 12, so they are read "
             f"nearly black; multiply the values by 16 when saving"
         )
         yield Problem("warning", "bits", text)
 
 
-def _sizes(read: Sequence[Seen]) -> Iterator[Problem]:
-    sizes = Counter(one.size_wh for one in read)
+def _sizes(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
+    sizes = Counter(checked.size_wh for checked in readable)
     if not sizes:
         return
     usual = sizes.most_common(1)[0][0]
     ratios = [width / height for width, height in sizes]
-    other = next((one for one in read if one.size_wh != usual), None)
-    if other is not None:
-        size = "{}x{}".format(*other.size_wh)
-        text = f"{other.sample.path}: {size} px, others {usual[0]}x{usual[1]} px; {len(sizes)} sizes in all"
+    odd = next((checked for checked in readable if checked.size_wh != usual), None)
+    if odd is not None:
+        size = "{}x{}".format(*odd.size_wh)
+        text = (
+            f"{odd.sample.path}: {size} px, but the most frequent of {len(sizes)} sizes is {usual[0]}x{usual[1]} px"
+        )
         if max(ratios) > 1.1 * min(ratios):
-            remedy = "all are stretched to one square, which distorts each in its own way: cut them to one shape"
-            yield Problem("warning", "sizes", f"{text}, of different shapes; {remedy}")
+            remedy = "images are stretched to a square, which distorts each differently: crop all to one shape"
+            yield Problem("warning", "sizes", f"{text}, and shapes differ; {remedy}")
         else:
-            yield Problem("note", "sizes", f"{text}, of one shape; all are brought to one size")
+            yield Problem("note", "sizes", f"{text}; shapes are alike, and all images are resized to one size")
     elongation = max(usual) / min(usual)
     if elongation >= 2:
         text = (
-            f"{read[0].sample.path}: images are {elongation:.3g} times as long as wide, and are squeezed into a "
+            f"{readable[0].sample.path}: images are {elongation:.3g} times as long as wide, and are squeezed into a "
             f"square; cut them into nearly square pieces"
         )
         yield Problem("warning", "long images", text)
 
 
 def _promise(dataset: Dataset) -> Iterator[Problem]:
+    """How many good images will set the threshold, and which rate of false rejects that allows to promise."""
     n_train, needed = len(dataset.train), n_needed(_FALSE_REJECTS)
     if n_train < MIN_IMAGES:
         return
     n_calibration = n_held_out(n_train)
-    asked = f"{100 * _FALSE_REJECTS:g} %"
-    held_out = f"{dataset.root}: fit will hold out {n_calibration} of {n_train} good images for the threshold"
+    default_rate = f"{100 * _FALSE_REJECTS:g} %"
+    held_out = f"{dataset.root}: fit will hold out {n_calibration} of {n_train} good images to set the threshold"
     if n_calibration >= needed:
-        yield Problem("note", "threshold", f"{held_out}, enough to promise {asked} false rejects")
+        yield Problem("note", "threshold", f"{held_out}, enough to promise {default_rate} false rejects")
     else:
         text = (
-            f"{held_out}, enough to promise {lowest_rate(n_calibration)} false rejects; {asked} takes {needed}: "
-            f"give {needed} others as --calibration, or {round(needed / HELD_OUT)} good images in all"
+            f"{held_out}, enough to promise {lowest_rate(n_calibration)} false rejects; {default_rate} needs "
+            f"{needed}: give {needed} other good images as --calibration, or {round(needed / HELD_OUT)} good images "
+            f"in all"
         )
         yield Problem("note", "threshold", text)
 
 
 def _left_out(dataset: Dataset) -> Iterator[Problem]:
-    """What lies there, but is not used to learn from good images and to evaluate."""
+    """Images in the dataset's folder that neither `fit` nor `evaluate` uses."""
     if dataset.train_defective:
-        text = f"{dataset.root}: {_images(len(dataset.train_defective), 'defective training')}, which fit leaves out"
+        n_images = len(dataset.train_defective)
+        text = f"{dataset.root}: {_images(n_images, 'defective training')}, which fit does not use"
         yield Problem("note", "left out", text)
     validation = [sample for sample in dataset.samples if sample.split == "validation"]
     if validation:
         folder = validation[0].path.parent
         text = (
-            f"{folder}: {_images(len(validation), 'good')}, which fit leaves out unless it is given as --calibration"
+            f"{folder}: {_images(len(validation), 'good')}, which fit uses only if the folder is given as "
+            f"--calibration"
         )
         yield Problem("note", "left out", text)
-    files = [sample.path for sample in dataset.samples] + [p for s in dataset.samples if (p := s.mask_path)]
-    used = {path.parent for path in files}
+    mask_paths = [sample.mask_path for sample in dataset.samples if sample.mask_path]
+    used = {path.parent for path in [*(sample.path for sample in dataset.samples), *mask_paths]}
     try:
         images = list_images(dataset.root, recursive=True)
-    except BlemishError:  # a folder that may not be looked into is none of the dataset's
+    except BlemishError:  # a folder without read permission is not part of the dataset
         return
     unused: Counter[Path] = Counter(path.parent for path in images if path.parent not in used)
     for folder, n_images in unused.items():

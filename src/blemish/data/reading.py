@@ -1,12 +1,12 @@
 """Bytes to pixels: every image becomes (H, W, 3) uint8 RGB, every mask (H, W) bool.
 
-Pillow decodes, because it notices a truncated file where OpenCV returns grey pixels without a word.
+Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error.
 
 16-bit values keep their high byte: 65535 -> 255 and 0 -> 0 in every image, so brightness stays comparable
-between images. Nothing is stretched to an image's own range, and a 12-bit camera that writes 0..4095 into
-16-bit files is read sixteen times too dark: shift its values left by 4 when saving.
-Alpha is dropped (what lies under transparent pixels is shown), colour profiles are ignored, the EXIF
-orientation is applied, and of several frames the first is read.
+between images. No image is stretched to its own range. A 12-bit camera that writes 0..4095 into 16-bit files is
+therefore read sixteen times too dark: shift its values left by 4 when saving.
+Alpha is dropped (the colour of transparent pixels is kept), colour profiles are ignored, the EXIF orientation is
+applied, and of several frames the first is read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from PIL import Image, ImageOps
 from blemish.errors import BlemishError
 
 MAX_PIXELS = 200_000_000
-"""Images of more pixels are refused from their header, before anything is decoded."""
+"""Images with more pixels are refused by their header, before decoding."""
 
 MIN_SIDE_PX = 8
 """Images with a shorter side are refused."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""What `list_images` takes for an image, in lower case."""
+"""Suffixes of the files that `list_images` lists, in lower case."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 
@@ -42,8 +42,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        PNG, JPEG, BMP, TIFF, WebP or GIF (told by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB,
-        palette or CMYK, with or without alpha. The module's docstring says what becomes of 16 bits and alpha.
+        PNG, JPEG, BMP, TIFF, WebP or GIF (by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB, palette or
+        CMYK, with or without alpha. The module's docstring says how 16 bits and alpha are converted.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") -> NDArray[np.uint8]:
-    """Bring what a caller may hold to the form that `read_image` returns.
+    """Convert an image in any supported form to the form that `read_image` returns.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") 
         A path, a PIL image, or a numpy array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8,
         uint16 (full range 65535) or bool.
     name
-        What errors call the image; those of a path name the file.
+        What error messages call the image. For a path they name the file.
 
     Returns
     -------
@@ -75,12 +75,12 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") 
     Raises
     ------
     BlemishError
-        As `read_image`; also for other types, shapes and dtypes (floats have no agreed range).
+        As `read_image`; also for other types, shapes and dtypes (floats have no standard range).
     """
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        with _faults_named(name):
+        with _errors_about(name):
             return _rgb8(_pixels(image, name))
     if not isinstance(image, np.ndarray):
         raise BlemishError(f"{name}: cannot use a {type(image).__name__}; give a path, PIL image or numpy array")
@@ -102,11 +102,11 @@ def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> N
     Parameters
     ----------
     path
-        An image file as `read_image` takes it.
+        An image file that `read_image` can read.
     size_hw
         Height and width of the image it belongs to, in pixels.
     above
-        127 of masks in black and white; 0 of those whose values are class numbers.
+        127 for masks in black and white; 0 for masks whose values are class numbers.
 
     Returns
     -------
@@ -115,13 +115,13 @@ def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> N
     Raises
     ------
     BlemishError
-        As `read_image`; if the size is another; if two values are used, but neither exceeds `above` (a mask
-        saved as 0/1 would silently come out empty).
+        As `read_image`; if the mask has another size; if it has only two values and neither exceeds `above` (a
+        mask saved as 0/1 would be read as empty).
     """
     raw = _decode(Path(path))
     if raw.shape[:2] != tuple(size_hw):
-        found, wanted = (f"{width}x{height}" for height, width in (raw.shape[:2], size_hw))
-        raise BlemishError(f"{path}: the mask is {found} px, its image {wanted} px; save both at the same size")
+        mask_px, image_px = (f"{width}x{height} px" for height, width in (raw.shape[:2], size_hw))
+        raise BlemishError(f"{path}: the mask is {mask_px}, its image {image_px}; save both at the same size")
     mask: NDArray[np.bool_] = _rgb8(raw).max(axis=2) > above
     if raw.any() and not mask.any() and len(np.unique(raw)) <= 2:
         full = np.iinfo(raw.dtype).max
@@ -130,15 +130,15 @@ def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> N
 
 
 def file_kind(path: str | Path) -> str:
-    """What is in an image file, by its header alone: "PNG, grey, 8 bits", "JPEG, colour, 8 bits".
+    """Format and pixels of an image file, from its header alone: "PNG, grey, 8 bits", "JPEG, colour, 8 bits".
 
     Raises
     ------
     BlemishError
-        As `read_image`, as far as the header tells.
+        As `read_image`, for faults that the header shows.
     """
     path = Path(path)
-    with _opened(path) as file, _faults_named(path):
+    with _open(path) as file, _errors_about(path):
         image = _open_header(file, path)
         pixels = _MODES.get(image.mode, image.mode)
         return f"{image.format}, {pixels}" if image.format else pixels
@@ -163,13 +163,14 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     Parameters
     ----------
     folder
-        Where to look. The paths returned start with it.
+        The folder. The returned paths start with it.
     recursive
-        Look into subfolders too (links to folders are not followed).
+        Also list subfolders (links to folders are not followed).
 
     Returns
     -------
-    Files with one of `IMAGE_SUFFIXES` in any case; hidden ones and `__MACOSX` are left out. May be empty.
+    Files with one of `IMAGE_SUFFIXES`, in upper or lower case; hidden files and `__MACOSX` are left out. May be
+    empty.
 
     Raises
     ------
@@ -182,27 +183,27 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
             f"{error.filename}: cannot be listed ({error.strerror}); check the folder and its permissions"
         ) from error
 
-    found: list[Path] = []
+    images: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if recursive and not name.startswith((".", "__MACOSX"))]
         visible = (Path(parent, name) for name in files if not name.startswith("."))
-        found += [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(found, key=natural_key)
+        images += [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(images, key=natural_key)
 
 
 def natural_key(path: Path) -> tuple[list[list[str | int]], Path]:
-    """Sort key by which numbers in names count as numbers and case does not matter; ties by plain order."""
+    """Sort key that compares numbers in names as numbers and ignores case; ties are sorted in plain order."""
     parts = (re.split(r"(\d+)", part.casefold()) for part in path.parts)
     return [[int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in parts], path
 
 
 def _decode(path: Path) -> NDArray[Any]:
-    """The file's pixels as `_pixels` gives them."""
-    with _opened(path) as file, _faults_named(path):
+    """The pixels of a file, as `_pixels` returns them."""
+    with _open(path) as file, _errors_about(path):
         return _pixels(_open_header(file, path), path)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise BlemishError(f"{path}: is a folder, not an image; name a file in it")
@@ -214,8 +215,8 @@ def _opened(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _faults_named(name: object) -> Iterator[None]:
-    """Turn whatever Pillow raises into one line about `name`."""
+def _errors_about(name: object) -> Iterator[None]:
+    """Turn any error that Pillow raises into one line about `name`."""
     try:
         yield
     except BlemishError:
@@ -226,7 +227,7 @@ def _faults_named(name: object) -> Iterator[None]:
 
 
 def _open_header(file: BinaryIO, path: Path) -> Image.Image:
-    """Open as `Image.open` would, but without its own pixel limit: global, and below `MAX_PIXELS`."""
+    """Open as `Image.open` does, but without Pillow's pixel limit, which is global and lower than `MAX_PIXELS`."""
     Image.init()
     prefix = file.read(16)
     if not prefix:
@@ -245,9 +246,9 @@ def _pixels(image: Image.Image, name: object) -> NDArray[Any]:
     _check_size(image.height, image.width, name)
     if image.mode in ("I", "F"):
         raise BlemishError(f"{name}: 32-bit pixels are not supported; save it with 8 or 16 bits per channel")
-    image = ImageOps.exif_transpose(image)  # a copy, also where nothing is turned
-    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn of some kinds
-    # Pillow itself keeps the high byte of 16-bit colour, which is the scale used for grey too.
+    image = ImageOps.exif_transpose(image)  # always a copy, also if the image is upright
+    image.info.pop("transparency", None)  # alpha is dropped; for some kinds Pillow would warn
+    # Pillow keeps the high byte of 16-bit colour; `_rgb8` does the same for 16-bit grey.
     return np.array(image if image.mode.startswith("I;16") else image.convert("RGB"))
 
 
@@ -260,12 +261,12 @@ def _check_size(height: int, width: int, name: object) -> None:
 
 
 def _rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 1 | 3 | 4), bool, uint8 or uint16, to contiguous (H, W, 3) uint8."""
+    """Convert (H, W) or (H, W, 1 | 3 | 4), bool, uint8 or uint16, to contiguous (H, W, 3) uint8."""
     if pixels.dtype.kind == "b":
         pixels = pixels * np.uint8(255)
     if pixels.dtype.itemsize == 2:
         pixels = pixels >> 8
     if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    pixels = pixels[..., :3] if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)
+        pixels = pixels[..., None]  # (H, W, 1)
+    pixels = pixels[..., :3] if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)  # (H, W, 3)
     return np.ascontiguousarray(pixels, dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""Look at a dataset before training: what is in it, and what is wrong with it. Reads every file once.
+"""Check a dataset before training: what it holds, and what is wrong with it. Reads every file once.
 
-`survey` is the whole flow: list the samples, read each (`_see`), sum up, and ask `problems` what is amiss.
-Neither this nor `problems` needs torch, so that a first look is quick.
+`survey` is the whole flow: list the samples, read each (`_check`), find the problems, and count by split and defect.
+Neither this module nor `problems` imports torch, so the command starts quickly.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.layouts import LAYOUTS, Sample, find_dataset
-from blemish.data.problems import Problem, Seen, find_problems
+from blemish.data.problems import CheckedSample, Problem, find_problems
 from blemish.data.reading import file_kind, read_image
 from blemish.errors import BlemishError
 
-_MAX_WORKERS = 4  # each holds a decoded image: few, for images of 100 megapixels do occur
+_MAX_WORKERS = 4  # each holds a decoded image, which may have 100 megapixels
 
 
 @dataclass(frozen=True)
 class Group:
-    """The images of one kind in one split.
+    """The images of one split that are good, or have the same kind of defect.
 
-    `sizes` ("512x512", width first) and `kinds` ("PNG, grey, 8 bits") count the readable ones, the most
-    frequent first.
+    `sizes` ("512x512", width first) and `kinds` ("PNG, grey, 8 bits") count the readable images, the most frequent
+    first.
     """
 
     split: str
@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a dataset holds.
+    """What a dataset holds, and its problems.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Survey:
     groups
         Training images first.
     problems
-        The worst first; empty is a rare pleasure.
+        The worst first; empty if there are none.
     """
 
     layout: str
@@ -63,48 +63,49 @@ class Survey:
 
     @property
     def is_fit_to_use(self) -> bool:
-        """Whether nothing found would stop `fit`, or `evaluate` if there are test images."""
+        """Whether no problem stops `fit`, or `evaluate` if there are test images."""
         return not any(problem.level == "error" for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, of types that JSON knows."""
+        """All fields, in types that JSON can hold."""
         return {**asdict(self), "root": str(self.root), "is_fit_to_use": self.is_fit_to_use}
 
 
 def survey(
     path: str | Path, layout: str = "auto", *, on_read: Callable[[int, int], None] = lambda done, total: None
 ) -> Survey:
-    """Read every image and mask of a dataset, and say what is there and what is amiss.
+    """Read every image and mask of a dataset, and report what it holds and which problems it has.
 
     Parameters
     ----------
     path, layout
-        As of `open_dataset`.
+        As in `open_dataset`.
     on_read
-        Called after each image with the number of those read, and of all.
+        Called after each image with the number of images read so far, and of all images.
 
     Raises
     ------
     BlemishError
-        If there is no dataset at `path`. What is wrong with single files becomes problems instead.
+        If there is no dataset at `path`. Faults of single files do not raise; they become problems.
     """
     dataset = find_dataset(path, layout)
-    seen = []
+    samples: list[CheckedSample] = []
     with ThreadPoolExecutor(max_workers=min(_MAX_WORKERS, os.cpu_count() or 1)) as pool:
-        for one in pool.map(_see, dataset.samples):
-            seen.append(one)
-            on_read(len(seen), len(dataset.samples))
-    problems = find_problems(dataset, seen)
-    return Survey(dataset.layout, LAYOUTS[dataset.layout].looks_like, dataset.root, _groups(seen), tuple(problems))
+        for checked in pool.map(_check, dataset.samples):
+            samples.append(checked)
+            on_read(len(samples), len(dataset.samples))
+    problems = find_problems(dataset, samples)
+    looks_like = LAYOUTS[dataset.layout].looks_like
+    return Survey(dataset.layout, looks_like, dataset.root, _groups(samples), tuple(problems))
 
 
-def _see(sample: Sample) -> Seen:
-    """Decode an image and its mask, and keep what can be said of them in a few bytes."""
+def _check(sample: Sample) -> CheckedSample:
+    """Decode an image and its mask, and keep only what the checks need, not the pixels."""
     try:
         kind = file_kind(sample.path)
-        pixels = read_image(sample.path)
+        pixels = read_image(sample.path)  # (H, W, 3)
     except BlemishError as error:
-        return Seen(sample, error=str(error))
+        return CheckedSample(sample, error=str(error))
     height, width, _ = pixels.shape
     mask_error, mask_is_empty = None, False
     if sample.mask is not None:
@@ -115,7 +116,7 @@ def _see(sample: Sample) -> Seen:
     is_grey = kind.split(", ")[1] == "grey" or bool(
         (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all()
     )
-    return Seen(
+    return CheckedSample(
         sample,
         size_wh=(width, height),
         kind=kind.replace("colour,", "grey saved as colour,") if is_grey else kind,
@@ -128,18 +129,19 @@ def _see(sample: Sample) -> Seen:
     )
 
 
-def _groups(seen: Sequence[Seen]) -> tuple[Group, ...]:
-    """By split and kind of defect, in the order train, validation, test, and good ones first."""
-    members: dict[tuple[str, str], list[Seen]] = {}
-    for one in seen:
-        members.setdefault((one.sample.split, one.sample.defect), []).append(one)
+def _groups(samples: Sequence[CheckedSample]) -> tuple[Group, ...]:
+    """Count by split and kind of defect, in the order train, validation, test; good images first in each split."""
+    members: dict[tuple[str, str], list[CheckedSample]] = {}
+    for checked in samples:
+        members.setdefault((checked.sample.split, checked.sample.defect), []).append(checked)
     order = ("train", "validation", "test")
     groups = []
     for split, defect in sorted(members, key=lambda key: (order.index(key[0]), key[1] != "good", key[1])):
-        own = members[split, defect]
-        read = [one for one in own if one.error is None]
-        sizes = Counter("{}x{}".format(*one.size_wh) for one in read)
-        kinds = Counter(one.kind for one in read)
-        n_masks = sum(one.sample.mask is not None for one in own)
-        groups.append(Group(split, defect, len(own), n_masks, dict(sizes.most_common()), dict(kinds.most_common())))
+        group = members[split, defect]
+        readable = [checked for checked in group if checked.error is None]
+        sizes = Counter("{}x{}".format(*checked.size_wh) for checked in readable)
+        kinds = Counter(checked.kind for checked in readable)
+        n_masks = sum(checked.sample.mask is not None for checked in group)
+        counts = len(group), n_masks, dict(sizes.most_common()), dict(kinds.most_common())
+        groups.append(Group(split, defect, *counts))
     return tuple(groups)

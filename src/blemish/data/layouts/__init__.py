@@ -1,7 +1,7 @@
-"""Which files are what: datasets on disk as lists of samples.
+"""Dataset layouts: list the samples of a dataset on disk.
 
-A layout is one `Layout` in the file of its family here (`own`, `mvtec`, `visa`, `kolektor`, `dagm`, `aitex`,
-`magnetic_tile`) and its place in `LAYOUTS`. `samples` says what they all build on.
+Each layout is one `Layout` in the file of its family (`own`, `mvtec`, `visa`, `kolektor`, `dagm`, `aitex`,
+`magnetic_tile`), registered in `LAYOUTS`. `samples` holds the classes and functions that all layouts use.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ __all__ = [
 _PUBLISHED = (MVTEC, MVTEC_AD_2, BTAD, VISA, KSDD, KSDD2, DAGM, AITEX, MAGNETIC_TILE)
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CSV, *_PUBLISHED, FOLDER)}
-"""By name, in the order in which "auto" tries them: a folder of images comes last, for datasets hold images too."""
+"""By name, in the order in which "auto" tries them. "folder" is last, because other datasets hold images too."""
 
 
 def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
-    """Find out what the files of a dataset are.
+    """List the samples of a dataset.
 
     Parameters
     ----------
     path
-        A folder, or the `.csv` file of a manifest. Of a dataset with several categories, the folder of one.
+        A folder, or the `.csv` file of a manifest. For a dataset with several categories, the folder of one.
     layout
         A key of `LAYOUTS`; "auto" takes the first of these that matches.
 
@@ -55,7 +55,7 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
           split means train for good images, test for defective ones. A good image's mask is ignored.
         - mvtec: `train/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png` (or `<stem>.png`).
           MPDD has this layout too.
-        - mvtec-ad-2, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; their files say more.
+        - mvtec-ad-2, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; see their modules.
 
     Returns
     -------
@@ -64,18 +64,18 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
     Raises
     ------
     BlemishError
-        No layout matches (tells what was found, and what may be meant), or the one that does lacks something.
+        No layout matches (the message names what is there, and a likely correction), or files are missing.
     """
     dataset = find_dataset(path, layout)
     if dataset.faults:
-        first, *others = dataset.faults
-        more = f" (and {len(others)} more like this: blemish data {path})" if others else ""
+        first, *rest = dataset.faults
+        more = f" (and {len(rest)} more like this: blemish data {path})" if rest else ""
         raise BlemishError(first + more)
     return dataset
 
 
 def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
-    """As `open_dataset`, but samples that lack something are told in `Dataset.faults` instead of refused."""
+    """As `open_dataset`, but incomplete samples do not raise; they are reported in `Dataset.faults`."""
     path = Path(path)
     if layout != "auto" and layout not in LAYOUTS:
         raise BlemishError(f"layout {layout!r} is unknown; use auto, {', '.join(LAYOUTS)}")
@@ -87,12 +87,12 @@ def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
         if layout != "auto":
             chosen = LAYOUTS[layout]
             if lack := chosen.lacks(path):
-                raise BlemishError(f"{path}: not the layout {layout}: {lack}; {_found_in(path)}")
+                raise BlemishError(f"{path}: not the layout {layout}: {lack}; {_contents(path)}")
         else:
-            matching = [one for one in LAYOUTS.values() if one.lacks(path) is None]
-            if not matching:
+            matches = [candidate for candidate in LAYOUTS.values() if candidate.lacks(path) is None]
+            if not matches:
                 raise BlemishError(_no_match(path))
-            chosen = matching[0]
+            chosen = matches[0]
             if chosen is FOLDER:
                 _refuse_defects(path)
         faults: list[str] = []
@@ -105,35 +105,35 @@ def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
 
 
 def name_of(path: Path) -> str:
-    """What to call the dataset at a path: the name of its folder, of "." too, or of its manifest without ".csv"."""
+    """Name of the dataset at a path: its folder's name, also for ".", or its manifest's name without ".csv"."""
     return path.resolve().name if path.is_dir() else path.stem
 
 
-# --- what was meant, if it is not what was given -------------------------------------------------------------
+# --- messages about a path that is not a dataset -------------------------------------------------------------
 
 
 def _no_match(path: Path) -> str:
-    """Why a path is not a dataset, and which one may be meant."""
+    """The message about a path without a dataset, with the dataset that the user may mean."""
     hint = ""
     if path.is_dir():
-        below = [(folder, layout) for folder in _folders_below(path) if (layout := _published_at(folder))]
-        if below:
-            names = _counted((str(folder.relative_to(path)) for folder, _ in below), "dataset", most=20)
-            kinds = ", ".join(dict.fromkeys(layout.name for _, layout in below))
-            return f"{path}: holds {names} ({kinds}); give the folder of one, such as {below[0][0]}"
+        datasets = [(folder, layout) for folder in _folders_below(path) if (layout := _published_at(folder))]
+        if datasets:
+            names = _counted((str(folder.relative_to(path)) for folder, _ in datasets), "dataset", most=20)
+            layouts = ", ".join(dict.fromkeys(layout.name for _, layout in datasets))
+            return f"{path}: holds {names} ({layouts}); give the folder of one, such as {datasets[0][0]}"
         for parent in path.resolve().parents[:3]:
             if layout := _published_at(parent):
                 return f"{path}: is only a part of the dataset {parent} ({layout.name}); give that folder"
         with_images = next((folder for folder in subfolders(path) if list_images(folder)), None)
         hint = f" (such as {with_images})" if with_images else ""
     return (
-        f"{path}: no known layout; {_found_in(path)}; expected {FOLDER.looks_like}{hint}, {MVTEC.looks_like} "
+        f"{path}: no known layout; {_contents(path)}; expected {FOLDER.looks_like}{hint}, {MVTEC.looks_like} "
         f"(mvtec), or another layout that blemish data --help lists"
     )
 
 
 def _folders_below(path: Path) -> list[Path]:
-    """Two levels: some archives pack each category into a folder of its own name."""
+    """The folders on two levels, because some archives put each category into a second folder of the same name."""
     children = subfolders(path)
     return children + [grandchild for child in children for grandchild in subfolders(child)]
 
@@ -141,12 +141,12 @@ def _folders_below(path: Path) -> list[Path]:
 def _published_at(path: Path) -> Layout | None:
     try:
         return next((layout for layout in _PUBLISHED if layout.lacks(path) is None), None)
-    except OSError:  # a folder that may not be looked into
+    except OSError:  # no read permission
         return None
 
 
 def _refuse_defects(folder: Path) -> None:
-    """A folder of images inside a published dataset may hold its defects or masks: never take them as good."""
+    """Raise if the images of a folder are defects or masks of a published dataset around it, hence not good."""
     images = {image.resolve() for image in list_images(folder)}
     for root in folder.resolve().parents[:3]:
         layout = _published_at(root)
@@ -154,12 +154,12 @@ def _refuse_defects(folder: Path) -> None:
             continue
         try:
             samples = layout.samples(root, [])
-        except BlemishError:  # whatever it is, it says nothing of these images
+        except BlemishError:  # an incomplete dataset says nothing about these images
             continue
-        bad = [sample for sample in samples if sample.is_defective]
+        defective = [sample for sample in samples if sample.is_defective]
         for name, files in (
-            ("defective", {sample.path for sample in bad}),
-            ("masks", {sample.mask_path for sample in bad}),
+            ("defective", {sample.path for sample in defective}),
+            ("masks", {sample.mask_path for sample in defective}),
         ):
             if n_bad := len(images & files):
                 raise BlemishError(
@@ -168,20 +168,21 @@ def _refuse_defects(folder: Path) -> None:
                 )
 
 
-def _found_in(path: Path) -> str:
-    """What lies at `path`, for an error: "found 3 subfolders: a, b, c; no images"."""
+def _contents(path: Path) -> str:
+    """Describe what is at `path`, for a message: "found 3 subfolders: a, b, c; no images"."""
     if path.is_file():
         return "found a file"
     folders = subfolders(path)
     images = list_images(path)
-    others = [f for f in path.iterdir() if f.is_file() and f not in images and not f.name.startswith(".")]
-    if not folders and not images and not others:
+    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    non_images = [file for file in files if file not in images]
+    if not folders and not images and not non_images:
         return "the folder is empty"
-    kinds = ((folders, "subfolder"), (images, "image"), (sorted(others), "other file"))
-    told = (
+    kinds = ((folders, "subfolder"), (images, "image"), (sorted(non_images), "other file"))
+    counts = (
         _counted((entry.name for entry in entries), kind) for entries, kind in kinds if entries or kind == "image"
     )
-    return "found " + "; ".join(told)
+    return "found " + "; ".join(counts)
 
 
 def _counted(names: Iterable[str], kind: str, most: int = 5) -> str:

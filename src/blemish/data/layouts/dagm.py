@@ -1,9 +1,9 @@
 """DAGM 2007: ten synthetic textures, the defects marked by ellipses.
 
-Two forms are in circulation. The competition's final data, also on Zenodo and Kaggle, has a folder for each class
-with `Train` and `Test`, and in each a folder `Label` with `Labels.txt` and a mask `0576_label.PNG` for each
-defective image. The earlier development data has 1000 good images in `Class1` and 150 defective ones in
-`Class1_def`, with a `labels.txt` that gives the ellipses in numbers, and no split.
+The dataset exists in two forms. The competition's final data, also on Zenodo and Kaggle, have a folder for each
+class with `Train` and `Test`, and in each a folder `Label` with `Labels.txt` and a mask `0576_label.PNG` for each
+defective image. The earlier development data have 1000 good images in `Class1` and 150 defective ones in
+`Class1_def`, with the parameters of the ellipses in `labels.txt`, and no split.
 
 Source: M. Wieler, T. Hahn, F. A. Hamprecht, "Weakly supervised learning for industrial optical inspection", 2007.
 """
@@ -20,7 +20,7 @@ from blemish.data.layouts.samples import (
     Split,
     defective,
     good,
-    some_images,
+    required_images,
     split_of,
 )
 from blemish.errors import BlemishError
@@ -37,8 +37,8 @@ def _is_competition(root: Path) -> bool:
 
 
 def _defects_of(root: Path) -> Path:
-    """The folder with the defective images of a class of the development data; `root` may be that folder itself."""
-    root = root if root.name.strip(".") else root.resolve()  # "." has no name to add to
+    """The folder of a class's defective images in the development data; `root` may be this folder or the class's."""
+    root = root if root.name.strip(".") else root.resolve()  # "." has no name to append "_def" to
     return root if root.name.endswith("_def") else root.parent / f"{root.name}_def"
 
 
@@ -49,24 +49,25 @@ def _samples(root: Path, faults: list[str]) -> list[Sample]:
 
 
 def _competition(folder: Path, split: Split, faults: list[str]) -> list[Sample]:
-    """An image is defective if it has a mask, and `Labels.txt`, where there is one, must agree."""
-    told = _labels_file(folder / "Label" / "Labels.txt")
+    """An image is defective if it has a mask. If there is a `Labels.txt`, it must agree."""
+    labels = _labels_file(folder / "Label" / "Labels.txt")
     samples = []
-    for image in some_images(folder):
-        label = folder / "Label" / f"{image.stem}_label.PNG"
-        mask = next((Mask((path,)) for path in (label, label.with_suffix(".png")) if path.is_file()), None)
+    for image in required_images(folder):
+        mask_path = folder / "Label" / f"{image.stem}_label.PNG"
+        mask = next((Mask((path,)) for path in (mask_path, mask_path.with_suffix(".png")) if path.is_file()), None)
         samples.append(defective(image, "defect", mask, split) if mask else good(image, split))
-        if told.get(image.name.lower(), mask is not None) != (mask is not None):
-            remedy = f"its mask {label} is there; remove it" if mask else f"its mask {label} is missing; add it"
-            says = "good" if mask else "defective"
-            faults.append(f"{image}: {label.with_name('Labels.txt')} says {says}, but {remedy}, or correct the list")
+        if labels.get(image.name.lower(), mask is not None) != (mask is not None):
+            remedy = f"its mask {mask_path} exists; remove it" if mask else f"its mask {mask_path} is missing; add it"
+            label = "good" if mask else "defective"
+            label_file = mask_path.with_name("Labels.txt")
+            faults.append(f"{image}: {label_file} says {label}, but {remedy}, or correct the list")
     return samples
 
 
 def _labels_file(path: Path) -> dict[str, bool]:
-    """Whether each image, by its name in lower case, is defective.
+    """Whether each image is defective, by the image's name in lower case.
 
-    Rows of number, 0 or 1, image, 0, mask or 0, separated by tabs; the first row holds the class alone.
+    The rows hold number, 0 or 1, image, 0, mask or 0, separated by tabs; the first row holds only the class.
     """
     if not path.is_file():
         return {}
@@ -75,10 +76,10 @@ def _labels_file(path: Path) -> dict[str, bool]:
 
 
 def _development(defects: Path, faults: list[str]) -> list[Sample]:
-    good_images = sorted(some_images(defects.with_name(defects.name.removesuffix("_def"))))
+    good_images = sorted(required_images(defects.with_name(defects.name.removesuffix("_def"))))
     samples = [good(image, split_of(index)) for index, image in enumerate(good_images)]
     ellipses = _ellipses(defects / "labels.txt")
-    for image in some_images(defects):
+    for image in required_images(defects):
         mask = ellipses.get(image.stem.lstrip("0"))
         if mask is None:
             faults.append(f"{image}: {defects / 'labels.txt'} holds no ellipse for it; add it or remove the image")
@@ -87,9 +88,10 @@ def _development(defects: Path, faults: list[str]) -> list[Sample]:
 
 
 def _ellipses(path: Path) -> dict[str, EllipseMask]:
-    """The ellipse of each image, by its number.
+    """The ellipse of each image, by the image's number without leading zeros.
 
-    Rows of number, semi-axes, angle in radians from x towards y, and centre x and y, separated by tabs.
+    The rows hold number, two semi-axes in pixels, angle in radians from x towards y, and centre x and y in pixels,
+    separated by tabs.
     """
     ellipses = {}
     for line, row in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
@@ -99,7 +101,8 @@ def _ellipses(path: Path) -> dict[str, EllipseMask]:
                 major, minor, angle, x, y = map(float, values)
             except ValueError:
                 raise BlemishError(
-                    f"{path}, row {line}: should hold a number and five values of an ellipse; copy the dataset again"
+                    f"{path}, row {line}: should hold an image number and five values of an ellipse; "
+                    f"copy the dataset again"
                 ) from None
             ellipses[Path(number).stem.lstrip("0")] = EllipseMask(path, (x, y), (major, minor), angle)
     return ellipses

@@ -1,6 +1,6 @@
-"""The Kolektor surface-defect datasets. Every image has a mask; one that is black throughout means good.
+"""The Kolektor surface-defect datasets. Every image has a mask; the mask of a good image is all black.
 
-So the masks are read to tell which images are defective: the only layouts that decode anything.
+So the masks must be read to know which images are defective. No other layout decodes images.
 
 Sources: D. Tabernik et al., "Segmentation-based deep-learning approach for surface-defect detection", JIM 2020
 (KSDD); J. Božič et al., "Mixed supervision for surface-defect detection", Computers in Industry 2021 (KSDD2).
@@ -28,15 +28,19 @@ def _ksdd2_lacks(root: Path) -> str | None:
 
 
 def _ksdd2(root: Path, faults: list[str]) -> list[Sample]:
-    """The 246 defective images of the training split are listed too, for supervised learning."""
+    """Also lists the 246 defective images of the training split, for supervised learning."""
     listed: list[tuple[Path, Mask, Split]] = []
     for split in ("train", "test"):
-        # Numbers only: the published archive holds a stray "10301 (copy).png" and "10301_GT (copy).png".
+        # Numbers only: the published archive also holds "10301 (copy).png" and "10301_GT (copy).png" by mistake.
         for image in (image for image in list_images(root / split) if image.stem.isdecimal()):
             if mask := mask_file(image, faults, image.with_name(f"{image.stem}_GT.png"), above=_ANY_VALUE):
                 listed.append((image, mask, "train" if split == "train" else "test"))
     flags = _are_defective([mask for _, mask, _ in listed], faults)
-    return [_sample(*one, flag) for one, flag in zip(listed, flags, strict=True) if flag is not None]
+    return [
+        _sample(image, mask, split, flag)
+        for (image, mask, split), flag in zip(listed, flags, strict=True)
+        if flag is not None
+    ]
 
 
 def _ksdd_lacks(root: Path) -> str | None:
@@ -44,9 +48,10 @@ def _ksdd_lacks(root: Path) -> str | None:
 
 
 def _ksdd(root: Path, faults: list[str]) -> list[Sample]:
-    """No split for learning from good images is published: all defective ones are for the test.
+    """No split for learning from good images is published: all defective images are test images.
 
-    So are the good ones of every eighth item, as a whole: the photographs of an item show one commutator.
+    The good images of every eighth item are test images too. Items are not divided between the splits, because all
+    photographs of an item show the same commutator.
     """
     listed: list[tuple[Path, Mask, Split]] = []
     items = [folder for folder in subfolders(root) if re.fullmatch(r"kos\d+", folder.name)]
@@ -67,7 +72,7 @@ def _sample(image: Path, mask: Mask, split: Split, is_defective: bool) -> Sample
 
 
 def _are_defective(masks: list[Mask], faults: list[str]) -> list[bool | None]:
-    """Whether each mask shows a defect; None, and a fault, where it cannot be read."""
+    """Whether each mask shows a defect; None if it cannot be read, which is added to the faults."""
 
     def is_defective(mask: Mask) -> bool | BlemishError:
         try:

@@ -14,7 +14,7 @@ from blemish.data.layouts.samples import (
     good,
     lacks_folder,
     mask_file,
-    some_images,
+    required_images,
     split_of,
     subfolders,
 )
@@ -22,8 +22,8 @@ from blemish.errors import BlemishError
 
 
 def _samples(root: Path, faults: list[str]) -> list[Sample]:
-    """No split is published: all defective images and every eighth good one are for the test."""
-    # Plain order, not natural: it is what any other tool gets from sorting the names, so splits agree.
+    """No split is published: all defective images and every eighth good one are test images."""
+    # Plain order, not natural order: other tools sort names like this, so the splits agree.
     good_tiles = sorted(_tiles(root / "MT_Free"))
     samples = [good(image, split_of(index)) for index, image in enumerate(good_tiles)]
     for folder in subfolders(root):
@@ -36,11 +36,11 @@ def _samples(root: Path, faults: list[str]) -> list[Sample]:
 
 
 def _tiles(folder: Path) -> list[Path]:
-    """The photographs of one `MT_*` folder; the published `Imgs` hold the masks too, as .png."""
+    """The photographs in one `MT_*` folder. The published `Imgs` folders also hold the masks, as .png."""
     if (folder / "images").is_dir():
-        return some_images(folder / "images")
+        return required_images(folder / "images")
     if (folder / "Imgs").is_dir():
-        return [image for image in some_images(folder / "Imgs") if image.suffix.lower() != ".png"]
+        return [image for image in required_images(folder / "Imgs") if image.suffix.lower() != ".png"]
     raise BlemishError(f"{folder}: holds neither images/ nor Imgs/; copy the dataset again")
 
 

@@ -1,4 +1,4 @@
-"""MVTec AD and the datasets laid out after it: MPDD (the same layout), MVTec AD 2, BTAD.
+"""MVTec AD and the datasets with a similar layout: MPDD (the same layout), MVTec AD 2, BTAD.
 
 Sources: P. Bergmann et al., "MVTec AD", CVPR 2019; S. Jezek et al., "Deep learning-based defect detection of metal
 parts", ICUMT 2021 (MPDD); L. Heckler-Kram et al., "The MVTec AD 2 dataset", 2025; P. Mishra et al., "VT-ADL",
@@ -15,10 +15,10 @@ from blemish.data.layouts.samples import (
     Split,
     defective,
     good,
-    images_if_any,
     lacks_folder,
     mask_file,
-    some_images,
+    optional_images,
+    required_images,
     subfolders,
 )
 from blemish.data.reading import IMAGE_SUFFIXES, list_images
@@ -35,9 +35,9 @@ def _mvtec(root: Path, faults: list[str]) -> list[Sample]:
 
 
 def _mvtec_ad_2(root: Path, faults: list[str]) -> list[Sample]:
-    """`test_private` and `test_private_mixed` have no labels, and are left out."""
+    """Leaves out `test_private` and `test_private_mixed`, which have no labels."""
     samples = _good(root / "train" / "good", "train")
-    samples += [good(image, "validation") for image in images_if_any(root / "validation" / "good")]
+    samples += [good(image, "validation") for image in optional_images(root / "validation" / "good")]
     test = root / "test_public"
     return samples + _test(test, test / "ground_truth", "good", faults)
 
@@ -47,11 +47,11 @@ def _btad(root: Path, faults: list[str]) -> list[Sample]:
 
 
 def _good(folder: Path, split: Split) -> list[Sample]:
-    return [good(image, split) for image in some_images(folder)]
+    return [good(image, split) for image in required_images(folder)]
 
 
 def _test(folder: Path, masks: Path, good_name: str, faults: list[str]) -> list[Sample]:
-    """The test images of a folder with a subfolder for good ones and for each kind of defect."""
+    """The test images of a folder that has a subfolder for good images and for each kind of defect."""
     samples = []
     for kind in subfolders(folder):
         if kind != masks:
@@ -65,10 +65,10 @@ def _test(folder: Path, masks: Path, good_name: str, faults: list[str]) -> list[
 
 
 def _mask_names(image: Path, folder: Path) -> list[Path]:
-    """Where a mask may lie: `_mask.png` as in MVTec AD; `.png`, or, in BTAD, also `.bmp`."""
-    found = [folder / f"{image.stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES - {".png"})]
-    named = [folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png"]
-    return [*named, *(path for path in found if path.is_file())]
+    """Possible paths of a mask: `_mask.png` as in MVTec AD; `.png`; and other suffixes that exist, as in BTAD."""
+    usual = [folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png"]
+    with_other_suffix = [folder / f"{image.stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES - {".png"})]
+    return [*usual, *(path for path in with_other_suffix if path.is_file())]
 
 
 MVTEC = Layout("mvtec", "train/good with test/<defect> and ground_truth/<defect>", _mvtec_lacks, _mvtec)

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder of good parts, or a CSV manifest that says what each file is."""
+"""The user's own images: a folder of good parts, or a CSV manifest with a row for each image."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def _csv(path: Path, faults: list[str]) -> list[Sample]:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file that are not empty: line number, and stripped cells by lower-case column name.
+    """The non-empty rows of a CSV file: line number, and stripped cells by lower-case column name.
 
     Raises
     ------
     BlemishError
-        It is no CSV file in UTF-8, lacks one of the columns, or a row has more cells than the header.
+        The file is not a CSV file in UTF-8, lacks one of the columns, or a row has more cells than the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -56,8 +56,10 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str,
     except (UnicodeDecodeError, csv.Error) as error:
         raise BlemishError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from error
     if missing := [name for name in columns if name not in reader.fieldnames]:
-        found = ",".join(reader.fieldnames)
-        raise BlemishError(f"{path}: no column {' and '.join(missing)} in the header '{found}'; name it so")
+        header = ",".join(reader.fieldnames)
+        raise BlemishError(
+            f"{path}: no column {' and '.join(missing)} in the header '{header}'; add or rename columns"
+        )
     for line, row in rows:
         if any(row.pop(None, ())):
             raise BlemishError(f"{path}, row {line}: more cells than columns; put quotes around text with commas")
@@ -75,11 +77,11 @@ def _csv_sample(folder: Path, cells: dict[str, str]) -> Sample:
     if split not in ("train", "test"):
         raise BlemishError(f"split '{cells['split']}' is unknown; use train or test")
     if is_defective and split == "train":
-        raise BlemishError("a defective image cannot train; set its split to test or its label to good")
+        raise BlemishError("a defective image cannot train; set its split to test, or its label to good")
     mask = cells.get("mask", "")
-    for column in (cells["path"], mask):
-        if column and not (folder / column).is_file():
-            raise BlemishError(f"{folder / column} is not a file; paths are relative to {folder}")
+    for file in (cells["path"], mask):
+        if file and not (folder / file).is_file():
+            raise BlemishError(f"{folder / file} is not a file; correct the path, which is relative to {folder}")
     if not is_defective:
         return good(folder / cells["path"], "train" if split == "train" else "test")
     defect = "defect" if label in ("bad", "1") else cells["label"]

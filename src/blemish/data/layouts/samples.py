@@ -1,4 +1,4 @@
-"""What a dataset is made of: samples, their masks, and what a layout has to say. Every layout builds on these."""
+"""Samples, masks, datasets and layouts: the classes and functions that every layout uses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Mask:
-    """The image files that show where an image is defective; several are united.
+    """The image files that show where an image is defective; several files are united.
 
-    A pixel is defective where a colour channel exceeds `above` of 255: 127 for masks in black and white, 0 for
-    those whose values are numbers of kinds of defects. A layout that knows of such masks says so here, and
-    only here.
+    A pixel is defective where a colour channel exceeds `above` (of 255): 127 for masks in black and white, 0 for
+    masks whose values are class numbers of defects.
     """
 
     paths: tuple[Path, ...]
@@ -41,9 +40,9 @@ class Mask:
 
 @dataclass(frozen=True)
 class EllipseMask:
-    """An ellipse that a text file gives in numbers, in place of an image.
+    """An elliptical mask whose parameters come from a text file instead of an image.
 
-    Lengths and coordinates in pixels, x to the right, y down; `angle_rad` turns from x towards y.
+    Lengths and coordinates are in pixels, x to the right, y down; `angle_rad` is measured from x towards y.
     """
 
     path: Path
@@ -53,7 +52,7 @@ class EllipseMask:
 
     def read(self, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
         """(H, W) bool, true on and inside the ellipse."""
-        y, x = np.ogrid[: size_hw[0], : size_hw[1]]
+        y, x = np.ogrid[: size_hw[0], : size_hw[1]]  # (H, 1), (1, W)
         dx, dy = x - self.center_xy[0], y - self.center_xy[1]
         cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
         along, across = dx * cos + dy * sin, dy * cos - dx * sin
@@ -63,10 +62,10 @@ class EllipseMask:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and what is known of it.
+    """One image with its split, label and mask.
 
-    `defect` is "good" or the kind of defect; `mask` is None for good images and where no mask is known.
-    Paths begin with the path that the dataset was opened by.
+    `defect` is "good" or the kind of defect; `mask` is None for good images and if there is no mask. Paths begin with
+    the path that was given to open the dataset.
     """
 
     path: Path
@@ -77,15 +76,15 @@ class Sample:
 
     @property
     def mask_path(self) -> Path | None:
-        """The (first) file of the mask; to read it, use `mask.read`, which knows how its values are meant."""
+        """The (first) file of the mask. To read the mask, use `mask.read`, which interprets its values."""
         return None if self.mask is None else self.mask.path
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The samples below `root`, under the layout's name.
+    """The samples below `root`, and the name of their layout.
 
-    `faults` are lines on samples that lack something; a dataset from `open_dataset` has none.
+    `faults` has a line for each incomplete sample; it is empty in a dataset from `open_dataset`.
     """
 
     layout: str
@@ -95,36 +94,37 @@ class Dataset:
 
     @property
     def train(self) -> tuple[Sample, ...]:
-        """The good training samples: all that learning from good parts alone reads."""
-        return tuple(s for s in self.samples if s.split == "train" and not s.is_defective)
+        """The good training samples: the only ones that learning from good parts uses."""
+        return tuple(sample for sample in self.samples if sample.split == "train" and not sample.is_defective)
 
     @property
     def train_defective(self) -> tuple[Sample, ...]:
-        """Real defects of the training split (KSDD2 and DAGM publish some), for supervised learning only."""
-        return tuple(s for s in self.samples if s.split == "train" and s.is_defective)
+        """Real defects in the training split (in KSDD2 and DAGM), for supervised learning only."""
+        return tuple(sample for sample in self.samples if sample.split == "train" and sample.is_defective)
 
     @property
     def test(self) -> tuple[Sample, ...]:
         """The test samples, good and defective."""
-        return tuple(s for s in self.samples if s.split == "test")
+        return tuple(sample for sample in self.samples if sample.split == "test")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to lay out a dataset.
+    """One way to arrange the files of a dataset.
 
     Attributes
     ----------
     name
-        What `--layout` calls it.
+        Its name for `--layout`.
     looks_like
-        Its structure in a few words, for people.
+        Its structure in a few words, for messages.
     lacks
-        What a path lacks to be this layout; None if it is. Looks at names only, as few as will do: it is also
-        asked about paths of other layouts, and exactly one may say None.
+        Returns what a path lacks to have this layout, or None if the path has it. It checks only names, and few of
+        them, because it is also called for paths of other layouts. For a path, only one layout besides "folder" may
+        return None.
     samples
-        Lists the samples of a path that lacks nothing. A sample that is faulty becomes a line in the list it
-        is given; what leaves nothing to work with is a BlemishError.
+        Lists the samples of a path that has this layout. It appends a line to the list in its second argument for
+        each faulty sample, and raises BlemishError if no sample can be used.
     """
 
     name: str
@@ -144,7 +144,7 @@ def defective(path: Path, defect: str, mask: Mask | EllipseMask | None, split: S
 
 
 def lacks_folder(*names: str) -> Callable[[Path], str | None]:
-    """`Layout.lacks` of a layout that is told by its folders."""
+    """Make `Layout.lacks` for a layout that is recognized by its folders."""
 
     def lacks(root: Path) -> str | None:
         missing = [name for name in names if not (root / name).is_dir()]
@@ -153,38 +153,39 @@ def lacks_folder(*names: str) -> Callable[[Path], str | None]:
     return lacks
 
 
-def some_images(folder: Path) -> list[Path]:
-    """The images in a folder that must hold some."""
+def required_images(folder: Path) -> list[Path]:
+    """The images in a folder that must hold at least one."""
     images = list_images(folder)
     if not images:
         raise BlemishError(f"{folder}: holds no images; put the images there")
     return images
 
 
-def images_if_any(folder: Path) -> list[Path]:
-    """The images in a folder that need not exist."""
+def optional_images(folder: Path) -> list[Path]:
+    """The images in a folder; none if it does not exist."""
     return list_images(folder) if folder.is_dir() else []
 
 
 def mask_file(image: Path, faults: list[str], *candidates: Path, above: int = 127) -> Mask | None:
-    """The first of the files that exists; none is a fault of the image."""
+    """The mask in the first candidate that exists; if none does, adds a fault of the image."""
     for candidate in candidates:
         if candidate.is_file():
             return Mask((candidate,), above)
     faults.append(
-        f"{image}: its mask {' or '.join(map(str, candidates))} is missing; add it, or use a CSV without masks"
+        f"{image}: its mask {' or '.join(map(str, candidates))} is missing; add it, or list the images in a "
+        f"CSV file without masks"
     )
     return None
 
 
 def split_of(index: int) -> Split:
-    """Where no split is published: every eighth of the good ones, the 8th, 16th ..., is for the test."""
+    """Split of a good image where none is published: every eighth (the 8th, 16th ...) is a test image."""
     return "test" if index % 8 == 7 else "train"
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The visible folders in a folder, in natural order; none if it does not exist."""
+    """The folders in a folder, without hidden ones, in natural order; none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    inside = (entry for entry in folder.iterdir() if entry.is_dir())
-    return sorted((f for f in inside if not f.name.startswith((".", "__MACOSX"))), key=natural_key)
+    children = (entry for entry in folder.iterdir() if entry.is_dir())
+    return sorted((child for child in children if not child.name.startswith((".", "__MACOSX"))), key=natural_key)

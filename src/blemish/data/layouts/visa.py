@@ -1,7 +1,7 @@
-"""VisA: a folder for each object, and beside them one CSV file that splits them all.
+"""VisA: a folder for each object, and beside them one CSV file with the split of all objects.
 
 Source: Y. Zou et al., "SPot-the-Difference self-supervised pre-training for anomaly detection and segmentation",
-ECCV 2022; the split is the one-class one that the dataset brings (`split_csv/1cls.csv`).
+ECCV 2022. The split is the published one-class split (`split_csv/1cls.csv`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from blemish.data.layouts.own import read_rows
 from blemish.data.layouts.samples import Layout, Mask, Sample, Split, defective, good, lacks_folder
 from blemish.errors import BlemishError
 
-_CLASS_NUMBERS = 0  # the masks' values are numbers of defect classes, 1 and up: anything above 0 is a defect
+_CLASS_NUMBERS = 0  # mask values are class numbers of defects, from 1 up: anything above 0 is a defect
 
 
 def _visa(root: Path, faults: list[str]) -> list[Sample]:
-    name = root.resolve().name  # also of "."; the CSV calls the objects by their folders' names
+    name = root.resolve().name  # also works for "."; the CSV file uses the folders' names as object names
     split_file = (root if root.name == name else root.resolve()).parent / "split_csv" / "1cls.csv"
     if not split_file.is_file():
         raise BlemishError(f"{root}: its split {split_file} is missing; copy split_csv from the VisA archive there")
     rows = read_rows(split_file, ("object", "split", "label", "image", "mask"))
     rows = [(line, cells) for line, cells in rows if cells["object"] == name]
     if not rows:
-        raise BlemishError(f"{root}: {split_file} lists no object {name}; give the folder its name in VisA back")
+        raise BlemishError(f"{root}: {split_file} lists no object {name}; rename the folder as in VisA")
     kinds = _kinds(root / "image_anno.csv", name)
     samples = []
     for line, cells in rows:
@@ -42,12 +42,12 @@ def _visa(root: Path, faults: list[str]) -> list[Sample]:
 
 
 def _inside(root: Path, name: str, cell: str) -> Path:
-    """A path of the CSV files, which begin with the object's name, as one below `root`."""
+    """Convert a path of the CSV files, which begins with the object's name, to one below `root`."""
     return root / cell.removeprefix(f"{name}/")
 
 
 def _kinds(path: Path, name: str) -> dict[Path, str]:
-    """The kind of defect in each image; several in one are "combined", as MVTec AD calls it."""
+    """The kind of defect in each image; several kinds in one image are "combined", as in MVTec AD."""
     if not path.is_file():
         return {}
     rows = read_rows(path, ("image", "label"))
