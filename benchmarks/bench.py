@@ -12,6 +12,7 @@ of their tables go into ``bench.md``.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -23,20 +24,31 @@ import torch
 from blemish.data.demo_images import make_demo_images
 from blemish.devices import resolve_precision
 from blemish.synthesis.textures import TextureBank
-from machine import RESULTS, describe
+from machine import RESULTS, describe, table
 
 HERE = Path(__file__).parent
 
 
-def part(name: str, *words: object, of: str = "") -> str:
-    """Run one of the scripts; returns what it printed as a table, or all if that is none, under a heading."""
+def part(name: str, out: Path, *words: object, note: str = "") -> str:
+    """Run one of the scripts; returns the results that it wrote into ``out``, under a heading."""
     print(f"--- {name} {' '.join(map(str, words))}", flush=True)
-    command = [sys.executable, "-W", "ignore", HERE / f"{name}.py", *words]
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    text = "\n".join(lines) if lines else f"```\n{done.stdout.strip()}\n```"
-    print(text, flush=True)
-    return f"## {name}{of}\n\n{text}\n"
+    command = [sys.executable, "-W", "ignore", HERE / f"{name}.py", *words, "--out", out]
+    subprocess.run(list(map(str, command)), check=True)
+    result = json.loads(out.read_text())
+    if "rows" in result:
+        scalars = [
+            {key: cell for key, cell in row.items() if not isinstance(cell, dict | list)} for row in result["rows"]
+        ]
+        text = table(scalars)
+    else:
+        figures = {key: value for key, value in result.items() if key != "machine"}
+        text = f"```\n{json.dumps(figures, indent=2)}\n```"
+    return f"## {name}{note}\n\n{text}\n"
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value fits into a cell of a table."""
+    return not isinstance(value, dict | list)
 
 
 def main() -> None:
@@ -52,7 +64,7 @@ def main() -> None:
     if arguments.peer:
         subprocess.run([HERE / "peers" / "setup_anomalib.sh", arguments.peer], check=True)
     quickly: list[object] = ["--quick"] if quick else []
-    texts = [part("operations", *quickly, "--out", out / "operations.json", of=", counted")]
+    texts = [part("operations", out / "operations.json", *quickly, note=", counted")]
     repeats: list[object] = ["--device", "cpu", "--repeats", 1 if quick else 5]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -68,20 +80,20 @@ def main() -> None:
         detector = folder / "run" / "detector.blemish"
         large: list[object] = ["--methods", "ssae", "--size", 512, *repeats]
         texts += [
-            part("training_step", *textures, *repeats, *peer, "--out", out / "training-step-cpu.json"),
-            part("inference", *repeats, *peer, "--out", out / "inference-cpu.json"),
-            part("inference", *large, "--out", out / "inference-cpu-512.json", of=" at 512x512"),
+            part("training_step", out / "training-step-cpu.json", *textures, *repeats, *peer),
+            part("inference", out / "inference-cpu.json", *repeats, *peer),
+            part("inference", out / "inference-cpu-512.json", *large, note=" at 512x512"),
         ]
         if not quick:
             half = ["prepared bf16"] if resolve_precision("auto", torch.device("cpu")) == "bf16" else []
             words = ["--batches", 32, "--ways", "torch", "prepared", *half, "--device", "cpu"]
-            words += ["--repeats", 2, *peer, "--out", out / "inference-cpu-batch-32.json"]
-            texts.append(part("inference", *words, of=" at batch 32"))
+            words += ["--repeats", 2, *peer]
+            texts.append(part("inference", out / "inference-cpu-batch-32.json", *words, note=" at batch 32"))
         n = 100 if quick else 1000
-        texts.append(part("inspect_folder", detector, good, "--n", n, "--out", out / "inspect-folder.json"))
-        texts.append(part("loading", detector, "--out", out / "loading.json"))
+        texts.append(part("inspect_folder", out / "inspect-folder.json", detector, good, "--n", n))
+        texts.append(part("loading", out / "loading.json", detector))
         python: list[object] = ["--peer", arguments.peer.resolve() / "bin" / "python"] if arguments.peer else []
-        texts.append(part("metrics", *python, "--out", out / "metrics.json"))
+        texts.append(part("metrics", out / "metrics.json", *python))
     head = ", ".join(f"{key} {value}" for key, value in describe().items())
     (out / "bench.md").write_text("\n".join([f"# Speed\n\n{head}\n", *texts]))
     print(out / "bench.md")
