@@ -21,18 +21,20 @@ Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 TORCH = ("torch", "torch autocast", "torch.compile", "prepared", "prepared bf16")
 ALL = (*TORCH, "onnxruntime", "openvino", "openvino bf16", "openvino int8", "openvino int8 bf16")
 HALF = tuple(name for name in ALL if name.endswith("bf16") or name == "torch autocast")
-"""`prepared` is what `blemish inspect` runs, `openvino` what it runs of `blemish export`."""
+"""Ways in bf16. `prepared` is how `blemish inspect` runs a detector; `openvino` is how it runs an exported one."""
 
 
 def ways(detector: Detector, good: Tensor, names: tuple[str, ...] = ALL) -> Iterator[tuple[str, str, Run]]:
-    """Name, precision of most products, and the function, (B, 3, H, W) float to maps and scores; one after another.
+    """Yield name, precision of most products, and function of each way to run the network.
+
+    The functions map (B, 3, H, W) float images to anomaly maps and image scores.
 
     Parameters
     ----------
-    good : (N, 3, H, W) uint8 images for the ranges of 8-bit numbers.
+    good : (N, 3, H, W) uint8 good images, from which 8-bit networks learn their ranges.
     """
     method = detector.method
-    plain: dict[str, tuple[str, Callable[[], Run]]] = {
+    torch_ways: dict[str, tuple[str, Callable[[], Run]]] = {
         "torch": ("float32", lambda: method),
         "torch autocast": ("bf16", lambda: _autocast(detector)),
         "torch.compile": ("float32", lambda: torch.compile(method)),
@@ -40,14 +42,14 @@ def ways(detector: Detector, good: Tensor, names: tuple[str, ...] = ALL) -> Iter
         "prepared bf16": ("bf16", lambda: TorchRuntime(method, "bf16")),
         "onnxruntime": ("float32", lambda: _onnxruntime(detector)),
     }
-    for name, (precision, make) in plain.items():
+    for name, (precision, make) in torch_ways.items():
         if name in names:
             yield name, precision, make()
     for compiled, precision, images in (("openvino", "float32", None), ("openvino int8", "int8", good)):
         if {compiled, f"{compiled} bf16"} & {*names}:
             tensors = detector.compiled(images).runtime.tensors()
-            rest: tuple[tuple[str, Precision], ...] = ((compiled, "float32"), (f"{compiled} bf16", "bf16"))
-            for name, hint in rest:
+            hints: tuple[tuple[str, Precision], ...] = ((compiled, "float32"), (f"{compiled} bf16", "bf16"))
+            for name, hint in hints:
                 if name in names:
                     run = OpenVINORuntime(method.name, method.settings, tensors, hint)
                     yield name, precision if images is not None else hint, run

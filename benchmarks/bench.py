@@ -1,12 +1,12 @@
-"""All measurements of speed, one after another: `make bench`. Leave the machine alone meanwhile.
+"""All measurements of speed in turn: `make bench`. Do not use the machine for other work meanwhile.
 
     .venv/bin/python benchmarks/bench.py --peer .venv-anomalib
 
-Operations of a training step, counted as for a GPU, training steps and their parts, inference in all ways at batch 1
-and in those of torch at batch 32, SSAE also at 512 px, start-up and a folder of images, loading and decoding, the
-metrics; beside anomalib and scikit-learn. The images are those of `blemish demo`, the textures are made on the spot.
-About an hour on two cores; with --quick a third of it, for a look. Each part writes its own JSON into --out, and all
-of their tables go into ``bench.md``.
+Measured are: the operations of a training step, counted as for a GPU; training steps and their parts; inference with
+all backends at batch 1 and with torch at batch 32, for SSAE also at 512 px; start-up and a folder of images; loading
+and decoding; the metrics. anomalib and scikit-learn are measured for comparison. The images are those of
+`blemish demo`; the textures are generated. Takes about an hour on two cores, with --quick a third of it. Each part
+writes its own JSON into --out, and ``bench.md`` has the tables of all parts.
 """
 
 from __future__ import annotations
@@ -30,15 +30,13 @@ HERE = Path(__file__).parent
 
 
 def part(name: str, out: Path, *words: object, note: str = "") -> str:
-    """Run one of the scripts; returns the results that it wrote into ``out``, under a heading."""
+    """Run one script, which writes its results into ``out``; returns them as text under a heading."""
     print(f"--- {name} {' '.join(map(str, words))}", flush=True)
     command = [sys.executable, "-W", "ignore", HERE / f"{name}.py", *words, "--out", out]
     subprocess.run(list(map(str, command)), check=True)
     result = json.loads(out.read_text())
     if "rows" in result:
-        scalars = [
-            {key: cell for key, cell in row.items() if not isinstance(cell, dict | list)} for row in result["rows"]
-        ]
+        scalars = [{key: cell for key, cell in row.items() if is_scalar(cell)} for row in result["rows"]]
         text = table(scalars)
     else:
         figures = {key: value for key, value in result.items() if key != "machine"}
@@ -54,8 +52,8 @@ def is_scalar(value: object) -> bool:
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peer", type=Path, help="virtual environment with anomalib; made if it is not there")
-    parser.add_argument("--quick", action="store_true", help="small numbers of repeats and images, no batch of 32")
+    parser.add_argument("--peer", type=Path, help="virtual environment with anomalib; made if it does not exist")
+    parser.add_argument("--quick", action="store_true", help="few repeats and images, no batch of 32")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     out, quick = arguments.out.resolve(), arguments.quick
@@ -63,8 +61,8 @@ def main() -> None:
     peer: list[object] = ["--peer", arguments.peer.resolve()] if arguments.peer else []
     if arguments.peer:
         subprocess.run([HERE / "peers" / "setup_anomalib.sh", arguments.peer], check=True)
-    quickly: list[object] = ["--quick"] if quick else []
-    texts = [part("operations", out / "operations.json", *quickly, note=", counted")]
+    quick_option: list[object] = ["--quick"] if quick else []
+    texts = [part("operations", out / "operations.json", *quick_option, note=", counted")]
     repeats: list[object] = ["--device", "cpu", "--repeats", 1 if quick else 5]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

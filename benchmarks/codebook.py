@@ -1,9 +1,9 @@
-"""How well the codebook that ships gives back images it never saw: PSNR, SSIM, codes in use, and a sheet of pictures.
+"""How well the codebook of the package reconstructs unseen images: PSNR, SSIM, codes in use, sheets of pictures.
 
     .venv/bin/python benchmarks/codebook.py mvtec/bottle mvtec/pill magnetic-tile --sheets build/codebook
 
-Takes up to 60 images of each dataset, good and defective ones evenly spaced, at 256x256. Writes
-``results/codebook.json`` with the codebook's card.
+Takes up to 60 good and defective images of each dataset, evenly spaced, at 256x256. Writes ``results/codebook.json``
+with the codebook's card.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ N_IMAGES = 60
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the rows, write the JSON and the sheets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--codebook", type=Path, help="another one than that which ships")
+    parser.add_argument("--codebook", type=Path, help="default: the codebook of the package")
     parser.add_argument("--sheets", type=Path, help="folder for DATA.jpg: image and reconstruction side by side")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "codebook.json")
     arguments = parser.parse_args()

@@ -1,9 +1,10 @@
-"""Is the false-reject promise kept? Fit on some good images, count rejections among all the others.
+"""Is the promised false-reject rate kept? Fit on some good images, count rejections among all other good images.
 
     .venv/bin/python benchmarks/false_rejects.py GOOD_IMAGES --textures TEXTURES --n-fit 200 --false-rejects 0.05
 
-GOOD_IMAGES is a folder of good images (or a dataset's; all its good images are taken). Drawn by the seed, the
-first --n-fit train and calibrate, the rest are inspected. Writes ``results/false-rejects.json``.
+GOOD_IMAGES is a folder of good images, or a dataset, of which all good images are used. In an order drawn from the
+seed, the first --n-fit images train and calibrate the detector, and it inspects the rest. Appends to
+``results/false-rejects.json``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main() -> None:
         )  # fmt: skip
     rejected = sum(detector.inspect(path).is_defective for path in rest)
     rate = rejected / len(rest)
-    # The promise is over the draw of the calibration images, too: with n of them the rate of one detector scatters.
+    # The promise holds on average over random calibration images: with n of them, the rate of one detector scatters.
     n, k = (
         detector.threshold.n_calibration,
         max(1, math.floor((detector.threshold.n_calibration + 1) * arguments.false_rejects)),

@@ -1,17 +1,18 @@
-"""A short time on a GPU, in one command: checks, then figures of speed, then trainings; under 12 minutes.
+"""All GPU checks and measurements in one command: tests, then speed, then trainings; under 12 minutes.
 
     .venv/bin/python benchmarks/gpu.py --data mvtec/bottle --textures TEXTURES --out $OUT
-    .venv/bin/python benchmarks/gpu.py --device cpu --quick --out /tmp/gpu        # before that: does all of it run?
+    .venv/bin/python benchmarks/gpu.py --device cpu --quick --out /tmp/gpu        # first, to see that all of it runs
 
---check runs ``tests/gpu``, and the kernels' tests on the card. --speed takes the training step of DRÆM, DSR and SSAE
-(recipe ``paper``) at batch 8 with its parts, inference of the same at batch 1 and 32, and counts the step's
-operations; beside anomalib with --peer. --proof fits recipe ``fast`` of all three on --data and evaluates it. Without
-any of these: all, in this order. Each part has a limit in seconds, what it has measured until then is kept, and the
-next ones run whatever became of it: ``gpu.json`` tells, and the exit code is 1 if one failed or was late.
+--check runs ``tests/gpu`` and the tests of the kernels on the GPU. --speed measures the training step of DRÆM, DSR
+and SSAE (recipe ``paper``) at batch 8 and its parts, measures inference of the same networks at batch 1 and 32, and
+counts the operations of the step; with --peer, anomalib is measured, too. --proof fits recipe ``fast`` of all three
+methods on --data and evaluates it. Without any of these options, all three run in this order. Each part has a time
+limit. Results from before the limit are kept, and the next part runs even if one fails: ``gpu.json`` has the status
+of each part, and the exit code is 1 if a part failed or reached its limit.
 
-Writes into --out, for a DEVICE: ``check.json``, ``training-step-DEVICE.json``, ``inference-DEVICE.json``,
-``operations.json``, ``proof-DEVICE.json``, ``report.html`` of the first evaluation, and ``gpu.json``. Runs from the
-checkout: on a bare machine, --wheels brings what it lacks (cyclopts, docstring-parser, rich-rst, docutils).
+Writes into --out: ``check.json``, ``training-step-DEVICE.json``, ``inference-DEVICE.json``, ``operations.json``,
+``proof-DEVICE.json``, ``report.html`` of the first evaluation, and ``gpu.json``. Runs from the checkout, without
+installation; --wheels installs missing packages (cyclopts, docstring-parser, rich-rst, docutils).
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ from machine import RESULTS, table, write
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMITS_S = {"check": 90.0, "speed": 130.0, "proof": 500.0}
-"""On a card, which is lent for minutes; ten times as long on a CPU, which only shows that all of it runs."""
+"""Time limits on a GPU; on a CPU, which only serves to see that all parts run, they are ten times as long."""
 SPEED = {"training_step": 4.0, "inference": 3.0, "operations": 1.0}
-"""Scripts, and how they share the limit."""
+"""Scripts, and their weights in sharing the limit."""
 WAYS = {"cuda": ("torch", "prepared bf16"), "cpu": ("torch", "prepared")}
-"""Those of inference that need no compiling, which takes longer than all the rest."""
+"""Ways of inference without compilation, which would take longer than everything else."""
 PROOF = {"draem": 5.0, "dsr": 4.0, "ssae": 2.0}
-"""Methods, and how they share the limit."""
+"""Methods, and their weights in sharing the limit."""
 SUMMARY = ("training_s", "iterations", "images_per_s", "n_train", "n_calibration", "precision", "device", "textures")
 METRICS = ("image_auroc", "pixel_ap", "pixel_auroc", "pixel_aupro", "false_rejects", "found", "protocol")
 
 
 class Session:
-    """Runs commands with blemish from this checkout, and keeps what became of each part."""
+    """Runs commands with blemish from this checkout, and records the status of each part."""
 
     def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
         self.arguments, self.scratch, self.out = arguments, scratch, arguments.out.resolve()
@@ -56,14 +57,14 @@ class Session:
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def python(self, *words: object, limit_s: float = 60.0) -> None:
-        """Run Python with these words; at the limit it ends, with all processes that it started.
+        """Run Python with these arguments; at the time limit, kill it and all processes that it started.
 
         Raises
         ------
         TimeoutExpired
-            If it takes too long.
+            If it reaches the time limit.
         RuntimeError
-            If it fails; it has said why.
+            If it fails; its own output says why.
         """
         command = [sys.executable, "-W", "ignore", *map(str, words)]
         process = subprocess.Popen(command, cwd=ROOT, env=self.environment, start_new_session=True)
@@ -77,7 +78,7 @@ class Session:
             raise RuntimeError(f"exit code {code}")
 
     def prepare(self) -> None:
-        """Wheels, and the version that blemish reads of itself, where it is not installed."""
+        """Install the wheels, and write the package metadata that blemish reads if it is not installed."""
         if self.arguments.wheels:
             wheels = sorted(self.arguments.wheels.resolve().glob("*.whl"))
             options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--target", self.scratch / "wheels"]
@@ -88,11 +89,11 @@ class Session:
             self.python("-c", "import setuptools; setuptools.setup()", "--quiet", "egg_info")
 
     def limit_s(self, name: str) -> float:
-        """Of one of the three kinds of parts."""
+        """Time limit of check, speed or proof on this device, in seconds."""
         return LIMITS_S[name] * (1 if self.arguments.device == "cuda" else 10)
 
     def part(self, name: str, limit_s: float, work: Callable[[float], None]) -> None:
-        """Do some work within its limit, and tell how it ended."""
+        """Run one part within its time limit, then record and print its status."""
         print(f"--- {name}, up to {limit_s:.0f} s", flush=True)
         start_s, status, reason = time.perf_counter(), "passed", ""
         try:
@@ -108,7 +109,7 @@ class Session:
 
 
 def shared(limit_s: float, weights: dict[str, float]) -> Iterator[tuple[str, float]]:
-    """Each name with its share of the seconds that are left when its turn comes."""
+    """Yield each name with its share of the time that is left when its turn comes."""
     end_s = time.perf_counter() + limit_s
     for number, name in enumerate(weights):
         yield name, (end_s - time.perf_counter()) * weights[name] / sum([*weights.values()][number:])
@@ -118,7 +119,7 @@ def shared(limit_s: float, weights: dict[str, float]) -> Iterator[tuple[str, flo
 
 
 def check(session: Session) -> None:
-    """The tests that need a card."""
+    """Run the tests that need a GPU."""
     quick, device = session.arguments.quick, session.arguments.device
 
     def work(limit_s: float) -> None:
@@ -139,34 +140,34 @@ def check(session: Session) -> None:
 
 
 def _row(case: ElementTree.Element) -> dict[str, Any]:
-    """What became of a test, from JUnit's XML."""
+    """The result of one test, from JUnit's XML."""
     row: dict[str, Any] = {"test": case.get("name"), "outcome": "passed", "seconds": float(case.get("time", 0))}
     for kind, outcome in (("skipped", "skipped"), ("failure", "failed"), ("error", "failed")):
-        if (told := case.find(kind)) is not None:
-            row |= {"outcome": outcome, "told": told.get("message", "")[:500]}
+        if (element := case.find(kind)) is not None:
+            row |= {"outcome": outcome, "told": element.get("message", "")[:500]}
     return row
 
 
 def speed(session: Session) -> None:
-    """The scripts that measure it."""
-    a = session.arguments
-    device: list[object] = ["--device", a.device]
-    peer: list[object] = ["--peer", a.peer.resolve()] if a.peer else []
-    textures: list[object] = ["--textures", a.textures.resolve()] if a.textures else []
+    """Measure training steps and inference, and count operations."""
+    arguments = session.arguments
+    device: list[object] = ["--device", arguments.device]
+    peer: list[object] = ["--peer", arguments.peer.resolve()] if arguments.peer else []
+    textures: list[object] = ["--textures", arguments.textures.resolve()] if arguments.textures else []
     words: dict[str, list[object]] = {
         "training_step": ["--batches", 8, "--repeats", 8, *device, *textures, *peer],
-        "inference": ["--batches", 1, 32, "--repeats", 10, "--ways", *WAYS[a.device], *device, *peer],
+        "inference": ["--batches", 1, 32, "--repeats", 10, "--ways", *WAYS[arguments.device], *device, *peer],
         "operations": [],
     }
-    if a.quick:
+    if arguments.quick:
         small = ["--recipe", "small", "--repeats", 1, "--batches"]
         words = {
             "training_step": [*small, 2, *device, *textures],
-            "inference": [*small, 1, 2, "--size", 128, "--ways", *WAYS[a.device], *device],
+            "inference": [*small, 1, 2, "--size", 128, "--ways", *WAYS[arguments.device], *device],
             "operations": ["--quick"],
         }
     for name, limit_s in shared(session.limit_s("speed"), SPEED):
-        file = f"{name.replace('_', '-')}{'' if name == 'operations' else f'-{a.device}'}.json"
+        file = f"{name.replace('_', '-')}{'' if name == 'operations' else f'-{arguments.device}'}.json"
         command = [HERE / f"{name}.py", *words[name], "--out", session.out / file]
 
         def work(limit_s: float, command: list[object] = command) -> None:
@@ -176,19 +177,19 @@ def speed(session: Session) -> None:
 
 
 def proof(session: Session) -> None:
-    """Trainings, and how well they find defects."""
-    a = session.arguments
-    recipe = "small" if a.quick else "fast"
-    options: list[object] = ["--textures", a.textures.resolve()] if a.textures else []
-    options += ["--set", "iterations=8"] if a.quick else []
-    data = a.data.resolve() if a.data else session.scratch / "bricks"
-    if not a.data:
+    """Train all methods, and evaluate the detectors."""
+    arguments = session.arguments
+    recipe = "small" if arguments.quick else "fast"
+    options: list[object] = ["--textures", arguments.textures.resolve()] if arguments.textures else []
+    options += ["--set", "iterations=8"] if arguments.quick else []
+    data = arguments.data.resolve() if arguments.data else session.scratch / "bricks"
+    if not arguments.data:
         code = "import pathlib, sys, blemish.data.demo_images as d; d.make_demo_images(pathlib.Path(sys.argv[1]))"
         session.part("bricks", 60.0, lambda limit_s: session.python("-c", code, data, limit_s=limit_s))
     rows: list[dict[str, Any]] = []
     for name, limit_s in shared(session.limit_s("proof"), PROOF):
         run = session.scratch / name
-        where: list[object] = ["--device", a.device]
+        where: list[object] = ["--device", arguments.device]
         fit = ["fit", data, "--method", name, "--recipe", recipe, *options, *where, "--out", run]
         evaluate = ["evaluate", run / "detector.blemish", data, *where, "--out", run / "evaluation"]
 
@@ -200,7 +201,7 @@ def proof(session: Session) -> None:
             metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
             row = {"method": name, "recipe": recipe, "data": metrics["data"]}
             rows.append(row | {key: summary[key] for key in SUMMARY} | {key: metrics.get(key) for key in METRICS})
-            write(session.out / f"proof-{a.device}.json", {"rows": rows})
+            write(session.out / f"proof-{arguments.device}.json", {"rows": rows})
             if len(rows) == 1:
                 shutil.copyfile(run / "evaluation" / "report.html", session.out / "report.html")
 
@@ -213,25 +214,25 @@ PARTS: dict[str, Callable[[Session], None]] = {"check": check, "speed": speed, "
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the chosen parts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, function in PARTS.items():
         parser.add_argument(f"--{name}", action="store_true", help=function.__doc__)
-    parser.add_argument("--data", type=Path, help="dataset to prove on; default: the demo's images")
-    parser.add_argument("--textures", type=Path, help="folder of photographs; the peer needs one")
+    parser.add_argument("--data", type=Path, help="dataset for --proof; default: the images of the demo")
+    parser.add_argument("--textures", type=Path, help="folder of texture photographs; required with --peer")
     parser.add_argument("--peer", type=Path, help="virtual environment with anomalib")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, beside what is there")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, for this run only")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument(
-        "--quick", action="store_true", help="all of it tiny, to know that it runs: figures of nothing"
+        "--quick", action="store_true", help="tiny sizes, only to see that all parts run; the figures mean nothing"
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    asked = [name for name in PARTS if getattr(arguments, name)] or [*PARTS]
+    chosen = [name for name in PARTS if getattr(arguments, name)] or [*PARTS]
     with tempfile.TemporaryDirectory() as scratch:
         session = Session(arguments, Path(scratch))
         session.prepare()
-        for name in asked:
+        for name in chosen:
             PARTS[name](session)
     sys.exit(any(part["status"] != "passed" for part in session.parts.values()))
 

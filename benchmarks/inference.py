@@ -1,13 +1,13 @@
-"""Seconds for one image through the full-size networks (recipe ``paper``), in all the ways to run them.
+"""Time for one image through the full-size networks (recipe ``paper``), for each backend and precision.
 
     .venv/bin/python benchmarks/inference.py --peer PEER_VENV
 
-The ways are those of ``backends.py``. The peer is anomalib's network of the same name in the same run
-(``peers/setup_anomalib.sh`` makes PEER_VENV). Beside them: operations counted in convolutions and matrix products,
-and their share of what the machine reaches in one large convolution of the same precision (for 8 bits, of its fastest
-other one: more than 1 is possible there). Without --ways, those in bf16 are left out where the hardware does not
-multiply in it: torch takes minutes an image then. Weights are random: nothing here branches on data. Medians. Writes
-``results/inference-<device>.json``.
+The ways to run a network are those of ``backends.py``. The peer is anomalib's network of the same name, in the same
+run (``peers/setup_anomalib.sh`` makes PEER_VENV). The table also has the number of operations in convolutions and
+matrix products, and the rate as a share of what the machine reaches in one large convolution of the same precision
+(for 8 bits: of its fastest other precision, so the share can exceed 1). Without --ways, bf16 is left out if the
+hardware cannot multiply in it, because torch then takes minutes per image. Weights are random, which does not change
+the time. Times are medians. Writes ``results/inference-<device>.json``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     """Measure, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
-    parser.add_argument("--recipe", default="paper", help="another one than at full size, to try this script")
+    parser.add_argument("--recipe", default="paper", help="a smaller recipe serves to try this script")
     parser.add_argument("--batches", type=int, nargs="+", default=[1])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--ways", nargs="+", help="default: all; on a GPU those of torch")
@@ -49,10 +49,10 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
 
     def add(method: str, way: str, precision: str, batch: int, image_s: float, gflop: float) -> None:
-        asked = fastest if precision == "int8" else precision
-        if asked not in peaks:
-            peaks[asked] = peak_gflops(asked, device, min(5, arguments.repeats))
-        peak = peaks[asked]["convolution"]
+        peak_precision = fastest if precision == "int8" else precision
+        if peak_precision not in peaks:
+            peaks[peak_precision] = peak_gflops(peak_precision, device, min(5, arguments.repeats))
+        peak = peaks[peak_precision]["convolution"]
         row = {"method": method, "way": way, "precision": precision, "batch": batch, "image_s": round(image_s, 5)}
         rows.append(row | {"gflop": round(gflop, 1), "share_of_peak": round(gflop / image_s / peak, 3)})
         write(out, {"size_px": size_px, "peak_gflops": peaks, "peak_memory_mb": peak_memory_mb(device), "rows": rows})
@@ -67,9 +67,9 @@ def main() -> None:
         good = (images[:4].cpu() * 255).to(torch.uint8)
         for way, precision, run in ways(detector, good, names):
             for batch in arguments.batches:
-                some = images[:batch].contiguous(memory_format=torch.channels_last)
+                inputs = images[:batch].contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
                 with torch.inference_mode():
-                    image_s = seconds(partial(run, some), arguments.repeats, device) / batch
+                    image_s = seconds(partial(run, inputs), arguments.repeats, device) / batch
                 add(name, way, precision, batch, image_s, gflop)
         if arguments.peer and name != "ssae":
             words = ["--models", name, "--batches", *arguments.batches, "--size", size_px]

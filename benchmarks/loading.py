@@ -1,9 +1,9 @@
-"""Seconds for what stands before and around the network: loading a detector, decoding and resizing photographs.
+"""Time of the steps around the network: loading a detector, decoding and resizing photographs.
 
     .venv/bin/python benchmarks/loading.py DETECTOR
 
-Of the detector, and of the full-size DRÆM and DSR with random weights; of a photograph of 12 megapixels as PNG and as
-JPEG. Medians of 5. Writes ``results/loading.json``.
+Loads DETECTOR, and the full-size DRÆM and DSR with random weights; decodes a photograph of 12 megapixels as PNG and
+as JPEG. Times are medians of 5. Writes ``results/loading.json``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from blemish.methods import build
 from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, seconds, table, write
 
-SIDES_HW = (3000, 4000)
+SIZE_HW = (3000, 4000)
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
     host = torch.device("cpu")
     rows = []
 
-    def add(what: str, took_s: float, size_bytes: int) -> None:
-        rows.append({"what": what, "ms": round(1e3 * took_s, 1), "megabytes": round(size_bytes / 1e6, 1)})
+    def add(operation: str, took_s: float, size_bytes: int) -> None:
+        rows.append({"what": operation, "ms": round(1e3 * took_s, 1), "megabytes": round(size_bytes / 1e6, 1)})
 
     with tempfile.TemporaryDirectory() as folder:
         files = {"the detector": arguments.detector}
@@ -46,7 +46,7 @@ def main() -> None:
         for name, file in files.items():
             add(f"loading {name}", seconds(partial(Detector.load, file), 5, host), file.stat().st_size)
         texture = TextureBank.procedural((300, 400), n=1).images[0].numpy()
-        photograph = cv2.resize(texture, SIDES_HW[::-1], interpolation=cv2.INTER_CUBIC)
+        photograph = cv2.resize(texture, SIZE_HW[::-1], interpolation=cv2.INTER_CUBIC)
         for suffix in (".png", ".jpg"):
             file = Path(folder) / f"photograph{suffix}"
             cv2.imwrite(str(file), photograph)

@@ -1,4 +1,4 @@
-"""What a figure was measured on and with, for the head of every result file; and how time is taken."""
+"""Helpers of all benchmarks: description of the machine for result files, timing, and output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe() -> dict[str, str | int]:
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     commit = ""
-    with suppress(OSError, subprocess.CalledProcessError):  # no git here, or a copy without its history
+    with suppress(OSError, subprocess.CalledProcessError):  # git is not installed, or this is a copy without history
         head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
     return {
@@ -45,7 +45,7 @@ def describe() -> dict[str, str | int]:
 
 
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median seconds of ``work`` after one warm-up."""
+    """Median time of ``work`` in seconds, after one warm-up run."""
     times = []
     for _ in range(repeats + 1):
         start_s = time.perf_counter()
@@ -57,7 +57,7 @@ def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> f
 
 
 def peak_gflops(precision: str, device: torch.device, repeats: int = 5) -> dict[str, float]:
-    """What the machine reaches in one large convolution and one large matrix product, 10^9 operations a second."""
+    """The rate of one large convolution and of one large matrix product, in 10^9 operations per second."""
     dtype, n_channels = DTYPES[precision], 256
     x = torch.rand(1, n_channels, 256, 256, device=device).to(dtype, memory_format=torch.channels_last)
     weight = torch.rand(n_channels, n_channels, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
@@ -73,14 +73,14 @@ def peak_gflops(precision: str, device: torch.device, repeats: int = 5) -> dict[
 
 
 def of_peer(venv: Path, script: str, *words: object) -> dict[str, Any]:
-    """The JSON line that a script of ``peers/`` prints, run by a virtual environment with anomalib."""
+    """The JSON line that a script in ``peers/`` prints, run in a virtual environment with anomalib."""
     command = [venv / "bin" / "python", "-W", "ignore", Path(__file__).parent / "peers" / script, *words]
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def peak_memory_mb(device: torch.device) -> int:
-    """Most memory that this process has held on the device (on the host, since it started)."""
+    """Peak memory of this process in MiB: on a GPU, or on the host since its start."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20)
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -88,13 +88,13 @@ def peak_memory_mb(device: torch.device) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows with the same keys as Markdown."""
+    """Rows with the same keys as a Markdown table."""
     head = list(rows[0])
     lines = [head, ["---"] * len(head), *([row.get(name, "") for name in head] for row in rows)]
-    return "\n".join("| " + " | ".join("" if one is None else str(one) for one in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)
 
 
 def write(out: Path, result: dict[str, Any]) -> None:
-    """A result file, headed by the machine."""
+    """Write a result file that begins with the description of the machine."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"machine": describe(), **result}, indent=2) + "\n")

@@ -1,13 +1,13 @@
-"""Seconds and memory of the metrics: ours beside scikit-learn's and anomalib's, and of the streaming path.
+"""Time and memory of the metrics, compared with scikit-learn and anomalib, and of the streaming metrics.
 
     benchmarks/peers/setup_anomalib.sh .venv-anomalib
     .venv/bin/python benchmarks/metrics.py --peer .venv-anomalib/bin/python
 
-On 80 maps of 256x256, the same for all and in the same run: every metric of `evaluate_maps` in one call, against
-scikit-learn's pixel AUROC and AP and anomalib's AUPRO alone. Then `StreamingMetrics` over 200 and over 2,000 maps of
-512x512, each in a process of its own, whose peak memory must not differ but by the scores of the images. The maps are
-noise with defects that partly stand out; making them is not timed. Times are medians of the repeats. AUPIMO differs
-from anomalib's (``--aupimo``) by where that puts the bounds: see ``blemish.metrics.pimo``.
+First, on the same 80 maps of 256x256 in the same run: all metrics of `evaluate_maps` in one call, compared with
+scikit-learn's pixel AUROC and AP and with anomalib's AUPRO. Then `StreamingMetrics` over 200 and over 2,000 maps of
+512x512, each in its own process; their peak memory must differ only by the scores of the images. The maps are noise
+with partly visible defects; making them is not timed. Times are medians of the repeats. AUPIMO differs from
+anomalib's (``--aupimo``) because the bounds are defined differently: see ``blemish.metrics.pimo``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STREAM_SIDE_PX, STREAM_BATCH, STREAM_MAPS = 512, 10, (200, 2000)
 
 
 def make_maps(n: int, side_px: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps (n, side, side) float32 in [0, 1] and masks; every other one has one to three elliptical defects."""
+    """Maps (n, side, side) float32 in [0, 1] and bool masks; every second one has one to three elliptical defects."""
     rng = np.random.default_rng(seed)
     maps = np.empty((n, side_px, side_px), dtype=np.float32)
     masks = np.zeros(maps.shape, dtype=np.uint8)
@@ -51,7 +51,7 @@ def make_maps(n: int, side_px: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measured(call: Callable[[], Any], repeats: int) -> tuple[Any, dict[str, Any]]:
-    """The call's result, its times, and the most memory it allocated beside its arguments (in a run not timed)."""
+    """The result of the call, its times, and its peak memory without its arguments (from an untimed run)."""
     times_s = []
     for _ in range(repeats):
         start_s = time.perf_counter()
@@ -61,12 +61,13 @@ def measured(call: Callable[[], Any], repeats: int) -> tuple[Any, dict[str, Any]
     call()
     peak_mib = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
-    row = {"seconds": round(statistics.median(times_s), 4), "seconds_repeats": [round(one, 4) for one in times_s]}
+    repeats_s = [round(time_s, 4) for time_s in times_s]
+    row = {"seconds": round(statistics.median(times_s), 4), "seconds_repeats": repeats_s}
     return result, row | {"peak_mib": round(peak_mib, 1)}
 
 
 def peak_process_mib() -> float:
-    """Most memory this process ever held. (`getrusage` would tell the parent's, if that was more.)"""
+    """Peak memory of this process. (`getrusage` would report that of the parent process if it is larger.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024, 1)
 
@@ -80,14 +81,14 @@ def sklearn_pixels(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
 
 def streamed(maps: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
-    """The streaming path over maps that are there."""
+    """The streaming metrics over maps in memory."""
     metrics = StreamingMetrics()
     metrics.update(maps, masks)
     return metrics.compute()
 
 
 def stream(n_maps: int) -> dict[str, Any]:
-    """The streaming path over maps made batch by batch; this process's peak memory tells what it takes."""
+    """The streaming metrics over maps made batch by batch, with the peak memory of this process."""
     metrics, update_s, before_mib = StreamingMetrics(), 0.0, peak_process_mib()
     for start in range(0, n_maps, STREAM_BATCH):
         maps, masks = make_maps(STREAM_BATCH, STREAM_SIDE_PX, seed=start)
@@ -112,7 +113,7 @@ def stream(n_maps: int) -> dict[str, Any]:
 
 
 def anomalib(python: Path, maps: np.ndarray, masks: np.ndarray, threads: int, aupimo: bool) -> dict[str, Any]:
-    """What ``peers/anomalib_aupro.py`` prints."""
+    """The output of ``peers/anomalib_aupro.py``."""
     script = Path(__file__).parent / "peers" / "anomalib_aupro.py"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "maps.npz"
@@ -126,21 +127,21 @@ def anomalib(python: Path, maps: np.ndarray, masks: np.ndarray, threads: int, au
 
 
 def compare(python: Path | None, threads: int, aupimo: bool) -> dict[str, Any]:
-    """Every metric in one call, beside the peers on the same maps."""
+    """All metrics in one call, compared with the peers on the same maps."""
     maps, masks = make_maps(N_MAPS, SIDE_PX, seed=0)
-    found, ours = measured(lambda: evaluate_maps(maps, masks, threshold=0.5), REPEATS)
-    ours |= {"metrics": found, "arguments_mib": round((maps.nbytes + masks.nbytes) / 2**20, 1)}
+    metrics, ours = measured(lambda: evaluate_maps(maps, masks, threshold=0.5), REPEATS)
+    ours |= {"metrics": metrics, "arguments_mib": round((maps.nbytes + masks.nbytes) / 2**20, 1)}
     approximate, streaming = measured(lambda: streamed(maps, masks), REPEATS)
     streaming["error_bounds"] = approximate["error_bounds"]
-    streaming["errors"] = {name: abs(approximate[name] - found[name]) for name in approximate["error_bounds"]}
+    streaming["errors"] = {name: abs(approximate[name] - metrics[name]) for name in approximate["error_bounds"]}
     expected, sklearn = measured(lambda: sklearn_pixels(maps, masks), REPEATS)
-    sklearn |= {"metrics": expected, "difference": max(abs(found[name] - expected[name]) for name in expected)}
+    sklearn |= {"metrics": expected, "difference": max(abs(metrics[name] - expected[name]) for name in expected)}
     result = {"maps": N_MAPS, "side_px": SIDE_PX, "blemish": ours, "blemish_streaming": streaming, "sklearn": sklearn}
     if python:
         peer = anomalib(python, maps, masks, threads, aupimo)
-        peer["difference"] = abs(found["pixel_aupro"] - peer["aupro"])
+        peer["difference"] = abs(metrics["pixel_aupro"] - peer["aupro"])
         if aupimo:
-            peer["aupimo_difference"] = abs(found["pixel_aupimo"] - peer["aupimo"])
+            peer["aupimo_difference"] = abs(metrics["pixel_aupimo"] - peer["aupimo"])
         result["anomalib"] = peer
         result["times_faster"] = round((sklearn["seconds"] + peer["seconds"]) / ours["seconds"], 1)
     return result
@@ -149,12 +150,12 @@ def compare(python: Path | None, threads: int, aupimo: bool) -> dict[str, Any]:
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peer", type=Path, help="python of the environment that holds anomalib")
+    parser.add_argument("--peer", type=Path, help="Python of the environment with anomalib")
     parser.add_argument(
-        "--aupimo", action="store_true", help="compare the value of anomalib's AUPIMO: a minute, some GB"
+        "--aupimo", action="store_true", help="compare the value of anomalib's AUPIMO, too (a minute, several GB)"
     )
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of anomalib; numpy and scikit-learn sort on one"
+        "--threads", type=int, default=os.cpu_count(), help="threads of anomalib; numpy and scikit-learn sort on one"
     )
     parser.add_argument("--stream", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "metrics.json")
@@ -163,13 +164,13 @@ def main() -> None:
         print(json.dumps(stream(arguments.stream)))
         return
 
-    one_call = compare(arguments.peer, arguments.threads, arguments.aupimo)
+    comparison = compare(arguments.peer, arguments.threads, arguments.aupimo)
     print(f"{N_MAPS} maps of {SIDE_PX}x{SIDE_PX}{'s':>19} {'MiB':>8}")
     rows = {"blemish": "all metrics", "blemish_streaming": "all", "sklearn": "AUROC, AP", "anomalib": "AUPRO"}
-    for name in filter(one_call.__contains__, rows):
-        row = one_call[name]
+    for name in filter(comparison.__contains__, rows):
+        row = comparison[name]
         print(f"{name + ' (' + rows[name] + ')':32s} {row['seconds']:8.3f} {row['peak_mib']:8.1f}", flush=True)
-    print(f"times faster than their sum: {one_call.get('times_faster', 'give --peer')}")
+    print(f"times faster than their sum: {comparison.get('times_faster', 'give --peer')}")
     streams = []
     for n_maps in STREAM_MAPS:
         words = [sys.executable, __file__, "--stream", str(n_maps)]
@@ -179,9 +180,9 @@ def main() -> None:
             "{maps} maps of {side_px}x{side_px} streamed: {update_s} s, {peak_process_mib} MiB".format(**streams[-1])
         )
 
-    from machine import describe  # imports torch, which the memory above should not count
+    from machine import describe  # imports torch, whose memory must not count above
 
-    result = {"machine": describe(), "one_call": one_call, "streaming": streams}
+    result = {"machine": describe(), "one_call": comparison, "streaming": streams}
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 

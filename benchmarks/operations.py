@@ -1,13 +1,13 @@
-"""How many operations a training step asks of a GPU at full size (recipe ``paper``), counted without one.
+"""Count the operations of a training step on a GPU at full size (recipe ``paper``), without a GPU.
 
     .venv/bin/python benchmarks/operations.py
 
-Each stands for a launch, and at small batches the launches are what a GPU waits for. A step is that of the training
-loop in float32: draw a batch, spoil it, forward with the losses, backward, fused optimizer. It runs on torch's
-``meta`` device, which computes nothing and, as a GPU would, refuses whatever makes the host wait. Counted are the
-operations on tensors of the device, without those that only view or allocate them; ``host`` are those on tensors of
-the host. Damage is drawn, so the numbers are means of some steps. Writes ``results/operations.json``, with the most
-frequent ones of each stage.
+Each operation is a kernel launch, and at small batches a GPU mostly waits for launches. A step is that of the
+training loop in float32: draw a batch, simulate damage, forward with the losses, backward, fused optimizer. It runs
+on torch's ``meta`` device, which computes nothing and raises an error where a GPU would make the host wait. Counted
+are the operations on tensors of the device, except those that only view or allocate tensors; ``host`` counts
+operations on tensors of the host. Damage is random, so the numbers are means over several steps. Writes
+``results/operations.json``, with the most frequent operations of each stage.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FREE = {
     "detach", "alias", "lift_fresh", "_unsafe_view",
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided",
 }  # fmt: skip
-"""What launches nothing and whose schema does not say so."""
+"""Operations that launch no kernel although their schema does not show it."""
 
 
 class OperationCounter(TorchDispatchMode):
@@ -59,14 +59,14 @@ class OperationCounter(TorchDispatchMode):
 
 
 def _is_view(func: Any) -> bool:
-    """Whether what an operation returns is an input seen in another way."""
+    """Whether an operation returns a view of an input."""
     aliases = [argument.alias_info for argument in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 @contextmanager
 def as_if_on_a_gpu() -> Iterator[None]:
-    """``meta`` in place of a GPU: fused optimizers take it, autocast and pinned memory (unknown to it) are off."""
+    """Use ``meta`` in place of a GPU: allow it for fused optimizers; switch off autocast and pinned memory."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(torch, "autocast", lambda *_, **__: nullcontext()))
         stack.enter_context(patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor))
@@ -76,14 +76,14 @@ def as_if_on_a_gpu() -> Iterator[None]:
 
 
 def trainer_on_meta(method: Method, batch: int) -> Trainer:
-    """The training loop of a method, with networks, images and textures on ``meta``."""
+    """The trainer of a method, with networks, images and textures on ``meta``."""
     side_px = method.settings.image_size_px
     images = torch.zeros(4 * batch, 3, side_px, side_px, dtype=torch.uint8)
     return Trainer(method, images, ingredients_of(method), device=META, precision="float32")
 
 
 def counted(trainer: Trainer, stage: Stage, batch: int) -> tuple[Counter[str], Counter[str]]:
-    """Operations of ``N_STEPS`` steps on the device and on the host, after one that makes the optimizer's state."""
+    """Operations of ``N_STEPS`` steps on the device and on the host, after one that creates the optimizer's state."""
     objective, optimizer = trainer._begin(replace(stage, optimizer=partial(stage.optimizer, fused=True)))
     step = trainer.step(stage, objective, optimizer, batch, None)
     step()
@@ -94,7 +94,7 @@ def counted(trainer: Trainer, stage: Stage, batch: int) -> tuple[Counter[str], C
 
 
 def rows_of(name: str, batch: int) -> list[dict[str, Any]]:
-    """A row for each stage of a method."""
+    """One row for each training stage of a method."""
     side = {"image_size_px": 256} if name == "ssae" else {}
     method = build(name, "paper", settings=side)
     rows = []

@@ -1,4 +1,4 @@
-"""The tables of figures in ``README.md`` and ``docs/results.md``, made from the files of ``results/``.
+"""Generate the tables of figures in ``README.md`` and ``docs/results.md`` from the files in ``results/``.
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; everything else on a page is written by hand.
 ``accuracy.py`` updates the pages, and a test compares them with the files.
@@ -26,7 +26,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def update_pages() -> list[Path]:
-    """Write each page's tables anew; returns the pages that changed."""
+    """Write the tables of all pages again; returns the pages that changed."""
     changed = []
     for page in PAGES:
         text = page.read_text()
@@ -37,17 +37,17 @@ def update_pages() -> list[Path]:
 
 
 def with_tables(page: str) -> str:
-    """The text of a page, with its tables as the results are now."""
+    """The text of a page with its tables generated from the current results."""
     return re.sub(
         r"(<!-- table (\w+) -->\n).*?(<!-- end -->)",
-        lambda place: f"{place[1]}\n{TABLES[place[2]]()}\n\n{place[3]}",
+        lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}",
         page,
         flags=re.DOTALL,
     )
 
 
 def headline() -> str:
-    """Image AUROC and pixel AP of recipe `small`: a row for each dataset, a column for each method."""
+    """Image AUROC and pixel AP of recipe `small`: one row per dataset, one column per method."""
     rows = []
     for data, title in DATA.items():
         cells = {
@@ -60,7 +60,7 @@ def headline() -> str:
 
 
 def accuracy() -> str:
-    """Means over seeds of recipe `small`, beside the papers' full networks."""
+    """Means over seeds of recipe `small`, next to the papers' full networks."""
     rows = []
     for data, title in DATA.items():
         for method in METHODS:
@@ -91,7 +91,7 @@ def image_scores() -> str:
 
 
 def real_defects() -> str:
-    """DSR `small` with N real defects, means over seeds."""
+    """DSR `small` trained with N real defects, means over seeds."""
     rows = read("supervised-dsr")["rows"]
     names = ("image_ap", "pixel_ap", "image_auroc", "pixel_auroc")
     numbers = dict.fromkeys(row["N"] for row in rows)
@@ -105,7 +105,7 @@ def real_defects() -> str:
 
 
 def ssae_damage() -> str:
-    """What each kind of SSAE's damage contributes."""
+    """SSAE trained with each kind of damage."""
     columns = {"image AUROC (maximum)": "image_auroc_max", "image AUROC (sum)": "image_auroc_sum"}
     columns |= {TITLES[name]: name for name in ("pixel_auroc", "pixel_ap", "pixel_aupro")}
     return table(
@@ -117,7 +117,7 @@ def ssae_damage() -> str:
 
 
 def false_rejects() -> str:
-    """The promised rate of false rejects and the measured one."""
+    """The promised and the measured rate of false rejects."""
     return table(
         [
             {
@@ -140,17 +140,17 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def read(name: str) -> Any:
-    """A file of ``results/``."""
+    """The content of a file in ``results/``."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def runs_of(method: str, data: str) -> Rows:
-    """A row for each seed of recipe `small` on one dataset."""
+    """The rows of recipe `small` on one dataset, one per seed."""
     return [row for row in read(f"accuracy-{method}-small")["rows"] if row["data"] == data]
 
 
 def average(key: str, rows: Iterable[Mapping[str, Any]]) -> float:
-    """Mean over rows."""
+    """Mean of one column over rows."""
     return mean(row[key] for row in rows)
 
 
@@ -160,7 +160,7 @@ def method_title(method: str) -> str:
 
 
 def published(method: str, data: str) -> str:
-    """What the paper prints for this test set, fractions of 1; empty if it has no such figure."""
+    """The paper's figures for this test set as text, fractions of 1; empty if it has none."""
     test_set = named_test_set(data)
     if test_set is None:
         return ""

@@ -1,10 +1,10 @@
-"""Does more training still help? DRÆM's narrow networks on whole images of 256 px, judged on good images held out.
+"""Does longer training still help? DRÆM's narrow networks on whole images of 256 px, on held-out good images.
 
     .venv/bin/python benchmarks/schedule.py GOOD_IMAGES --textures TEXTURES --runs 8x400 8x800 16x400
 
-A run is BATCHxSTEPS. What is told of images that were trained on, and of such that were not: the losses and pixel AP
-on damage that is simulated with a seed of its own, and the scores of the good images themselves. No defect and no
-test image is looked at: by this the schedule of recipe ``fast`` is chosen. Writes ``results/schedule.json``.
+A run is BATCHxSTEPS. Reported for training images and for held-out images: the losses and pixel AP on damage that is
+simulated with a separate seed, and the scores of the undamaged images. Real defects and test images are not used,
+because the schedule of recipe ``fast`` was chosen by these figures. Writes ``results/schedule.json``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NARROW = {
 
 
 @torch.inference_mode()
-def judged(method: DRAEM, ingredients: Ingredients, images: Tensor, name: str) -> dict[str, Any]:
-    """Losses and pixel AP on simulated damage, and the greatest score without: of (N, 3, H, W) uint8 good images."""
+def measured(method: DRAEM, ingredients: Ingredients, images: Tensor, name: str) -> dict[str, Any]:
+    """Losses and pixel AP on simulated damage, and scores without damage, for (N, 3, H, W) uint8 good images."""
     good, generator = images.float() / 255.0, Generator().manual_seed(5)
     spoiled, masks = spoil(good, ingredients.textures, generator, method.settings.anomalies)
-    repair, maps = method._repair_and_judge(spoiled)
+    repair, maps = method._reconstruct_and_detect(spoiled)
     assert repair is not None
     scores = method(good)[1]
-    found = {
+    figures = {
         "l2": l2_loss(repair, good).item(),
         "ssim": ssim_loss(repair, good).item(),
         "focal": focal_loss(maps, masks).item(),
@@ -52,11 +52,11 @@ def judged(method: DRAEM, ingredients: Ingredients, images: Tensor, name: str) -
         "median_score": scores.median().item(),
         "largest_score": scores.max().item(),
     }
-    return {f"{name} {what}": round(value, 4) for what, value in found.items()}
+    return {f"{name} {figure}": round(value, 4) for figure, value in figures.items()}
 
 
 def main() -> None:
-    """Train and judge, print a Markdown table, write the JSON."""
+    """Train and measure, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--textures", type=Path)
@@ -77,8 +77,8 @@ def main() -> None:
         ingredients = ingredients_of(method, arguments.textures)
         record = Trainer(method, train, ingredients, device="cpu", precision="float32").run()
         row = {"batch": batch, "steps": steps, "seconds": round(record.training_s)}
-        row |= judged(method, ingredients, train[:N_HELD_OUT], "train")
-        row |= judged(method, ingredients, held_out, "held out")
+        row |= measured(method, ingredients, train[:N_HELD_OUT], "train")
+        row |= measured(method, ingredients, held_out, "held out")
         rows.append(row)
         write(arguments.out, {"data": arguments.data.resolve().name, **NARROW, **schedule, "rows": rows})
     print(table(rows))

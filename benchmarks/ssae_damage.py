@@ -1,8 +1,8 @@
-"""What each kind of SSAE's damage contributes: the same recipe trained on one kind at a time, and on mixtures.
+"""The effect of each kind of SSAE's simulated damage: one recipe trained with single kinds and with mixtures.
 
     .venv/bin/python benchmarks/ssae_damage.py mvtec/bottle --textures TEXTURES --set iterations=3000
 
-A run that is already in --runs is not repeated. Writes ``results/ssae-damage.json``.
+Runs that are already in --runs are not repeated. Writes ``results/ssae-damage.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from accuracy import one
+from accuracy import fit_and_evaluate
 from machine import describe
 
 DAMAGE = {
@@ -27,7 +27,7 @@ COLUMNS = ("image_auroc_max", "image_auroc_sum", "pixel_auroc", "pixel_ap", "pix
 
 
 def main() -> None:
-    """Run all, print a Markdown table, write the JSON."""
+    """Run all kinds, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", default="small")
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", nargs="+", default=list(DAMAGE), choices=list(DAMAGE))
-    parser.add_argument("--set", action="append", default=[], help="as of `blemish fit`, for all of them")
+    parser.add_argument("--set", action="append", default=[], help="as for `blemish fit`, for all runs")
     parser.add_argument("--runs", type=Path, default=Path("runs/ssae-damage"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "ssae-damage.json")
     arguments = parser.parse_args()
@@ -44,7 +44,7 @@ def main() -> None:
     print("|---|" + "---|" * len(COLUMNS))
     for name in arguments.only:
         arguments.set, arguments.runs = [*shared, *DAMAGE[name]], runs / name.replace(", ", "-").replace(" ", "-")
-        rows.append({"damage": name, **one(arguments.data, arguments.recipe, arguments.seed, arguments)})
+        rows.append({"damage": name, **fit_and_evaluate(arguments.data, arguments.recipe, arguments.seed, arguments)})
         print(f"| {name} |", " | ".join(f"{rows[-1][column]:.3f}" for column in COLUMNS), "|", flush=True)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=2) + "\n")

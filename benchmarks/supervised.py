@@ -1,9 +1,10 @@
-"""What a few real defects are worth: detection and localization beside the number N of masked ones (DSR's table 2).
+"""The effect of N real defects with masks in training on detection and localization (DSR's table 2).
 
     .venv/bin/python benchmarks/supervised.py magnetic-tile --method dsr --runs runs/supervised
 
-53 defective images are set aside by chance, of every kind as many; the first N of them train, and none of the 53 is
-tested, whatever N. Writes ``results/supervised-<method>.json``; a run that is in --runs is not repeated.
+53 random defective images are set aside, with equal numbers of each kind of defect. The first N of them are used in
+training; none of the 53 is used for testing, for any N. Writes ``results/supervised-<method>.json``. Runs that are
+already in --runs are not repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLUMNS = ("image_ap", "pixel_ap", "image_auroc", "pixel_auroc")
 
 
 def set_aside(samples: Sequence[Sample], n: int) -> list[Sample]:
-    """``n`` of them by chance, any first part of which holds the kinds of defects in turn."""
+    """``n`` random samples, ordered so that the kinds of defects take turns."""
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
     rank: dict[str, int] = {}
     keys = []
@@ -39,14 +40,14 @@ def set_aside(samples: Sequence[Sample], n: int) -> list[Sample]:
 
 
 def has_outline(sample: Sample) -> bool:
-    """Whether its mask is not empty, as four of magnetic tile's are."""
+    """Whether the mask is not empty (four masks of magnetic tile are)."""
     assert sample.mask is not None
     image = read_image(sample.path)
     return bool(sample.mask.read((image.shape[0], image.shape[1])).any())
 
 
 def link(samples: Sequence[Sample], folder: Path) -> tuple[Path, Path]:
-    """Folders of images and masks."""
+    """Link the images and masks into two folders, which are returned."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number, sample in enumerate(samples):
@@ -59,7 +60,7 @@ def link(samples: Sequence[Sample], folder: Path) -> tuple[Path, Path]:
 
 
 def write_manifest(samples: Sequence[Sample], path: Path) -> Path:
-    """A dataset of these samples."""
+    """Write a CSV dataset of these samples."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "mask", "split"])
@@ -70,7 +71,7 @@ def write_manifest(samples: Sequence[Sample], path: Path) -> Path:
 
 
 def main() -> None:
-    """Run all, print a Markdown table, write the JSON."""
+    """Run all numbers and seeds, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--method", default="dsr")
@@ -93,7 +94,7 @@ def main() -> None:
     ]
     aside = set_aside(masked, N_ASIDE)
     used = {sample.path for sample in aside}
-    rest = [one for one in dataset.samples if one.path not in used]
+    rest = [sample for sample in dataset.samples if sample.path not in used]
     manifest = write_manifest(rest, runs / f"{arguments.data.name}.csv")
     rows = []
     print("| N | seed |", " | ".join(COLUMNS), "|\n|---|---|" + "---|" * len(COLUMNS))

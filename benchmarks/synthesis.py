@@ -1,11 +1,11 @@
-"""Spoiled images per second: blemish's simulator beside anomalib's, on the same textures, in the same run.
+"""Damaged images per second: blemish's simulator compared with anomalib's, on the same textures, in the same run.
 
     benchmarks/peers/setup_anomalib.sh .venv-anomalib
     .venv/bin/python benchmarks/synthesis.py --textures TEXTURES --peer .venv-anomalib/bin/python
 
-Each rate is the median of 5 repeats over 128 images of 256x256. ``spoil_probability`` 0.5 is how both train; at 1
-every image is spoiled. anomalib reads its textures from disk for every image, as it does in training; blemish
-holds them in memory, and its batches are channels-last, as in training.
+Each rate is the median of 5 repeats over 128 images of 256x256. Both train with ``spoil_probability`` 0.5; at 1 every
+image is damaged. As in training, anomalib reads its textures from disk for every image, while blemish holds them in
+memory and its batches are channels-last.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def ours(bank: TextureBank, batch: int, probability: float) -> list[float]:
 
 
 def peers(python: Path, textures: Path, batch: int, probability: float) -> dict[str, Any]:
-    """What ``peers/anomalib_synthesis.py`` prints."""
+    """The output of ``peers/anomalib_synthesis.py``."""
     script = Path(__file__).parent / "peers" / "anomalib_synthesis.py"
     options = {
         "textures": textures,
@@ -63,7 +63,7 @@ def main() -> None:
     """Measure both, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--textures", type=Path, required=True)
-    parser.add_argument("--peer", type=Path, help="python of the environment that holds anomalib")
+    parser.add_argument("--peer", type=Path, help="Python of the environment with anomalib")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "synthesis.json")
     arguments = parser.parse_args()
     bank = TextureBank.from_folder(arguments.textures, SIZE_HW)
@@ -80,8 +80,8 @@ def main() -> None:
                 row["anomalib_repeats"] = peer["images_per_s_repeats"]
                 row["ratio"] = round(row["blemish_images_per_s"] / peer["images_per_s"], 2)
             rows.append(row)
-            there = f"{row['anomalib_images_per_s']:10.1f} {row['ratio']:6.2f}" if arguments.peer else ""
-            print(f"{batch:5d} {probability:7.1f} {row['blemish_images_per_s']:10.1f} {there}", flush=True)
+            peer_columns = f"{row['anomalib_images_per_s']:10.1f} {row['ratio']:6.2f}" if arguments.peer else ""
+            print(f"{batch:5d} {probability:7.1f} {row['blemish_images_per_s']:10.1f} {peer_columns}", flush=True)
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps({"machine": describe(), "size_hw": SIZE_HW, "rows": rows}, indent=2) + "\n")
 

@@ -1,11 +1,11 @@
-"""What each method's recipe reaches in how many minutes of training: a curve, and what the paper reached in the end.
+"""Accuracy of each method over minutes of training as a curve, with the paper's final figure.
 
     .venv/bin/python benchmarks/time_to_accuracy.py runs/steps/*/*
 
-Each point is a whole training run of its own length (`--set iterations=...`, made by ``accuracy.py``), as the rate
-falls to zero at the end of each. Its minutes are its steps times the median step of this recipe on this machine,
-measured here, so that runs made beside other work count the same. Writes ``results/time-to-accuracy.json`` and
-``docs/time-to-accuracy.svg``.
+Each point is a complete training run of its own length (`--set iterations=...`, made by ``accuracy.py``), because the
+learning rate falls to zero at the end of each run. Its minutes are its steps times the median time of a step of this
+recipe, measured here on this machine, so that other load during a run does not matter. Writes
+``results/time-to-accuracy.json`` and ``docs/time-to-accuracy.svg``.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ WIDTH, HEIGHT, LEFT, TOP = 330, 230, 50, 30
 
 
 def step_s(method: str, recipe: str) -> float:
-    """Median seconds of a training step of a recipe: all that the loop does, but logging."""
-    network = build(method, recipe)
-    side_px = network.settings.image_size_px
+    """Median seconds of a training step of a recipe: everything that the training loop does, except logging."""
+    model = build(method, recipe)
+    side_px = model.settings.image_size_px
     images = torch.randint(0, 256, (64, 3, side_px, side_px), dtype=torch.uint8)
-    trainer = Trainer(network, images, ingredients_of(network), device="cpu")
-    stage = network.stages()[0]
+    trainer = Trainer(model, images, ingredients_of(model), device="cpu")
+    stage = model.stages()[0]
     objective, optimizer = trainer._begin(stage)
 
     def step() -> None:
-        losses = objective(stage, trainer._draw(stage.batch_size, trainer._side(stage, 0.99)), trainer.generator)
+        losses = objective(stage, trainer._draw(stage.batch_size, trainer._side_px(stage, 0.99)), trainer.generator)
         trainer.accelerator.backward(torch.stack(list(losses.values())).sum())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -48,7 +48,7 @@ def step_s(method: str, recipe: str) -> float:
 
 
 def read(folder: Path, steps: dict[tuple[str, str], float]) -> dict[str, Any]:
-    """A row for a run folder."""
+    """The row of a run folder; ``steps`` caches the time of a step by method and recipe."""
     summary = json.loads((folder / "summary.json").read_text())
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
     key = summary["method"], summary["recipe"]
@@ -61,14 +61,14 @@ def read(folder: Path, steps: dict[tuple[str, str], float]) -> dict[str, Any]:
 
 
 def paper_reached(method: str, data: str, metric: str) -> float | None:
-    """What the paper prints, in [0, 1]."""
-    known = named_test_set(data)
-    figure = paper_figure(method, known.dataset, known.category, metric) if known else None
+    """The paper's figure in [0, 1]; None if there is none."""
+    test_set = named_test_set(data)
+    figure = paper_figure(method, test_set.dataset, test_set.category, metric) if test_set else None
     return figure.value_percent / 100.0 if figure else None
 
 
-def drawn(rows: list[dict[str, Any]]) -> str:
-    """A panel for each dataset and metric."""
+def chart_svg(rows: list[dict[str, Any]]) -> str:
+    """The SVG picture: one panel for each dataset and metric."""
     datasets = sorted({row["data"] for row in rows})
     longest = max(row["minutes"] for row in rows) * 1.05
     parts = []
@@ -119,9 +119,9 @@ def main() -> None:
     rows = [read(folder, steps) for folder in arguments.runs if (folder / "evaluation" / "metrics.json").exists()]
     rows.sort(key=lambda row: (row["data"], row["method"], row["steps"]))
     print(table(rows))
-    named = {" ".join(key): round(one, 4) for key, one in steps.items()}
-    write(arguments.out, {"step_s": named, "rows": rows})
-    arguments.picture.write_text(drawn(rows))
+    steps_s = {" ".join(key): round(median_s, 4) for key, median_s in steps.items()}
+    write(arguments.out, {"step_s": steps_s, "rows": rows})
+    arguments.picture.write_text(chart_svg(rows))
 
 
 if __name__ == "__main__":

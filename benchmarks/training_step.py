@@ -1,13 +1,13 @@
-"""Seconds of a training step of each method at full size (recipe ``paper``), and of its parts.
+"""Time of a training step of each method at full size (recipe ``paper``), and of its parts.
 
     .venv/bin/python benchmarks/training_step.py --peer PEER_VENV --textures TEXTURES
 
-A step is that of the training loop: draw a batch, spoil it, forward with the losses, backward, optimizer; in the
-numbers that `blemish fit` takes here by itself, and in float32. On a GPU, ``graph`` is the same step as one launch,
-as `blemish fit` takes it there. The peer is anomalib's model of the same name in the same run
-(``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products, forward and
-backward; their share is of what the machine reaches in one large convolution. Seconds, medians. Writes
-``results/training-step-<device>.json``.
+A step is that of the training loop: draw a batch, simulate damage, forward with the losses, backward, optimizer. It
+is measured in the precision that `blemish fit` chooses on this device, and in float32. On a GPU, ``graph`` is the
+same step as one CUDA graph, as `blemish fit` runs it there. The peer is anomalib's model of the same name in the same
+run (``peers/setup_anomalib.sh`` makes PEER_VENV). Operations are those of convolutions and matrix products, forward
+and backward; ``share_of_peak`` relates their rate to what the machine reaches in one large convolution. Times are
+medians in seconds. Writes ``results/training-step-<device>.json``.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
 
 SPOILING: dict[str, tuple[Any, str]] = {"draem": (draem, "spoil"), "dsr": (DSR, "_damage"), "ssae": (ssae, "corrupt")}
-"""The function that each method's losses begin with."""
+"""The function that simulates damage, at the beginning of each method's losses: where it is defined, and its name."""
 N_IN_A_ROW = 5
-"""Steps that a graph takes before they are waited for, as the training loop does not."""
+"""Steps of a graph between synchronizations; the training loop does not wait after each step."""
 PARTS = ("spoil", "forward", "backward", "optimizer", "step")
 
 
 class Clock:
-    """Seconds of the parts of steps."""
+    """Takes the times of the parts of steps, in seconds."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
         self.rows: list[dict[str, float]] = []
 
     def now(self) -> float:
-        """The time when everything asked for is done."""
+        """The time after all pending work on the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A spoiling function whose time is taken."""
+        """Wrap the damage function, so that its time is taken."""
 
         def run(*arguments: Any, **options: Any) -> Any:
             start_s = self.now()
@@ -64,19 +64,19 @@ class Clock:
         return run
 
     def medians(self) -> dict[str, float]:
-        """Of all steps but the first."""
+        """Median of each part over all steps except the first."""
         return {name: round(statistics.median(row[name] for row in self.rows[1:]), 5) for name in PARTS}
 
 
 @functools.cache
 def textures(folder: Path | None, side_px: int) -> TextureBank:
-    """What damage is made of, read or made once for all rows."""
+    """The textures for damage, read or generated once for all rows."""
     size_hw = side_px, side_px
     return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
 
 
 def measured(method: Method, arguments: argparse.Namespace, precision: Any, batch: int) -> dict[str, Any]:
-    """Medians of a method's step."""
+    """The row of a method: medians of its step and of the parts of the step."""
     side_px = method.settings.image_size_px
     ingredients = Ingredients(textures(arguments.textures, side_px) if method.uses_textures else None)
     images = torch.randint(0, 256, (4 * batch, 3, side_px, side_px), dtype=torch.uint8)
@@ -118,11 +118,11 @@ def measured(method: Method, arguments: argparse.Namespace, precision: Any, batc
         for _ in range(N_WARM_UP + 1):
             take_step()
 
-        def in_a_row() -> None:
+        def take_steps() -> None:
             for _ in range(N_IN_A_ROW):
                 take_step()
 
-        row["graph"] = round(seconds(in_a_row, arguments.repeats, trainer.device) / N_IN_A_ROW, 5)
+        row["graph"] = round(seconds(take_steps, arguments.repeats, trainer.device) / N_IN_A_ROW, 5)
     return row
 
 
@@ -130,8 +130,8 @@ def main() -> None:
     """Measure, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["draem", "dsr", "ssae"])
-    parser.add_argument("--recipe", default="paper", help="another one than at full size, to try this script")
-    parser.add_argument("--textures", type=Path, help="folder of photographs; the peer needs one")
+    parser.add_argument("--recipe", default="paper", help="a smaller recipe serves to try this script")
+    parser.add_argument("--textures", type=Path, help="folder of texture photographs; required with --peer")
     parser.add_argument("--batches", type=int, nargs="+", default=[8])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
@@ -154,14 +154,14 @@ def main() -> None:
                 side = {"image_size_px": 256} if (name, arguments.recipe) == ("ssae", "paper") else {}
                 row = measured(build(name, arguments.recipe, settings=side), arguments, precision, batch)
                 add(row | {"share_of_peak": round(row["gflop"] / row["step"] / peaks[precision]["convolution"], 3)})
-        theirs = [name for name in arguments.methods if name != "ssae"]
-        if arguments.peer and theirs:
-            words = ["--textures", arguments.textures, "--models", *theirs, "--batch", batch]
+        peer_methods = [name for name in arguments.methods if name != "ssae"]
+        if arguments.peer and peer_methods:
+            words = ["--textures", arguments.textures, "--models", *peer_methods, "--batch", batch]
             words += ["--repeats", arguments.repeats, "--device", device.type]
-            found = of_peer(arguments.peer, "anomalib_training.py", *words)
-            for name in theirs:
-                row = {"method": f"{name} (anomalib {found['version']})", "precision": "float32", "batch": batch}
-                add(row | {"side_px": 256} | found[name])
+            peer = of_peer(arguments.peer, "anomalib_training.py", *words)
+            for name in peer_methods:
+                row = {"method": f"{name} (anomalib {peer['version']})", "precision": "float32", "batch": batch}
+                add(row | {"side_px": 256} | peer[name])
     print(table(rows))
 
 

@@ -1,10 +1,10 @@
-"""What the ways to run a network change: speed, image AUROC, pixel AP, and every verdict, of trained detectors.
+"""Speed, image AUROC, pixel AP and changed verdicts of trained detectors, for each backend and precision.
 
     .venv/bin/python benchmarks/verdicts.py DETECTOR mvtec/bottle [DETECTOR DATA ...]
 
-The ways are those of ``backends.py``; they are held against torch's float32. 8 bits learn their ranges from the good
-training images. Seconds are those of one image of the detector's size, alone; medians of 25. Writes
-``results/verdicts.json``.
+The ways to run a network are those of ``backends.py``; each is compared with torch in float32. 8-bit networks learn
+their ranges from the good training images. Times are those of a single image of the detector's size, medians of 25.
+Writes ``results/verdicts.json``.
 """
 
 from __future__ import annotations
@@ -27,28 +27,30 @@ REPEATS = 25
 
 
 def compared(detector: Detector, data: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each way."""
+    """One row for each way to run the network."""
     good = load_images([sample.path for sample in open_dataset(data).train], detector.size_hw)
-    one = good[:1].float() / 255.0
+    image = good[:1].float() / 255.0  # (1, 3, H, W)
     rows: list[dict[str, Any]] = []
-    before, value = None, detector.threshold.value
+    reference, threshold = None, detector.threshold.value
     for way, precision, run in ways(detector, good, names):
         with torch.inference_mode():
-            image_s = seconds(partial(run, one), REPEATS, torch.device("cpu"))
-            detector._prepared = run  # type: ignore[assignment]  # what the detector inspects with
-            found = evaluate(detector, data)
-        before = before or found
+            image_s = seconds(partial(run, image), REPEATS, torch.device("cpu"))
+            detector._prepared = run  # type: ignore[assignment]  # the runtime that the detector inspects with
+            evaluation = evaluate(detector, data)
+        reference = reference or evaluation
         changed = [
             f"{sample.path.parent.name}/{sample.path.name}"
-            for sample, old, new in zip(found.samples, before.scores.tolist(), found.scores.tolist(), strict=True)
-            if (old > value) != (new > value)
+            for sample, old, new in zip(
+                evaluation.samples, reference.scores.tolist(), evaluation.scores.tolist(), strict=True
+            )
+            if (old > threshold) != (new > threshold)
         ]
         row = {"method": detector.method.name, "data": data.name, "way": way, "precision": precision}
-        row |= {"image_ms": round(1e3 * image_s, 2), "n_images": len(found.samples)}
-        row |= {name: round(found.metrics[name], 4) for name in ("image_auroc", "pixel_ap")}
+        row |= {"image_ms": round(1e3 * image_s, 2), "n_images": len(evaluation.samples)}
+        row |= {name: round(evaluation.metrics[name], 4) for name in ("image_auroc", "pixel_ap")}
         row |= {
-            "largest_change": round(float(abs(found.scores - before.scores).max()), 4),
-            "threshold": round(value, 4),
+            "largest_change": round(float(abs(evaluation.scores - reference.scores).max()), 4),
+            "threshold": round(threshold, 4),
         }
         rows.append(row | {"n_changed": len(changed), "changed": changed})
         print({**row, "n_changed": len(changed)}, flush=True)
@@ -58,7 +60,7 @@ def compared(detector: Detector, data: Path, names: tuple[str, ...]) -> list[dic
 def main() -> None:
     """Compare, print a Markdown table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("pairs", type=Path, nargs="+", help="a detector, a dataset, and so on")
+    parser.add_argument("pairs", type=Path, nargs="+", help="detectors and datasets in turn")
     parser.add_argument("--ways", nargs="+", default=ALL)
     parser.add_argument("--out", type=Path, default=RESULTS / "verdicts.json")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The .blemish file: exactly what was saved, or refused in one line."""
+"""The .blemish file: read exactly as it was saved, or refused with a one-line error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_what_was_written_is_read(file: Path) -> None:
     tensors, description = read_artifact(file)
     assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"weight": [[0, 1, 2], [3, 4, 5]], "n": 7}
     assert description == DESCRIPTION
-    assert [one.name for one in file.parent.iterdir()] == [file.name]  # no temporary file stays
+    assert [path.name for path in file.parent.iterdir()] == [file.name]  # no temporary file is left
 
 
 def test_any_changed_byte_is_refused(file: Path) -> None:
@@ -80,6 +80,6 @@ def test_foreign_files_are_refused_and_never_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="cannot be read"):
         read_artifact(tmp_path / "none.blemish")

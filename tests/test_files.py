@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_what_was_there_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch:
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
 
 
-def test_a_full_disk_is_told_through_torch_save(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_through_torch_save(tmp_path: Path) -> None:
     class Full:
         def write(self, content: bytes) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -44,7 +44,7 @@ def test_other_errors_pass_through(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BlemishError, match="cannot write there"):
         make_folder(tmp_path / "file" / "run")

@@ -1,11 +1,11 @@
-"""Seconds for anomalib's AUPRO on given maps, on CPU, and what it says of them.
+"""Time and value of anomalib's AUPRO for maps from a file, on CPU.
 
     benchmarks/peers/setup_anomalib.sh DIR
     DIR/bin/python benchmarks/peers/anomalib_aupro.py MAPS.npz --threads 2
 
-MAPS.npz holds `maps` (N, H, W) float32 in [0, 1] and `masks` (N, H, W) bool. What is timed is `update` and `compute`
-of the metric that `anomalib.metrics.AUPRO` wraps, on tensors that are already there. With `--aupimo` its AUPIMO is
-found, too: some GB and a minute, to compare values, not times. Prints one JSON line.
+MAPS.npz holds `maps` (N, H, W) float32 in [0, 1] and `masks` (N, H, W) bool. `update` and `compute` of the metric
+that `anomalib.metrics.AUPRO` wraps are timed, on tensors in memory. With `--aupimo` its AUPIMO is computed, too, to
+compare values, not times; this takes a minute and several GB. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# The CUDA build of torchvision beside CPU torch: see anomalib_synthesis.py.
+# Needed for the CUDA build of torchvision with CPU torch: see anomalib_synthesis.py.
 if torch.version.cuda is None:
     for name in ("nms", "qnms"):
         torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")
@@ -30,7 +30,7 @@ from anomalib.metrics.pimo.functional import aupimo_scores
 
 
 def peak_process_mib() -> float:
-    """Most memory this process ever held. (`getrusage` would tell the parent's, if that was more.)"""
+    """Peak memory of this process. (`getrusage` would report that of the parent process if it is larger.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 

@@ -1,4 +1,4 @@
-"""Seconds for one image through anomalib's DRAEM and DSR, in evaluation mode, as its engine runs them.
+"""Time for one image through anomalib's DRAEM and DSR in evaluation mode, as its engine runs them.
 
     benchmarks/peers/setup_anomalib.sh DIR
     DIR/bin/python benchmarks/peers/anomalib_inference.py --batches 1 8
@@ -16,8 +16,8 @@ from importlib.metadata import version
 
 import torch
 
-# The CUDA build of torchvision cannot load its detection operators beside CPU torch, yet describes two of
-# them on import and fails if they are unknown. Declared without code they do: nothing here calls them.
+# The CUDA build of torchvision cannot load its detection operators with CPU torch, but its import fails if two of
+# them are unknown. Declaring them without an implementation is enough, because nothing here calls them.
 if torch.version.cuda is None:
     for name in ("nms", "qnms"):
         torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")

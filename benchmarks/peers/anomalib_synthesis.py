@@ -1,12 +1,12 @@
-"""Images per second through anomalib's anomaly generator, called as its DRAEM calls it, on CPU.
+"""Images per second of anomalib's anomaly generator on CPU, called as its DRAEM calls it.
 
     benchmarks/peers/setup_anomalib.sh DIR
     DIR/bin/python benchmarks/peers/anomalib_synthesis.py --textures TEXTURES --batch 8 --threads 2
 
-`Draem.training_step` (anomalib 2.7.0) hands the whole batch to one `PerlinAnomalyGenerator`, in the training
-process, with blend factor (0.1, 1.0) and the generator's default probability 0.5; inside, the generator loops
-over the images and reads one texture file for each that it spoils. That is what is timed: the images left
-clean count too, and so does reading textures (from a warm file cache). Prints one JSON line.
+`Draem.training_step` (anomalib 2.7.0) passes the whole batch to one `PerlinAnomalyGenerator` in the training process,
+with blend factor (0.1, 1.0) and the generator's default probability 0.5. The generator loops over the images and
+reads one texture file for each image that it damages. All of this is timed, including images that stay undamaged and
+the reading of textures (from a warm file cache). Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-# The CUDA build of torchvision cannot load its detection operators beside CPU torch, yet describes two of
-# them on import and fails if they are unknown. Declared without code they do: nothing here calls them.
+# The CUDA build of torchvision cannot load its detection operators with CPU torch, but its import fails if two of
+# them are unknown. Declaring them without an implementation is enough, because nothing here calls them.
 if torch.version.cuda is None:
     for name in ("nms", "qnms"):
         torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")
@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--probability", type=float, default=0.5, help="share of images spoiled")
+    parser.add_argument("--probability", type=float, default=0.5, help="share of damaged images")
     return parser.parse_args()
 
 

@@ -1,11 +1,11 @@
-"""Seconds of a training step of anomalib's DRAEM and DSR, as its engine takes them: spoil, forward, backward, Adam.
+"""Time of a training step of anomalib's DRAEM and DSR, as its engine runs it: damage, forward, backward, Adam.
 
     benchmarks/peers/setup_anomalib.sh DIR
     DIR/bin/python benchmarks/peers/anomalib_training.py --textures TEXTURES --batch 8
 
-What `Draem.training_step` and `Dsr.training_step` (first phase) of anomalib 2.7.0 call is called here in their order,
-in the numbers they compute in (float32), with their optimizers; logging is left out. Weights are random. Prints one
-JSON line: version, and for each model the median seconds of the step and its parts.
+The functions that `Draem.training_step` and `Dsr.training_step` (first phase) of anomalib 2.7.0 call are called here
+in the same order and precision (float32), with the same optimizers, but without logging. Weights are random. Prints
+one JSON line: version, and for each model the median seconds of the step and its parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-# The CUDA build of torchvision beside CPU torch: see anomalib_synthesis.py.
+# Needed for the CUDA build of torchvision with CPU torch: see anomalib_synthesis.py.
 if torch.version.cuda is None:
     for name in ("nms", "qnms"):
         torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")
@@ -50,10 +50,10 @@ def draem(textures: Path, device: torch.device) -> tuple[Any, ...]:
 
 
 def dsr(textures: Path, device: torch.device) -> tuple[Any, ...]:
-    """The same. Its anomalies are masks here; the codes are changed within the forward pass."""
+    """Generator (of masks: the codes are replaced within the forward pass), forward with loss, and optimizer."""
     del textures
     model, loss = DsrModel().to(device), DsrSecondStageLoss()
-    trained = [
+    trained_networks = [
         model.image_reconstruction_network,
         model.subspace_restriction_module_hi,
         model.subspace_restriction_module_lo,
@@ -67,7 +67,7 @@ def dsr(textures: Path, device: torch.device) -> tuple[Any, ...]:
             *(out[name] for name in names), images, out["obj_spec_image"], out["anomaly_map"], out["true_anomaly_map"]
         )
 
-    parameters = [one for network in trained for one in network.parameters()]
+    parameters = [parameter for network in trained_networks for parameter in network.parameters()]
     return DsrAnomalyGenerator().augment_batch, forward, torch.optim.Adam(parameters, lr=2e-4)
 
 
@@ -86,15 +86,15 @@ def measured(make: Callable[..., Any], arguments: argparse.Namespace, device: to
         loss.backward()
         times.append(now(device))
         optimizer.step()
-        loss.item()  # as its log does
+        loss.item()  # anomalib's logging reads the loss, too
         times.append(now(device))
         rows.append([after - before for before, after in pairwise(times)] + [times[-1] - times[0]])
     medians = map(statistics.median, zip(*rows[1:], strict=True))
-    return dict(zip((*PARTS, "step"), (round(one, 5) for one in medians), strict=True))
+    return dict(zip((*PARTS, "step"), (round(median_s, 5) for median_s in medians), strict=True))
 
 
 def now(device: torch.device) -> float:
-    """The time when everything asked for is done."""
+    """The time after all pending work on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

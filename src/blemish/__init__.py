@@ -1,10 +1,10 @@
-"""blemish: learn from photographs of good parts only; find and outline the defects.
+"""blemish: learns from photographs of good parts only; finds and outlines the defects.
 
     import blemish
     detector = blemish.fit("parts/good", method="draem", recipe="small")
     finding = detector.inspect("part_17.png")
 
-Importing it is cheap: torch is loaded when something that needs it is first used.
+Importing it is fast: torch is loaded only when a name that needs it is first used.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _HOMES = {
 
 
 def load(path: str | Path, device: str = "cpu", precision: Precision = "auto") -> Detector:
-    """Read a ``.blemish`` file: see ``Detector.load``."""
+    """Read a detector from a ``.blemish`` file; see ``Detector.load``."""
     from blemish.detector import Detector
 
     return Detector.load(path, device, precision)

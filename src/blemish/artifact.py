@@ -1,7 +1,7 @@
-"""The .blemish file: a detector as ONE safetensors file. Never pickle; what is not exactly what was saved is refused.
+"""The .blemish file: a detector as ONE safetensors file. Never pickle; a file changed after saving is refused.
 
-The tensors are the method's weights; everything else is JSON in the header's metadata. ``sha256`` there is the
-digest of the whole file with these 64 characters set to zeros, so a change of any byte is seen.
+The tensors are the method's weights; everything else is JSON in the metadata of the header. The metadata's ``sha256``
+is the digest of the whole file with these 64 characters set to zeros, so a change of any byte is detected.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _FIELD = b'"sha256":"'
 
 
 def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Write weights and their JSON-able description to ``path``, whole or not at all.
+    """Write weights and their description, which must be JSON-serializable, to ``path``: completely or not at all.
 
     Raises
     ------
     BlemishError
-        If the place cannot be written to or is full.
+        If the folder cannot be written to or the disk is full.
     """
     metadata = {
         "format_version": str(FORMAT_VERSION),
@@ -44,12 +44,12 @@ def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str
 
 
 def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``write_artifact`` wrote.
+    """Read the tensors and the description from a file of ``write_artifact``.
 
     Raises
     ------
     BlemishError
-        If the file is missing, no .blemish file, cut short, altered, or of a newer format.
+        If the file is missing, is not a .blemish file, is cut short or altered, or has a newer format.
     """
     try:
         content = path.read_bytes()
@@ -59,7 +59,7 @@ def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     version = int(metadata["format_version"])
     if version > FORMAT_VERSION:
         raise BlemishError(
-            f"{path}: of a newer blemish (file format {version}, this one reads {FORMAT_VERSION}); update blemish"
+            f"{path}: written by a newer blemish (file format {version}, this one reads {FORMAT_VERSION}); update it"
         )
     signed = _FIELD + metadata["sha256"].encode()
     if hashlib.sha256(content.replace(signed, _FIELD + _UNSIGNED.encode(), 1)).hexdigest() != metadata["sha256"]:
@@ -68,13 +68,13 @@ def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _metadata(path: Path, content: bytes) -> dict[str, str]:
-    """The header's metadata, after checking that this is a .blemish file of full length."""
-    foreign = BlemishError(f"{path}: not a .blemish file; give one that `blemish fit` wrote")
+    """Return the header's metadata, after checking that the content is a complete .blemish file."""
+    not_blemish = BlemishError(f"{path}: not a .blemish file; give one that `blemish fit` wrote")
     if len(content) < 8:
-        raise foreign
+        raise not_blemish
     (header_length,) = struct.unpack("<Q", content[:8])
     if content[8:9] != b"{" or header_length > 100_000_000:
-        raise foreign
+        raise not_blemish
     if len(content) < 8 + header_length:
         raise BlemishError(f"{path}: cut short (even its header is incomplete); copy it again")
     try:
@@ -83,9 +83,9 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
         length = 8 + header_length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         int(metadata["format_version"])
         if not isinstance(metadata["description"], str) or len(metadata["sha256"].encode()) != len(_UNSIGNED):
-            raise foreign
+            raise not_blemish
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise foreign from error
+        raise not_blemish from error
     if len(content) < length:
         raise BlemishError(f"{path}: cut short ({len(content)} bytes, should be {length}); copy it again")
     return metadata

@@ -1,4 +1,4 @@
-"""A trained method with its framing and its thresholds. Knows nothing of training."""
+"""The detector: a trained method with its framing and its thresholds. Independent of the training code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemish.artifact import read_artifact, write_artifact
 from blemish.devices import Precision
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding as Finding
-from blemish.inspection.framing import Framing, Whole, describe, described
+from blemish.inspection.framing import Framing, Whole, describe, from_description
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
 from blemish.methods import method_type
@@ -36,11 +36,11 @@ class Detector:
     Parameters
     ----------
     runtime : runs the trained method.
-    threshold : of the image score.
-    pixel_threshold : of the anomaly map: what few pixels of good images reach; the middle of the colour scale.
-    calibration_scores : image scores of the held-out good images that the threshold comes from.
-    provenance : how it came to be: recipe, seed, data, versions.
-    framing : how photographs become what the network sees; None resizes them to the method's image size.
+    threshold : threshold of the image score.
+    pixel_threshold : value of the anomaly map that few pixels of good images reach; the middle of the colour scale.
+    calibration_scores : image scores of the held-out good images that the threshold was computed from.
+    provenance : origin of the detector: recipe, seed, data, versions.
+    framing : converts photographs to the network's input tiles; None resizes them to the method's image size.
     """
 
     def __init__(
@@ -67,37 +67,37 @@ class Detector:
         false_reject_rate: float,
         provenance: dict[str, Any] | None = None,
     ) -> Detector:
-        """A detector whose thresholds are simply ``threshold``, and promise nothing."""
+        """Return a detector with both thresholds set to ``threshold``; no false-reject rate is guaranteed."""
         value = Threshold(threshold, false_reject_rate, n_calibration=0, n_needed=n_needed(false_reject_rate))
         return cls(TorchRuntime(method), value, threshold, (), provenance)
 
     @property
     def method(self) -> Method:
-        """The trained network: see ``Runtime.method``."""
+        """The trained network; see ``Runtime.method``."""
         return self.runtime.method
 
     @property
     def method_name(self) -> str:
-        """Which paper."""
+        """Name of the method, such as ``draem``."""
         return self.runtime.method_name
 
     @property
     def settings(self) -> Settings:
-        """Of the method."""
+        """Settings of the method."""
         return self.runtime.settings
 
     @property
     def device(self) -> torch.device:
-        """Where the network lives."""
+        """Device that the network is on."""
         return self.runtime.device
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width of what the network sees, px."""
+        """Height and width of the network's input, px."""
         return self.framing.tile_hw
 
     def to(self, device: str | torch.device) -> Detector:
-        """Move the network to ``device``, if it can run there."""
+        """Move the network to ``device``, if the runtime supports it, and return the detector."""
         self.runtime = self.runtime.to(torch.device(device))
         return self
 
@@ -116,22 +116,22 @@ class Detector:
         ----------
         images : a path, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16; or a list
             of these, of any sizes.
-        explain : also return the method's own pictures.
+        explain : also return the method's explanation images.
 
         Raises
         ------
         BlemishError
-            If an image cannot be read; names it.
+            If an image cannot be read; the message names it.
         """
         if not isinstance(images, list):
             return self.inspect([images], explain=explain)[0]
         return list(judge(self, photographs(images), lambda judgement: judgement.finding, explain=explain))
 
     def maps_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Anomaly maps (N, 1, h, w) and image scores (N,), float32 on the host, of photographs (N, 3, H, W) uint8."""
+        """Return anomaly maps (N, 1, h, w) and scores (N,), float32 on the CPU, of images (N, 3, H, W) uint8."""
         arrays = (image.permute(1, 2, 0).contiguous().numpy() for image in images)
-        kept = judge(self, photographs(arrays), lambda judgement: (judgement.checked().map, judgement.score))
-        maps, scores = zip(*kept, strict=True)
+        results = judge(self, photographs(arrays), lambda judgement: (judgement.checked().map, judgement.score))
+        maps, scores = zip(*results, strict=True)
         return torch.from_numpy(np.stack(maps))[:, None], torch.tensor(scores)
 
     # --- on disk ----------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Detector:
 
     @property
     def description(self) -> dict[str, Any]:
-        """All but its weights, for JSON."""
+        """Everything except the weights, for JSON."""
         return {
             "method": self.method_name,
             "settings": asdict(self.settings),
@@ -155,16 +155,17 @@ class Detector:
         }
 
     def compiled(self, good: Tensor | None = None) -> Detector:
-        """The same detector as OpenVINO runs it, in float32; with ``good`` in 8 bits. The threshold stays.
+        """Return the detector compiled for OpenVINO, in float32, or in 8 bits if ``good`` is passed. Same threshold.
 
         Parameters
         ----------
-        good : (N, 3, H, W) uint8 good images of the detector's size, from which the ranges of numbers are taken.
+        good : (N, 3, H, W) uint8 good images of the detector's size, from which the value ranges of the 8-bit
+            numbers are computed.
 
         Raises
         ------
         BlemishError
-            If it is one already, or what it takes is not installed.
+            If the detector is already compiled, or a required package is not installed.
         """
         exported = {"runtime": OpenVINORuntime.name, "precision": "float32" if good is None else "int8"}
         provenance = {**self.provenance, "exported": exported}
@@ -181,13 +182,13 @@ class Detector:
 
         Parameters
         ----------
-        precision : of inspection: ``auto`` is bf16 for a large network where the hardware multiplies in it, else
-            float32.
+        precision : numeric precision of the inspection: ``auto`` is bf16 for a large network if the hardware has fast
+            bf16 arithmetic, else float32.
 
         Raises
         ------
         BlemishError
-            If it is missing, none, cut short, altered, or from a newer version.
+            If the file is missing, is not a .blemish file, is cut short or altered, or comes from a newer version.
         """
         path = Path(path)
         tensors, description = read_artifact(path)
@@ -195,14 +196,14 @@ class Detector:
         if is_compiled:
             needed("openvino")
         try:
-            kind = method_type(description["method"])
-            settings = kind.settings_type.from_dict(description["settings"])
-            made: Runtime | Method
+            method_class = method_type(description["method"])
+            settings = method_class.settings_type.from_dict(description["settings"])
+            runtime_or_method: Runtime | Method
             if is_compiled:
-                made = OpenVINORuntime(kind.name, settings, tensors, precision)
+                runtime_or_method = OpenVINORuntime(method_class.name, settings, tensors, precision)
             else:
-                made = kind.restored(settings, tensors)
-            rest = (
+                runtime_or_method = method_class.restored(settings, tensors)
+            remaining_arguments = (
                 Threshold(**description["threshold"]),
                 description["pixel_threshold"],
                 description["calibration_scores"],
@@ -213,10 +214,13 @@ class Detector:
             raise BlemishError(
                 f"{path}: does not fit this version of blemish ({str(error).splitlines()[0]})"
             ) from error
-        runtime = made if isinstance(made, Runtime) else TorchRuntime(made.to(device), precision)
-        return cls(runtime, *rest)
+        if isinstance(runtime_or_method, Method):
+            runtime: Runtime = TorchRuntime(runtime_or_method.to(device), precision)
+        else:
+            runtime = runtime_or_method
+        return cls(runtime, *remaining_arguments)
 
 
 def _framing(description: Mapping[str, Any]) -> Framing | None:
-    """Of a detector's file; those of version 0.1.0 have none."""
-    return described(description["framing"]) if "framing" in description else None
+    """Return the framing from a detector's description; files of version 0.1.0 have none."""
+    return from_description(description["framing"]) if "framing" in description else None

@@ -1,4 +1,4 @@
-"""Where a network runs, and in which numbers."""
+"""The device that a network runs on, and the precision it computes in."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from blemish.settings import Precision as Precision
 
 
 def resolve_device(device: Device | torch.device) -> torch.device:
-    """The device that is meant: ``auto`` is CUDA if there is one, and ``cuda`` the card that is current.
+    """The device behind a name: ``auto`` is CUDA if there is a CUDA device, ``cuda`` is the current card.
 
     Raises
     ------
     BlemishError
-        If it is CUDA and there is none.
+        If CUDA is requested and torch finds no CUDA device.
     """
     has_cuda = torch.cuda.is_available()
     if device == "auto":
         device = "cuda" if has_cuda else "cpu"
-    where = torch.device(device)
-    if where.type == "cuda" and not has_cuda:
+    resolved = torch.device(device)
+    if resolved.type == "cuda" and not has_cuda:
         raise BlemishError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
-    return with_index(where)
+    return with_index(resolved)
 
 
 def with_index(device: torch.device) -> torch.device:
-    """``cuda`` as ``cuda:0`` (or whichever card is current), as tensors name it: without, it is equal to none."""
+    """``cuda`` as ``cuda:0`` (the index of the current card), so that it compares equal to the device of tensors."""
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
-    """What ``auto`` means: bf16 where the hardware multiplies in it, else float32."""
+    """The precision behind ``auto``: bf16 if the hardware multiplies in bf16, else float32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -53,27 +53,31 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """``blemish.kernels``, if ``x`` is on a GPU where they run in its precision; None where torch does the work."""
+    """``blemish.kernels`` if they run on the device of ``x`` (a GPU) in its dtype; else None, and torch is used."""
     return _kernels(x.device, x.dtype) if x.is_cuda and not torch.compiler.is_compiling() else None
 
 
 @functools.cache
 def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
-    """Tried once: Triton is not everywhere, needs a C compiler, and not every GPU has every precision."""
+    """The kernels after a trial run, or None: Triton may be missing, it needs a C compiler, and a GPU may lack a dtype.
+
+    The cache makes one trial for each device and dtype.
+    """
     try:
         kernels = importlib.import_module("blemish.kernels")
         x = torch.zeros(1, 1, 2, 2, device=device, dtype=dtype)
         with torch.no_grad():
             kernels.add_bias(kernels.norm_relu(x, nn.InstanceNorm2d(1)), torch.zeros(1, device=device), True, dtype)
     except Exception as error:
-        _tell_once((str(error).strip() or type(error).__name__).splitlines()[0])
+        _warn_once((str(error).strip() or type(error).__name__).splitlines()[0])
         return None
     return kernels
 
 
 @functools.cache
-def _tell_once(reason: str) -> None:
-    print(f"blemish: goes on without Triton's kernels, somewhat slower ({reason})", file=sys.stderr)
+def _warn_once(reason: str) -> None:
+    """Print a warning; the cache prints each reason only once."""
+    print(f"blemish: continues without Triton's kernels, which is somewhat slower ({reason})", file=sys.stderr)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -82,10 +86,10 @@ KEPT_BYTES = 2**30
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let the C library keep up to a GB that is freed for what is asked for next, in this process.
+    """Let the C library of this process keep up to 1 GB of freed memory for later allocations.
 
-    By itself it gives the memory of every large tensor back to the system, which clears it page by page when the next
-    one is made: a third of a training step on a CPU. Elsewhere than on Linux with glibc, nothing is changed.
+    By default it returns the memory of every large tensor to the system. The system then clears the pages again for
+    the next tensor, which takes a third of a training step on a CPU. Except on Linux with glibc, this does nothing.
     """
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)

@@ -1,10 +1,10 @@
-"""The one kind of error a user can mend."""
+"""The error class for mistakes that the user can correct."""
 
 from __future__ import annotations
 
 
 class BlemishError(Exception):
-    """A mistake in what blemish was given: one line that names the file or setting, and the remedy.
+    """A mistake in the input: the message is one line that names the file or setting, and the remedy.
 
-    The command line prints the line and exits with 2; from Python it is raised as it is.
+    The command line prints the message and exits with code 2; from Python the exception is raised unchanged.
     """

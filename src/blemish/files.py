@@ -1,4 +1,4 @@
-"""Writing files so that a kill, or a full disk, never leaves half of one."""
+"""File writing that never leaves a half-written file, even if the process is killed or the disk is full."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.errors import BlemishError
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
-    """Write to a temporary name beside ``path`` and rename when all is on disk; what was there stays until then.
+    """Write to a temporary file beside ``path`` and rename it once it is on disk; an existing file stays until then.
 
     Raises
     ------
@@ -31,7 +31,9 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        fault = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk in another
+        fault = (
+            error if isinstance(error, OSError) else error.__context__
+        )  # torch.save wraps an OSError in a RuntimeError
         if not isinstance(fault, OSError):
             raise
         reason = fault.strerror or fault
@@ -39,13 +41,13 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file completely or not at all."""
     with replace_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # a file name may be in another encoding
 
 
 def make_folder(path: Path) -> Path:
-    """Create ``path`` with its parents and check that a file can be written in it; its name is given back."""
+    """Create the folder ``path`` with its parents, check that files can be written to it, and return ``path``."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe.{os.getpid()}"

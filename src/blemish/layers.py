@@ -1,4 +1,4 @@
-"""Layers that more than one method uses. Pure: no state beyond their weights."""
+"""Layers that several methods share. They have no state except their weights."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ Norm = Callable[[int], nn.Module]
 
 
 class Layers(nn.Sequential):
-    """``nn.Sequential``; on a GPU a convolution, the norm and the ReLU behind it take fewer passes over memory."""
+    """``nn.Sequential`` that fuses the norm and the ReLU behind a convolution on a GPU: fewer passes over memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(self)
-        while parts:
-            part = parts.pop(0)
-            kernels = kernels_for(x) if len(parts) > 1 and _norms_by_what_it_sees(parts[0]) else None
-            if kernels is not None and isinstance(parts[1], nn.ReLU):
-                x, bias = _convolved(part, x)
-                x = kernels.norm_relu(x, parts[0], bias)
-                del parts[:2]
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            kernels = kernels_for(x) if len(layers) > 1 and _uses_input_statistics(layers[0]) else None
+            if kernels is not None and isinstance(layers[1], nn.ReLU):
+                x, bias = _without_bias(layer, x)  # (B, C, H, W), (C,)
+                x = kernels.norm_relu(x, layers[0], bias)  # (B, C, H, W)
+                del layers[:2]
             else:
-                x = part(x)
+                x = layer(x)
         return x
 
 
-def _norms_by_what_it_sees(part: nn.Module) -> bool:
-    """Whether a layer is a norm by the statistics of its input."""
-    if isinstance(part, nn.BatchNorm2d):
-        return part.training
-    return isinstance(part, nn.InstanceNorm2d) and not part.track_running_stats
+def _uses_input_statistics(layer: nn.Module) -> bool:
+    """Whether a layer is a norm that computes its statistics from its input."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.training
+    return isinstance(layer, nn.InstanceNorm2d) and not layer.track_running_stats
 
 
-def _convolved(part: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What a layer gives without its bias, and the bias that is still to be added, if it has one."""
-    if isinstance(part, nn.Conv2d):
-        return F.conv2d(x, part.weight, None, part.stride, part.padding, part.dilation, part.groups), part.bias
-    if isinstance(part, nn.ConvTranspose2d):
-        geometry: tuple[Any, ...] = (part.stride, part.padding, part.output_padding, part.groups, part.dilation)
-        return F.conv_transpose2d(x, part.weight, None, *geometry), part.bias
-    return part(x), None
+def _without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A convolution's output without its bias, and the bias (None if there is none); other layers run as usual."""
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups), layer.bias
+    if isinstance(layer, nn.ConvTranspose2d):
+        geometry: tuple[Any, ...] = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
+        return F.conv_transpose2d(x, layer.weight, None, *geometry), layer.bias
+    return layer(x), None
 
 
 def conv_norm_relu(n_in: int, n_out: int, norm: Norm = nn.BatchNorm2d) -> Layers:
     """3x3 convolution, norm, ReLU. (B, n_in, H, W) to (B, n_out, H, W)."""
-    in_place = norm is nn.BatchNorm2d  # instance norm gives a view: of one changed in place, autograd makes 3 copies
+    # Instance norm returns a view. Changing a view in place costs autograd three copies.
+    in_place = norm is nn.BatchNorm2d
     return Layers(nn.Conv2d(n_in, n_out, 3, padding=1), norm(n_out), nn.ReLU(in_place))
 
 
@@ -61,7 +62,7 @@ def double_conv(n_in: int, n_middle: int, n_out: int, norm: Norm = nn.BatchNorm2
 
 
 class Encoder(nn.Module):
-    """Blocks of two convolutions with max-pooling between them. Returns the output of every block."""
+    """Blocks of two convolutions with max-pooling between the blocks. Returns the output of every block."""
 
     def __init__(self, n_in: int, widths: tuple[int, ...], norm: Norm = nn.BatchNorm2d) -> None:
         super().__init__()
@@ -72,20 +73,20 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:  # (B, n_in, H, W)
         features = []
         for level, block in enumerate(self.blocks):
-            x = block(self.pool(x) if level else x)
-            features.append(x)  # (B, widths[level], H / 2^level, W / 2^level)
+            x = block(self.pool(x) if level else x)  # (B, widths[level], H / 2^level, W / 2^level)
+            features.append(x)
         return features
 
 
 class UNet(nn.Module):
-    """An encoder, and as many steps back up, each of which sees the encoder's block of its size.
+    """An encoder and a decoder with a skip connection at every resolution.
 
     Parameters
     ----------
     n_in : channels of the input.
-    widths : channels of each block down; H and W are multiples of ``patch_px`` x 2^(number of blocks - 1).
-    up_widths : channels that each step up ends with, the deepest first.
-    patch_px : patches of this side are taken as pixels, and given back.
+    widths : channels of each encoder block; H and W are multiples of ``patch_px`` x 2^(number of blocks - 1).
+    up_widths : output channels of each decoder step, the deepest first.
+    patch_px : the network works on patches of this side as if they were pixels; the output has full resolution.
     """
 
     def __init__(
@@ -106,22 +107,25 @@ class UNet(nn.Module):
             n_now = n_out
         self.head = nn.Conv2d(n_now, 2 * patch_px**2, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> logits (B, 2, H, W), the second the anomaly's
-        *skips, x = self.encoder(F.pixel_unshuffle(x, self.patch_px))
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> logits (B, 2, H, W), channel 1 is the anomaly
+        x = F.pixel_unshuffle(x, self.patch_px)  # (B, n_in * p^2, h, w) with p = patch_px, h = H / p, w = W / p
+        *skips, x = self.encoder(x)  # level k: (B, widths[k], h / 2^k, w / 2^k)
         for up, block in zip(self.ups, self.blocks, strict=True):
-            x = block(torch.cat([up(upsample_twice(x)), skips.pop()], 1))
-        return F.pixel_shuffle(self.head(x), self.patch_px)
+            x = up(upsample_twice(x))  # (B, up_width, 2 h', 2 w'): twice the size, now that of the skip
+            x = block(torch.cat([x, skips.pop()], 1))  # (B, up_width, 2 h', 2 w')
+        x = self.head(x)  # (B, 2 p^2, h, w)
+        return F.pixel_shuffle(x, self.patch_px)  # (B, 2, H, W)
 
 
 def upsample_twice(x: Tensor) -> Tensor:
     """Double height and width, bilinear with aligned corners. (B, C, H, W) to (B, C, 2H, 2W)."""
-    if x.device.type == "cpu" or torch.compiler.is_compiling():  # exported models keep the operation of that name
+    if x.device.type == "cpu" or torch.compiler.is_compiling():  # an exported graph keeps the interpolation operator
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
     return upsample_by_products(x)
 
 
 def upsample_by_products(x: Tensor) -> Tensor:
-    """``upsample_twice`` as a product with a banded matrix along each axis, which reads memory in order.
+    """``upsample_twice`` as a product with a banded matrix along each axis, which reads memory sequentially.
 
     Parameters
     ----------
@@ -129,35 +133,35 @@ def upsample_by_products(x: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, C, 2H, 2W) of the same order of memory, to the precision of x's dtype.
+    (B, C, 2H, 2W) in the same memory format, to the precision of x's dtype.
     """
     n_images, n_channels, height, width = x.shape
     rows = upsampling_matrix(height, x.dtype, x.device)  # (2H, H)
     columns = upsampling_matrix(width, x.dtype, x.device)  # (2W, W)
     if n_channels > 1 and x.is_contiguous(memory_format=torch.channels_last):
-        flat = x.permute(0, 2, 3, 1).reshape(n_images, height, width * n_channels)
+        flat = x.permute(0, 2, 3, 1).reshape(n_images, height, width * n_channels)  # (B, H, W C)
         tall = torch.bmm(rows.expand(n_images, -1, -1), flat)  # (B, 2H, W C)
-        flat = tall.view(n_images * 2 * height, width, n_channels)
+        flat = tall.view(n_images * 2 * height, width, n_channels)  # (B 2H, W, C)
         large = torch.bmm(columns.expand(len(flat), -1, -1), flat)  # (B 2H, 2W, C)
-        return large.view(n_images, 2 * height, 2 * width, n_channels).permute(0, 3, 1, 2)
-    flat = x.reshape(n_images * n_channels, height, width)
+        return large.view(n_images, 2 * height, 2 * width, n_channels).permute(0, 3, 1, 2)  # (B, C, 2H, 2W)
+    flat = x.reshape(n_images * n_channels, height, width)  # (B C, H, W)
     tall = torch.bmm(rows.expand(len(flat), -1, -1), flat)  # (B C, 2H, W)
-    return F.linear(tall, columns).view(n_images, n_channels, 2 * height, 2 * width)
+    return F.linear(tall, columns).view(n_images, n_channels, 2 * height, 2 * width)  # (B, C, 2H, 2W)
 
 
-@functools.cache  # for good: a CUDA graph that reads it does not keep it
+@functools.cache  # never evicted: a CUDA graph that reads the matrix does not keep it alive
 def upsampling_matrix(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Twice as many samples along an axis, linear with aligned ends.
+    """Matrix that doubles the number of samples along an axis: linear interpolation with aligned ends.
 
     Returns
     -------
-    (2 length, length) of ``dtype``, two neighbouring weights in a row. They sum to 1 exactly in any precision, so
-    that what is even stays so. Do not write to it.
+    (2 length, length) of ``dtype``, with two neighbouring weights in each row. They sum to exactly 1 in any precision,
+    so a constant input stays constant. Do not write to it.
     """
-    with torch.inference_mode(False):  # made for an inspection, it has to serve training, too
-        position = torch.arange(2 * length, dtype=torch.float64) * (length - 1) / (2 * length - 1)
+    with torch.inference_mode(False):  # first needed by an inspection, it must be usable in training, too
+        position = torch.arange(2 * length, dtype=torch.float64) * (length - 1) / (2 * length - 1)  # (2 length,)
         left = position.floor()
-        steps = 2.0 / torch.finfo(dtype).eps  # of numbers between 1/2 and 1
+        steps = 2.0 / torch.finfo(dtype).eps  # numbers from 1/2 to 1 are multiples of 1 / steps
         fraction = ((position - left) * steps).round() / steps  # the weight of the right neighbour
         offset = torch.arange(length) - left[:, None]  # (2 length, length)
         weights = (offset == 0) * (1.0 - fraction[:, None]) + (offset == 1) * fraction[:, None]
@@ -165,31 +169,31 @@ def upsampling_matrix(length: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 def pad_to_multiple(images: Tensor, multiple_px: int) -> Tensor:
-    """Repeat the border below and to the right until both sides are multiples of ``multiple_px``."""
+    """Repeat the border at the bottom and right until H and W are multiples of ``multiple_px``."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % multiple_px, 0, -height % multiple_px), mode="replicate")
 
 
 def blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
-    """Gaussian blur along an axis as a matrix, zero beyond the ends: ``blur_matrix(H, ...) @ x`` blurs columns.
+    """Gaussian blur along an axis as a matrix, with zero padding: ``blur_matrix(H, ...) @ x`` blurs columns.
 
     Returns
     -------
     (length, length) float32, symmetric and banded; the window sums to 1. Do not write to it.
     """
-    if torch.compiler.is_compiling():  # what is traced is no tensor to keep
+    if torch.compiler.is_compiling():  # a traced tensor must not get into the cache
         return _blur_matrix(length, window_px, sigma_px, device)
-    return _kept_blur_matrix(length, window_px, sigma_px, device)
+    return _cached_blur_matrix(length, window_px, sigma_px, device)
 
 
-@functools.cache  # for good: see above
-def _kept_blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # made for an inspection, it has to serve training, too
+@functools.cache  # never evicted, as in upsampling_matrix
+def _cached_blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # as in upsampling_matrix
         return _blur_matrix(length, window_px, sigma_px, device)
 
 
 def _blur_matrix(length: int, window_px: int, sigma_px: float, device: torch.device) -> Tensor:
-    distance = torch.arange(length)[:, None] - torch.arange(length)
+    distance = torch.arange(length)[:, None] - torch.arange(length)  # (length, length)
     reach = torch.arange(window_px) - window_px // 2
     total = torch.exp(-(reach**2) / (2 * sigma_px**2)).sum()
     blur = torch.exp(-(distance**2) / (2 * sigma_px**2)) / total * (distance.abs() <= window_px // 2)

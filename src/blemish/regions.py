@@ -1,4 +1,4 @@
-"""From the anomaly map of a defective image to its blemishes."""
+"""Regions of an anomaly map: the blemishes of a defective image."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ class Region:
 
 
 def outline(anomaly_map: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """What to outline in the map of a defective image: hysteresis below its own highest value.
+    """Mask to outline on a defective image: hysteresis thresholds relative to the map's own peak.
 
-    Regions that reach half of it, each out to 35 % of it: a second blemish that is fainter by half is kept, and
-    specks in the background are not. It promises nothing of single pixels.
+    It keeps the regions whose values reach more than 50 % of the peak, each out to 35 % of the peak. So a second
+    blemish of half the strength is kept, and specks in the background are not. There is no guarantee for single
+    pixels.
 
     Parameters
     ----------
@@ -45,15 +46,15 @@ def outline(anomaly_map: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     (H, W) bool
     """
     peak = float(anomaly_map.max())
-    wide = anomaly_map > 0.35 * peak
-    n_labels, labels = cv2.connectedComponents(wide.view(np.uint8), connectivity=8)
-    reaches = np.zeros(n_labels, np.bool_)
-    reaches[labels[anomaly_map > 0.5 * peak]] = True
-    return np.asarray(reaches[labels])
+    wide = anomaly_map > 0.35 * peak  # (H, W)
+    n_labels, labels = cv2.connectedComponents(wide.view(np.uint8), connectivity=8)  # (H, W) int32
+    is_kept = np.zeros(n_labels, np.bool_)
+    is_kept[labels[anomaly_map > 0.5 * peak]] = True
+    return np.asarray(is_kept[labels])  # (H, W)
 
 
 def regions(anomaly_map: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> list[Region]:
-    """8-connected regions of a mask, the worst first.
+    """8-connected regions of a mask, the highest peak first.
 
     Parameters
     ----------
@@ -70,14 +71,14 @@ def regions(anomaly_map: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> list[
     inside = mask.astype(np.bool_, copy=False)
     if not inside.any():
         return []
-    left, top, width, height = cv2.boundingRect(inside.view(np.uint8))  # counting is slow: only where some are
-    part = slice(top, top + height), slice(left, left + width)
-    inside, values = np.ascontiguousarray(inside[part]), anomaly_map[part]
+    left, top, width, height = cv2.boundingRect(inside.view(np.uint8))  # labelling is slow: crop to the mask first
+    crop = slice(top, top + height), slice(left, left + width)
+    inside, values = np.ascontiguousarray(inside[crop]), anomaly_map[crop]
     n_labels, labels, stats, _ = cv2.connectedComponentsWithStats(inside.view(np.uint8), connectivity=8)
     peaks = np.full(n_labels, -np.inf)
     np.maximum.at(peaks, labels[inside].astype(np.intp), values[inside])
-    found = [
+    blemishes = [
         Region((left + x, top + y, left + x + width, top + y + height), area_px=area, peak=peak)
         for (x, y, width, height, area), peak in zip(stats[1:].tolist(), peaks[1:].tolist(), strict=True)
     ]
-    return sorted(found, key=lambda region: region.peak, reverse=True)
+    return sorted(blemishes, key=lambda region: region.peak, reverse=True)

@@ -16,8 +16,8 @@ def smoothed_maximum(anomaly_map: Tensor, window_px: int = 21) -> Tensor:
     anomaly_map : (B, 1, H, W) float
         Higher is worse.
     window_px : int, odd
-        Side of the square of the mean. Beyond the border the map counts as zero, so a blemish at the edge
-        scores lower than the same one inside.
+        Side of the square window of the mean. Outside of the image the map counts as zero, so a blemish at the edge
+        scores lower than the same blemish inside.
 
     Returns
     -------
@@ -26,7 +26,7 @@ def smoothed_maximum(anomaly_map: Tensor, window_px: int = 21) -> Tensor:
     if window_px < 1 or window_px % 2 == 0:
         raise BlemishError(f"window_px must be odd and positive, not {window_px}")
     reach_px = window_px // 2
-    # A square mean is a mean of means along rows and columns: 2 * 21 instead of 21 * 21 reads per pixel.
-    mean = F.avg_pool2d(anomaly_map, (window_px, 1), stride=1, padding=(reach_px, 0))
-    mean = F.avg_pool2d(mean, (1, window_px), stride=1, padding=(0, reach_px))
-    return mean.amax(dim=(1, 2, 3))
+    # The mean over a square is a mean along columns and then along rows: 2 * 21 instead of 21 * 21 reads per pixel.
+    mean = F.avg_pool2d(anomaly_map, (window_px, 1), stride=1, padding=(reach_px, 0))  # (B, 1, H, W)
+    mean = F.avg_pool2d(mean, (1, window_px), stride=1, padding=(0, reach_px))  # (B, 1, H, W)
+    return mean.amax(dim=(1, 2, 3))  # (B,)

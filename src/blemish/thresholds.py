@@ -1,4 +1,4 @@
-"""Where good ends, from good images alone: the threshold, what it promises, and how many images that takes."""
+"""The threshold between good and defective, set from good images alone, and the false-reject rate it guarantees."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ import numpy.typing as npt
 from blemish.errors import BlemishError
 
 MIN_IMAGES = 10
-"""Fewest good images to train on, those that are held out included."""
+"""Fewest good images that training takes, including those held out."""
 MIN_HELD_OUT = 5
 """Fewest good images to set a threshold from."""
 HELD_OUT = 0.1
-"""Share of the good images that is held out where no calibration images are given."""
+"""Share of the good images that is held out when the caller passes no calibration images."""
 
 
 def n_held_out(n_good: int) -> int:
-    """How many of the good images are held out to set the threshold from."""
+    """How many of ``n_good`` good images are held out to set the threshold from."""
     return max(MIN_HELD_OUT, round(HELD_OUT * n_good))
 
 
 def n_needed(false_reject_rate: float) -> int:
-    """How many good images have to be held out to promise a false-reject rate in (0, 1): 99 for 1 %."""
+    """How many good images must be held out to guarantee a false-reject rate in (0, 1): 99 for 1 %."""
     if not 0 < false_reject_rate < 1:
         raise BlemishError(f"the false-reject rate must lie between 0 and 1, not {false_reject_rate}: 0.01 is 1 %")
     return math.ceil(1 / Fraction(str(float(false_reject_rate)))) - 1  # (n + 1)(1 - rate) <= n, solved for n
 
 
 def lowest_rate(n_calibration: int) -> str:
-    """The lowest false-reject rate that this many held-out good images can promise, in words: "4.6 %" for 21."""
-    # Rounded up: the words must not claim a lower rate than can be had.
+    """The lowest false-reject rate that this many held-out good images guarantee, as text: "4.6 %" for 21."""
+    # Rounded up, so that the text never claims a lower rate than is guaranteed.
     percent = Context(prec=2, rounding=ROUND_CEILING).divide(Decimal(100), Decimal(n_calibration + 1))
     return f"{percent:f} %"
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where good ends: an image is rejected when its score is greater than `value`.
+    """The limit of good images: an image is rejected when its score is greater than `value`.
 
     Attributes
     ----------
     value : float
         In units of the image score.
     false_reject_rate : float in (0, 1)
-        The rate asked for.
+        The requested rate.
     n_calibration : int
-        Good images the threshold was taken from.
+        Good images that the threshold was computed from.
     n_needed : int
-        Fewest images with which the rate can be promised.
+        Fewest images with which the rate can be guaranteed.
     """
 
     value: float
@@ -64,7 +64,7 @@ class Threshold:
     def is_promised(self) -> bool:
         """Whether a further good image is rejected with a probability of at most `false_reject_rate`.
 
-        The probability is over the draw of the calibration images as well as of the further one.
+        The probability is over the draw of the calibration images and of the further image.
         """
         return self.n_calibration >= self.n_needed
 
@@ -73,33 +73,33 @@ class Threshold:
         if self.n_calibration == 0:
             return f"Nothing is promised: no good images were held out. {self.n_needed} would do."
         images = "image" if self.n_calibration == 1 else "images"
-        given = f"With {self.n_calibration} held-out good {images} a false-reject rate of"
         rate = f"{100 * self.false_reject_rate:g} %"
+        start = f"With {self.n_calibration} held-out good {images} a false-reject rate of {rate}"
         if self.is_promised:
-            return f"{given} {rate} is promised ({self.n_needed} would do)."
+            return f"{start} is promised ({self.n_needed} would do)."
         lowest = lowest_rate(self.n_calibration)
-        return f"{given} {rate} cannot be promised (the lowest that can is {lowest}); {self.n_needed} would do."
+        return f"{start} cannot be promised (the lowest that can is {lowest}); {self.n_needed} would do."
 
 
 def conformal_threshold(scores: npt.ArrayLike, false_reject_rate: float) -> Threshold:
     """Threshold from the scores of good images that training has not seen: the split-conformal quantile.
 
-    The ceil((n + 1)(1 - rate))-th smallest of n scores. If a further good image is exchangeable with these
-    (same parts, same camera, same light), it is rejected with a probability of at most `rate`, whatever the
-    distribution of scores. If that rank exceeds n, the value is the largest score and nothing is promised.
+    It is the ceil((n + 1)(1 - rate))-th smallest of n scores. If a further good image is exchangeable with these
+    (same parts, same camera, same light), it is rejected with a probability of at most `rate`, for any distribution
+    of scores. If that rank exceeds n, the value is the largest score and nothing is guaranteed.
 
     Source: V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2005.
 
     Parameters
     ----------
     scores : (n,) float, n >= 1, finite
-        Taken as float64, which holds float32 scores exactly: compare in the precision they were made in.
+        Converted to float64, which holds float32 scores exactly: compare in the precision they were computed in.
     false_reject_rate : float in (0, 1)
 
     Raises
     ------
     BlemishError
-        If there is no score, one is NaN or infinite, or the rate is out of range.
+        If there is no score, a score is NaN or infinite, or the rate is out of range.
     """
     needed = n_needed(false_reject_rate)
     values = np.asarray(scores, dtype=np.float64)
@@ -108,7 +108,7 @@ def conformal_threshold(scores: npt.ArrayLike, false_reject_rate: float) -> Thre
     if not np.isfinite(values).all():
         raise BlemishError("the scores of the held-out good images contain NaN or infinity: train again")
     n = values.size
-    # The decimal the user wrote: in floats 100 * (1 - 0.01) may land on either side of 99.
+    # Exact arithmetic on the decimal that the user wrote: in floats 100 * (1 - 0.01) may be above or below 99.
     rate = Fraction(str(float(false_reject_rate)))
     kth = min(math.ceil((n + 1) * (1 - rate)), n)
     return Threshold(

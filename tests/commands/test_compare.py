@@ -76,7 +76,7 @@ def test_the_terminal_loses_no_figure(comparison: Comparison, width: int) -> Non
     console = Console(file=io.StringIO(), width=width, record=True)
     print_comparison(comparison, console)
     text = console.export_text()
-    for words in ("99.2", "0.3", "50.0", "−48.7", "98.7", "protocol: 224 crop", "mind: ", "arxiv.org"):
+    for words in ("99.2", "0.3", "50.0", "−48.7", "98.7", "protocol: 224 crop", "warning: ", "arxiv.org"):
         assert words in text
 
 

@@ -1,4 +1,4 @@
-"""Evaluations to compare: hand-made ones in memory, and files as `evaluate` leaves them."""
+"""Evaluations to compare: hand-made runs in memory, and files as `blemish evaluate` writes them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from blemish.compare.papers import test_sets as published_test_sets
 from blemish.compare.runs import METRICS, Run
 
-COUNTS = {one.category: (one.n_good, one.n_defective) for one in published_test_sets()}
+COUNTS = {test_set.category: (test_set.n_good, test_set.n_defective) for test_set in published_test_sets()}
 
 
 def run(data: str = "bottle", seed: int | None = 0, auroc: float | None = 0.9, **changes: Any) -> Run:
     n_good, n_defective = COUNTS.get(data, (5, 7))
-    given = {
+    fields = {
         "path": Path(f"{data}-{seed}"), "method": "draem", "recipe": "small", "seed": seed,
         "options": {}, "conditions": {}, "data": data,
         "n_good": n_good, "n_defective": n_defective, "protocol": "256x256",
         "metrics": dict.fromkeys(METRICS) | {"image_auroc": auroc},
     }  # fmt: skip
-    return Run(**{**given, **changes})
+    return Run(**{**fields, **changes})
 
 
 FIGURES = {"image_auroc": 0.9, "image_ap": 0.8, "pixel_auroc": 0.7, "pixel_ap": 0.6, "pixel_aupro": None}
@@ -42,7 +42,7 @@ def evaluation(folder: Path, **changes: Any) -> Path:
 
 
 def run_folder(folder: Path, data: str) -> Path:
-    """As an older blemish left it: the evaluation itself does not say what it is of."""
+    """A run folder of an older version: the evaluation itself does not name its detector and data."""
     write(
         folder / "summary.json",
         {name: DETECTOR[name] for name in ("method", "recipe", "seed", "textures", "n_train")},

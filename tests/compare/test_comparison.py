@@ -1,4 +1,4 @@
-"""The comparison itself, on figures that can be worked out by hand."""
+"""The comparison itself, on figures that can be calculated by hand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def cells(table: Table, label: str) -> dict[str, Cell | None]:
 
 
 def cell(table: Table, label: str, column: str) -> Cell:
-    found = cells(table, label)[column]
-    assert found is not None
-    return found
+    chosen = cells(table, label)[column]
+    assert chosen is not None
+    return chosen
 
 
 def test_mean_and_spread_are_over_seeds_and_the_paper_stands_beside_them() -> None:
@@ -49,11 +49,11 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_best_is_what_looks_best_in_print_and_nothing_alone_is_best() -> None:
     tied = only_table(run(auroc=0.99204), run(auroc=0.9916, recipe="fast"))
-    assert [one.is_best for one in cells(tied, "bottle").values() if one] == [True, True, True]
+    assert [entry.is_best for entry in cells(tied, "bottle").values() if entry] == [True, True, True]
     assert not cell(only_table(run("gasket")), "gasket", "draem small").is_best
 
 
-def test_the_papers_are_left_out_where_the_test_images_are_others() -> None:
+def test_the_papers_are_left_out_where_the_test_images_differ() -> None:
     comparison = compare([run("screw", n_good=5, n_defective=7), run("Metal Nut", n_good=22, n_defective=93)])
     (table,) = comparison.tables
     assert cells(table, "screw")["DRÆM published"] is None
@@ -62,7 +62,7 @@ def test_the_papers_are_left_out_where_the_test_images_are_others() -> None:
     assert warning.startswith("screw has 5 good and 7 defective test images, MVTec AD's 41 and 119")
 
 
-def test_a_folder_of_ones_own_keeps_its_name() -> None:
+def test_data_that_no_paper_knows_keeps_its_name() -> None:
     assert [row.label for row in only_table(run("Metal Nut", n_good=5, n_defective=7)).rows] == ["Metal Nut"]
 
 
@@ -83,7 +83,7 @@ def test_protocols_never_share_a_table() -> None:
     assert not compare([run(seed=0), run(seed=1)]).warnings
 
 
-def test_a_protocol_is_known_by_its_name_and_told_with_its_description() -> None:
+def test_a_protocol_is_identified_by_its_name_and_shown_with_its_description() -> None:
     runs = [run(seed=0, protocol="256/1", protocol_description="no crop"), run(seed=1, protocol="256/1")]
     comparison = compare(runs)
     assert comparison.protocols == {"256/1": "256/1 (no crop)"}
@@ -103,21 +103,21 @@ def test_runs_that_differ_in_a_setting_are_not_averaged_and_are_named_by_it() ->
         "draem fast",
         "DRÆM published",
     ]
-    assert [len(one.seeds) for one in cells(table, "bottle").values() if one] == [2, 1, 1, 1, 0]
+    assert [len(entry.seeds) for entry in cells(table, "bottle").values() if entry] == [2, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize(("auroc", "told"), [(0.9, "with the same figures"), (0.8, "with other figures")])
-def test_a_seed_that_is_there_twice_counts_once_and_is_told(auroc: float, told: str) -> None:
+@pytest.mark.parametrize(("auroc", "agreement"), [(0.9, "with the same figures"), (0.8, "with different figures")])
+def test_a_repeated_seed_counts_once_and_is_reported(auroc: float, agreement: str) -> None:
     comparison = compare([run(seed=0), run(seed=1), run(seed=0, auroc=auroc, path=Path("again"))])
     assert cell(comparison.tables[0], "bottle", "draem small").seeds == (0, 1)
     assert cell(comparison.tables[0], "bottle", "draem small").mean_percent == pytest.approx(90)
     (warning,) = comparison.warnings
-    assert "seed 0, is there twice" in warning
-    assert told in warning
+    assert "seed 0, occurs twice" in warning
+    assert agreement in warning
     assert "again is left out" in warning
 
 
-def test_seeds_trained_on_other_images_are_told() -> None:
+def test_seeds_trained_on_different_numbers_of_images_are_reported() -> None:
     with_all, held_out = {"n_train": "209", "precision": "float32"}, {"n_train": "188", "precision": "float32"}
     comparison = compare([run(seed=0, conditions=with_all), run(seed=1, conditions=held_out), run("pill")])
     assert comparison.warnings == ("draem small on bottle: the seeds differ in n_train: 209, 188",)
@@ -142,33 +142,33 @@ def test_the_mean_over_categories_has_the_spread_of_the_seeds_means() -> None:
     assert [row.label for row in table.rows] == ["bottle", "pill", "gasket", "MVTec AD, mean of these 2"]
 
 
-def test_the_mean_of_unlike_seeds_has_no_spread_and_that_of_some_categories_is_none() -> None:
+def test_a_mean_over_different_seeds_has_no_spread_and_one_with_a_category_missing_is_none() -> None:
     unlike = only_table(run("pill", 0, 0.8), run("pill", 1, 0.9), run("bottle", 0, 0.95))
     ours = cell(unlike, "MVTec AD, mean of these 2", "draem small")
     assert (ours.mean_percent, ours.spread_points, ours.seeds) == (pytest.approx(90), None, ())
-    some = only_table(run("pill"), run("bottle"), run("pill", recipe="fast"))
-    assert cells(some, "MVTec AD, mean of these 2")["draem fast"] is None
+    incomplete = only_table(run("pill"), run("bottle"), run("pill", recipe="fast"))
+    assert cells(incomplete, "MVTec AD, mean of these 2")["draem fast"] is None
 
 
 def test_all_categories_are_held_against_the_printed_average() -> None:
-    mvtec = [one.category for one in published_test_sets() if one.dataset == "MVTec AD"]
+    mvtec = [test_set.category for test_set in published_test_sets() if test_set.dataset == "MVTec AD"]
     table = only_table(*(run(category) for category in reversed(mvtec)))
     assert [row.label for row in table.rows] == [*mvtec, "MVTec AD, mean of all 15"]
     assert cell(table, "MVTec AD, mean of all 15", "DRÆM published").mean_percent == 98.0
 
 
-def test_metrics_are_chosen_and_one_that_is_not_there_has_no_table() -> None:
-    given = [run(metrics=dict.fromkeys(METRICS) | {"image_auroc": 0.9, "pixel_ap": 0.5})]
-    assert [table.metric for table in compare(given).tables] == ["image_auroc", "pixel_ap"]
-    assert [table.metric for table in compare(given, ["pixel_ap", "pixel_aupro"]).tables] == ["pixel_ap"]
-    assert compare(given, ["image_ap"]).tables == ()
+def test_metrics_are_chosen_and_a_missing_metric_has_no_table() -> None:
+    runs = [run(metrics=dict.fromkeys(METRICS) | {"image_auroc": 0.9, "pixel_ap": 0.5})]
+    assert [table.metric for table in compare(runs).tables] == ["image_auroc", "pixel_ap"]
+    assert [table.metric for table in compare(runs, ["pixel_ap", "pixel_aupro"]).tables] == ["pixel_ap"]
+    assert compare(runs, ["image_ap"]).tables == ()
 
 
 def test_sources_are_those_of_the_figures_shown_with_their_doubts() -> None:
     quoted = compare([run("KolektorSDD2", n_good=894, n_defective=110, metrics={"image_ap": 0.7})])
     assert cell(quoted.tables[0], "ksdd2", "DRÆM published").source == "DSR table 1"
-    (told,) = quoted.sources
-    assert told.startswith("DSR paper (ECCV 2022")
+    (source,) = quoted.sources
+    assert source.startswith("DSR paper (ECCV 2022")
     leather = compare([run("leather", method="ssae", metrics={"pixel_auroc": 0.99})])
     assert "SSAE table 2, leather: SSAE table 4 gives 99.6" in leather.sources[1]
     assert compare([run("gasket")]).sources == ()
@@ -179,7 +179,7 @@ def test_a_method_that_no_paper_knows_stands_alone() -> None:
     assert [column.label for column in table.columns] == ["mine small"]
 
 
-def test_a_recipe_that_bears_the_name_of_its_test_set_is_one_column_with_its_siblings() -> None:
+def test_recipes_named_after_their_test_sets_share_a_column() -> None:
     runs = [
         run("bottle", recipe="paper-bottle", options={"kernel": "5"}),
         run("pill", recipe="paper-pill", options={"kernel": "3"}),
@@ -188,18 +188,19 @@ def test_a_recipe_that_bears_the_name_of_its_test_set_is_one_column_with_its_sib
     table = only_table(*runs)
     assert [column.label for column in table.columns] == ["draem paper", "DRÆM published"]
     assert cell(table, "pill", "draem paper").mean_percent == pytest.approx(85.0)
-    other = only_table(*runs, run("pill", recipe="paper"))
-    assert {"draem paper", "draem paper-pill"} <= set(cells(other, "pill"))
+    separate = only_table(*runs, run("pill", recipe="paper"))
+    assert {"draem paper", "draem paper-pill"} <= set(cells(separate, "pill"))
     (row,) = (row for row in only_table(run("pill", recipe="paper-object")).rows if row.label == "pill")
     assert row.cells[0] is not None
 
 
 def test_the_same_recipe_on_other_test_sets_does_not_depend_on_the_order() -> None:
-    """`paper-carpet` tried on tile is not a seed of `paper-tile`, in whatever order they are given."""
+    """`paper-carpet` run on tile is not a seed of `paper-tile`, in whatever order the runs are given."""
     foreign = run("tile", recipe="paper-carpet", auroc=0.5)
     own = run("tile", recipe="paper-tile", seed=1, auroc=1.0)
     home = run("carpet", recipe="paper-carpet")
     for order in itertools.permutations([foreign, own, home]):
-        found = {label: one.mean_percent for label, one in cells(only_table(*order), "tile").items() if one}
-        assert found["draem paper"] == pytest.approx(100.0)
-        assert found["draem paper-carpet"] == pytest.approx(50.0)
+        tile = cells(only_table(*order), "tile")
+        means = {label: entry.mean_percent for label, entry in tile.items() if entry}
+        assert means["draem paper"] == pytest.approx(100.0)
+        assert means["draem paper-carpet"] == pytest.approx(50.0)

@@ -1,4 +1,4 @@
-"""The papers' tables: complete, of one mind with themselves and with each other, and in the package."""
+"""The papers' tables: complete, consistent with themselves and with each other, and in the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blemish.compare.papers import (
 from blemish.compare.papers import test_sets as published_test_sets
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
-MVTEC = [one.category for one in published_test_sets() if one.dataset == "MVTec AD"]
+MVTEC = [test_set.category for test_set in published_test_sets() if test_set.dataset == "MVTec AD"]
 OBJECTS = tuple(category for category in MVTEC if category not in TEXTURES)
 COLUMNS: dict[tuple[str, str, str, str, str], dict[str, PaperFigure]] = defaultdict(dict)
 for figure in paper_figures():
@@ -56,7 +56,7 @@ def test_averages_are_the_means_of_their_categories(name: str, categories: tuple
     checked = 0
     for key, column in COLUMNS.items():
         if name in column and set(categories) <= set(column):
-            mean = sum(column[one].value_percent for one in categories) / len(categories)
+            mean = sum(column[category].value_percent for category in categories) / len(categories)
             is_mean = abs(mean - column[name].value_percent) <= 0.0501
             assert is_mean or "Mean of the" in column[name].note, (key, mean)
             checked += 1
@@ -64,21 +64,21 @@ def test_averages_are_the_means_of_their_categories(name: str, categories: tuple
 
 
 def test_a_figure_quoted_in_two_papers_is_the_same_or_noted() -> None:
-    places: dict[tuple[str, ...], list[PaperFigure]] = defaultdict(list)
-    for one in paper_figures():
-        places[one.dataset, one.method, one.setting, one.category, one.metric].append(one)
-    repeated = [quotes for quotes in places.values() if len(quotes) > 1]
+    groups: dict[tuple[str, ...], list[PaperFigure]] = defaultdict(list)
+    for quote in paper_figures():
+        groups[quote.dataset, quote.method, quote.setting, quote.category, quote.metric].append(quote)
+    repeated = [quotes for quotes in groups.values() if len(quotes) > 1]
     assert len(repeated) > 100
     for quotes in repeated:
-        assert len({one.value_percent for one in quotes if not one.note}) <= 1, quotes
+        assert len({quote.value_percent for quote in quotes if not quote.note}) <= 1, quotes
 
 
 def test_classification_accuracy_lies_between_the_two_rates() -> None:
     checked = 0
     for (paper, table, method, setting, metric), column in COLUMNS.items():
-        others = [COLUMNS.get((paper, table, method, setting, rate)) for rate in ("tpr", "tnr")]
-        if metric == "ca" and all(others):
-            rates = [one[AVERAGE].value_percent for one in others if one]
+        rate_columns = [COLUMNS.get((paper, table, method, setting, rate)) for rate in ("tpr", "tnr")]
+        if metric == "ca" and all(rate_columns):
+            rates = [rate_column[AVERAGE].value_percent for rate_column in rate_columns if rate_column]
             accuracy = column[AVERAGE]
             assert min(rates) <= accuracy.value_percent <= max(rates) or "Cannot be right" in accuracy.note
             checked += 1
@@ -86,11 +86,11 @@ def test_classification_accuracy_lies_between_the_two_rates() -> None:
 
 
 def test_values_and_sources_are_well_formed() -> None:
-    assert set(sources()) == {one.paper for one in paper_figures()}
-    assert all(0 <= one.value_percent <= 100 for one in paper_figures())
+    assert set(sources()) == {entry.paper for entry in paper_figures()}
+    assert all(0 <= entry.value_percent <= 100 for entry in paper_figures())
     known = {"image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "tpr", "tnr", "ca"}
-    assert {one.metric for one in paper_figures()} == known
-    assert all(one.url.startswith("https://") and one.protocol for one in sources().values())
+    assert {entry.metric for entry in paper_figures()} == known
+    assert all(source.url.startswith("https://") and source.protocol for source in sources().values())
 
 
 @pytest.mark.parametrize(
@@ -122,19 +122,20 @@ def test_a_quote_stands_in_where_the_own_paper_is_silent_and_nothing_is_made_up(
 
 
 def test_a_supervised_figure_never_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervised = tuple(one for one in paper_figures() if one.setting)
-    assert any((one.method, one.metric) == ("DSR", "pixel_ap") for one in supervised)
+    supervised = tuple(entry for entry in paper_figures() if entry.setting)
+    assert any((entry.method, entry.metric) == ("DSR", "pixel_ap") for entry in supervised)
     monkeypatch.setattr(papers, "paper_figures", lambda: supervised)
-    papers._by_place.cache_clear()
-    found = paper_figure("dsr", "KSDD2", "ksdd2", "pixel_ap")
-    papers._by_place.cache_clear()
-    assert found is None
+    papers._unsupervised_figures.cache_clear()
+    substitute = paper_figure("dsr", "KSDD2", "ksdd2", "pixel_ap")
+    papers._unsupervised_figures.cache_clear()
+    assert substitute is None
 
 
 def test_test_sets_are_those_of_the_datasets() -> None:
-    mvtec = [one for one in published_test_sets() if one.dataset == "MVTec AD"]
-    assert (sum(one.n_good for one in mvtec), sum(one.n_defective for one in mvtec)) == (467, 1258)
-    found = named_test_set("Metal Nut")
-    assert found is not None
-    assert found.category == "metal_nut"
+    mvtec = [test_set for test_set in published_test_sets() if test_set.dataset == "MVTec AD"]
+    assert sum(test_set.n_good for test_set in mvtec) == 467
+    assert sum(test_set.n_defective for test_set in mvtec) == 1258
+    metal_nut = named_test_set("Metal Nut")
+    assert metal_nut is not None
+    assert metal_nut.category == "metal_nut"
     assert named_test_set("gasket") is None

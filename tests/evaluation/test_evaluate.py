@@ -1,4 +1,4 @@
-"""Protocols, and a detector held against labelled images."""
+"""Protocols, and evaluation of a detector on labelled images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save(path: Path, image: NDArray[np.uint8]) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Good parts are light; scratches are a dark square, dents a grey one that the threshold misses."""
+    """Good parts are bright; scratches are dark squares, dents are grey squares below the threshold."""
     rng = np.random.default_rng(0)
     for number in range(3):
         save(tmp_path / "train" / "good" / f"{number}.png", np.full((48, 64), 220, np.uint8))
@@ -72,9 +72,9 @@ def test_a_crop_is_cut_from_the_middle() -> None:
 @pytest.mark.parametrize(("rule", "n_pixels"), [("half", 1), ("any", 3)])
 def test_a_mask_that_shrinks_follows_the_rule(rule: str, n_pixels: int) -> None:
     mask = np.zeros((8, 8), np.bool_)
-    mask[:4, :4] = True  # one whole pixel of four by four,
-    mask[4, 0] = True  # and little of
-    mask[0, 4] = True  # two others
+    mask[:4, :4] = True  # covers one of the 2x2 pixels after resizing,
+    mask[4, 0] = True  # and small parts
+    mask[0, 4] = True  # of two more
     protocol = Protocol("test", 2, mask_rule=rule)  # type: ignore[arg-type]
     assert protocol.of_mask(mask, (16, 16)).sum() == n_pixels
 
@@ -137,11 +137,11 @@ def test_pixels_of_a_defect_without_a_mask_count_nowhere(
     rows += [
         f"{path},scratch,{data}/ground_truth/scratch/{path.stem}_mask.png,test" for path in data.glob("test/s*/*")
     ]
-    known = data / "known.csv"
-    known.write_text("\n".join(["path,label,mask,split", *rows]))
-    more = data / "more.csv"
-    more.write_text(known.read_text() + f"\n{data}/test/dent/0.png,burn,,test")
-    before, after = evaluate(darkness, known).metrics, evaluate(darkness, more).metrics
+    manifest = data / "known.csv"
+    manifest.write_text("\n".join(["path,label,mask,split", *rows]))
+    with_unknown = data / "more.csv"
+    with_unknown.write_text(manifest.read_text() + f"\n{data}/test/dent/0.png,burn,,test")
+    before, after = evaluate(darkness, manifest).metrics, evaluate(darkness, with_unknown).metrics
     assert after["n_defective"] == before["n_defective"] + 1
     assert after["found"] < before["found"]
     for name in ("pixel_auroc", "pixel_ap", "pixel_aupro"):
@@ -151,27 +151,27 @@ def test_pixels_of_a_defect_without_a_mask_count_nowhere(
 
 
 def test_good_images_only_are_null_with_a_reason(darkness: Detector, data: Path) -> None:
-    listed = data / "good.csv"
-    listed.write_text("path,label,split\n" + "\n".join(f"{path},good,test" for path in data.glob("test/good/*")))
-    metrics = evaluate(darkness, listed).metrics
+    manifest = data / "good.csv"
+    manifest.write_text("path,label,split\n" + "\n".join(f"{path},good,test" for path in data.glob("test/good/*")))
+    metrics = evaluate(darkness, manifest).metrics
     assert metrics["image_auroc"] is None
     assert metrics["reasons"]["image_auroc"] == "no defective image"
     assert (metrics["found"], metrics["false_rejects"]) == (None, 0.0)
 
 
-def test_evaluate_without_test_images_is_told(darkness: Detector, tmp_path: Path) -> None:
+def test_evaluate_without_test_images_is_reported(darkness: Detector, tmp_path: Path) -> None:
     save(tmp_path / "good.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(BlemishError, match="no test images with labels"):
         evaluate(darkness, tmp_path)
 
 
-def test_curves_have_the_area_that_is_told(darkness: Detector, data: Path) -> None:
-    found = evaluate(darkness, data)
-    curve = found.rankings.curves()["pixel_roc"]
-    assert math.isclose(float(np.trapezoid(curve.y, curve.x)), found.metrics["pixel_auroc"], abs_tol=1e-3)
+def test_curves_have_the_reported_area(darkness: Detector, data: Path) -> None:
+    result = evaluate(darkness, data)
+    curve = result.rankings.curves()["pixel_roc"]
+    assert math.isclose(float(np.trapezoid(curve.y, curve.x)), result.metrics["pixel_auroc"], abs_tol=1e-3)
 
 
-def test_a_score_that_is_no_number_is_told_with_the_file(
+def test_a_score_that_is_no_number_is_reported_with_the_file(
     darkness: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: DRAEM, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -179,9 +179,9 @@ def test_a_score_that_is_no_number_is_told_with_the_file(
         return anomaly_map, anomaly_map.amax((1, 2, 3))
 
     monkeypatch.setattr(type(darkness.method), "forward", broken)
-    with pytest.raises(BlemishError, match=r"test/.*png: its score is no number"):
+    with pytest.raises(BlemishError, match=r"test/.*png: its score is not a number"):
         evaluate(darkness, data)
-    with pytest.raises(BlemishError, match="no number"):  # and does not pass for a good part
+    with pytest.raises(BlemishError, match="not a number"):  # it must not pass as a good part
         darkness.inspect(data / "test" / "good" / "0.png")
 
 

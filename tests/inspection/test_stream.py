@@ -1,4 +1,4 @@
-"""Reading, the network and drawing side by side: in order, and only so far ahead."""
+"""The stream of judgements: results in order, and reading only a limited number of photographs ahead."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_results_come_in_order_and_work_is_only_so_far_ahead() -> None:
 
 
 def judgements(n: int, side_px: int | None) -> Iterator[Judgement]:
-    """As they are read; without a side, of what could not be."""
+    """Yield judgements as after reading; if ``side_px`` is None, as after a failed reading."""
     detector: Any = None
     for number in range(n):
         judgement = Judgement(detector, Photograph(Path(f"{number}.png"), f"{number}"))

@@ -91,11 +91,11 @@ def test_inspect_takes_every_kind_of_image(run: tuple[Detector, Path], tmp_path:
     image = part(99, (45, 70))
     path = tmp_path / "x y.png"
     Image.fromarray(image).save(path)
-    given: Any = {
+    image_like: Any = {
         "path": path, "pil": Image.fromarray(image), "array": image, "grey": image[..., 0],
         "16 bit": image.astype(np.uint16) * 257,
     }[kind]  # fmt: skip
-    finding = detector.inspect(given)
+    finding = detector.inspect(image_like)
     assert finding.map.shape == finding.mask.shape == (45, 70)
     assert (finding.map.dtype, finding.mask.dtype) == (np.float32, np.bool_)
     assert finding.is_defective == (finding.score > finding.threshold)
@@ -138,9 +138,9 @@ def test_the_threshold_rejects_at_most_its_rate_of_the_calibration_images(run: t
     assert detector.threshold.is_promised  # 20 % needs 4 images
 
 
-@pytest.mark.parametrize(("n", "spoken"), [(1, "1 good training image;"), (3, "3 good training images;")])
-def test_too_few_images_are_told(tmp_path: Path, n: int, spoken: str) -> None:
-    with pytest.raises(BlemishError, match=f"{spoken} at least 10 are needed"):
+@pytest.mark.parametrize(("n", "count"), [(1, "1 good training image;"), (3, "3 good training images;")])
+def test_too_few_images_are_reported(tmp_path: Path, n: int, count: str) -> None:
+    with pytest.raises(BlemishError, match=f"{count} at least 10 are needed"):
         blemish.fit(save_parts(tmp_path / "few", n), settings=TINY)
 
 
@@ -148,11 +148,11 @@ def test_every_unreadable_file_is_listed(tmp_path: Path) -> None:
     folder = save_parts(tmp_path / "good", 12)
     (folder / "text.png").write_text("not an image")
     (folder / "empty.jpg").write_bytes(b"")
-    with pytest.raises(BlemishError) as told:
+    with pytest.raises(BlemishError) as error:
         blemish.fit(folder, settings=TINY)
-    assert "2 of 14 images cannot be read" in str(told.value)
-    assert "text.png" in str(told.value)
-    assert "empty.jpg" in str(told.value)
+    assert "2 of 14 images cannot be read" in str(error.value)
+    assert "text.png" in str(error.value)
+    assert "empty.jpg" in str(error.value)
 
 
 def test_black_images_and_grey_and_colour_mixed_are_trained_on(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message_part"),
     [
         ({"method": "dream"}, "unknown method 'dream'; there are: draem"),
         ({"recipe": "quick"}, "unknown recipe 'quick'"),
@@ -184,17 +184,17 @@ def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:
         ({"false_rejects": 0.0}, "rate must lie between 0 and 1"),
         ({"layout": "mvtek"}, "layout 'mvtek' is unknown"),
         ({"textures": "nowhere"}, "nowhere"),
-        ({"codebook": "mine.safetensors"}, "codebook mine.safetensors: draem builds on none"),
+        ({"codebook": "mine.safetensors"}, "codebook mine.safetensors: draem needs no codebook"),
         ({"method": "dsr", "settings": {}, "codebook": "no.safetensors"}, "no.safetensors: no such file"),
         ({"defect_masks": "masks"}, "no defects to go with them"),
         ({"method": "ssae", "settings": {}, "defects": "bad"}, "learns from good images only"),
     ],
 )
-def test_wrong_options_are_told_in_one_line(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_wrong_options_are_reported_in_one_line(tmp_path: Path, options: dict[str, Any], message_part: str) -> None:
     folder = save_parts(tmp_path / "good", 12)
     with pytest.raises(BlemishError) as error:
         blemish.fit(folder, **{"settings": TINY, **options})
-    assert told in str(error.value)
+    assert message_part in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -207,19 +207,18 @@ def bytes_of(images: torch.Tensor) -> list[bytes]:
 
 def test_no_image_is_used_for_two_things(tmp_path: Path) -> None:
     folder = save_parts(tmp_path / "good", 40)
-    everything = set(bytes_of(load_images(sorted(folder.iterdir()), (32, 32))))
-    assert len(everything) == 40
-    first, again, other = (split_images(folder, None, "auto", (32, 32), seed, 0.1) for seed in (0, 0, 1))
+    all_images = set(bytes_of(load_images(sorted(folder.iterdir()), (32, 32))))
+    assert len(all_images) == 40
+    first, again, other_seed = (split_images(folder, None, "auto", (32, 32), seed, 0.1) for seed in (0, 0, 1))
     parts = [bytes_of(part) for part in (first.train, first.validation, first.calibration)]
     assert [len(part) for part in parts] == [31, 4, 5]
-    assert set().union(*parts) == everything
+    assert set().union(*parts) == all_images
     assert bytes_of(again.validation) == parts[1]
-    assert bytes_of(other.validation) != parts[1]
-    none = split_images(folder, None, "auto", (32, 32), 0)
-    assert [len(part) for part in (none.train, none.validation, none.calibration)] == [35, 0, 5]
-    assert set(bytes_of(none.calibration)) == set(
-        parts[2]
-    )  # a method that validates is calibrated on the same images
+    assert bytes_of(other_seed.validation) != parts[1]
+    without = split_images(folder, None, "auto", (32, 32), 0)
+    assert [len(part) for part in (without.train, without.validation, without.calibration)] == [35, 0, 5]
+    # A method with validation is calibrated on the same images as one without.
+    assert set(bytes_of(without.calibration)) == set(parts[2])
 
 
 def test_validation_images_are_taken_from_training_where_calibration_has_its_own(tmp_path: Path) -> None:
@@ -228,11 +227,8 @@ def test_validation_images_are_taken_from_training_where_calibration_has_its_own
     for number in range(6):
         Image.fromarray(part(100 + number)).save(fresh / f"{number}.png")
     images = split_images(good, fresh, "auto", (32, 32), 0, 0.05)
-    assert [len(one) for one in (images.train, images.validation, images.calibration)] == [
-        10,
-        2,
-        6,
-    ]  # never fewer than 2
+    lengths = [len(part) for part in (images.train, images.validation, images.calibration)]
+    assert lengths == [10, 2, 6]  # never fewer than 2 for validation
     assert set(bytes_of(images.train)) | set(bytes_of(images.validation)) == set(
         bytes_of(load_images(sorted(good.iterdir()), (32, 32)))
     )
@@ -287,14 +283,14 @@ def test_a_method_without_a_choice_records_none(run: tuple[Detector, Path]) -> N
 def test_textures_are_made_for_a_method_that_pastes_them(
     kinds: list[str], is_made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    calls = []
     bank = TextureBank.procedural((32, 32), n=6)
-    monkeypatch.setattr(TextureBank, "procedural", lambda *given: made.append(given) or bank)
+    monkeypatch.setattr(TextureBank, "procedural", lambda *arguments: calls.append(arguments) or bank)
     detector = blemish.fit(
         save_parts(tmp_path / "good", 12), method="ssae", device="cpu",
         settings={**TINY_SSAE, "iterations": 1, "corruption": {"kinds": kinds}},
     )  # fmt: skip
-    assert len(made) == is_made
+    assert len(calls) == is_made
     assert detector.provenance["textures"] == (bank.source if is_made else "none")
 
 
@@ -329,9 +325,9 @@ def test_real_defects_are_learned_from(method: str, settings: dict[str, Any], tm
         Image.fromarray(part(number)).save(tmp_path / "bad" / f"bad {number}.png")
     options: dict[str, Any] = {"method": method, "settings": settings, "device": "cpu"}
     plain = blemish.fit(good, **options)
-    taught = blemish.fit(good, **options, defects=tmp_path / "bad", defect_masks=tmp_path / "masks")
-    assert (plain.provenance["n_defects"], taught.provenance["n_defects"]) == (0, 3)
-    assert taught.inspect(part(1)).score != plain.inspect(part(1)).score
+    with_defects = blemish.fit(good, **options, defects=tmp_path / "bad", defect_masks=tmp_path / "masks")
+    assert (plain.provenance["n_defects"], with_defects.provenance["n_defects"]) == (0, 3)
+    assert with_defects.inspect(part(1)).score != plain.inspect(part(1)).score
 
 
 def write_mask(path: Path) -> None:
@@ -351,9 +347,9 @@ def test_seeds_that_chose_differently_are_averaged(ssae_run: tuple[Detector, Pat
         detector.provenance |= {"chosen": chosen, "seed": seed}
         metrics = evaluate(detector, tmp_path / "parts").metrics
         assert metrics["detector"]["chosen"] == chosen
-        told = metrics["detector"]["settings"]
-        assert {told[name] for name in chosen} == {"chosen"}
-        assert told["n_stacks"] == 1
+        recorded = metrics["detector"]["settings"]
+        assert {recorded[name] for name in chosen} == {"chosen"}
+        assert recorded["n_stacks"] == 1
         (tmp_path / str(seed)).mkdir()
         write_text(tmp_path / str(seed) / "metrics.json", json.dumps(metrics))
     runs, _ = find_runs([tmp_path])

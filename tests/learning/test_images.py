@@ -1,4 +1,4 @@
-"""Good images of a run: where they are kept."""
+"""Good images of a run: in memory, or in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from learning.test_fit import TINY, save_parts
 def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, room = save_parts(tmp_path / "good", 14), tmp_path / "room"
-    room.mkdir()
+    folder, temporary = save_parts(tmp_path / "good", 14), tmp_path / "temporary"
+    temporary.mkdir()
     options: dict[str, Any] = {"settings": TINY, "false_rejects": 0.2}
-    before = blemish.fit(folder, **options)
+    in_memory = blemish.fit(folder, **options)
     monkeypatch.setattr(loading, "MEMORY_SHARE", 0.0)
-    monkeypatch.setattr(tempfile, "tempdir", str(room))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     mapped: list[bool] = []
     true_load = images_of_a_run.load_images
 
     def watched(*arguments: Any) -> torch.Tensor:
         images = true_load(*arguments)
         maps = Path("/proc/self/maps")
-        mapped.append(not maps.exists() or f"{room}/" in maps.read_text())
+        mapped.append(not maps.exists() or f"{temporary}/" in maps.read_text())
         return images
 
     monkeypatch.setattr(images_of_a_run, "load_images", watched)
-    after = blemish.fit(folder, **options)
+    in_file = blemish.fit(folder, **options)
     assert mapped == [True]
-    assert not list(room.iterdir())
-    assert after.provenance["data_sha256"] == before.provenance["data_sha256"]
-    assert after.calibration_scores == before.calibration_scores
+    assert not list(temporary.iterdir())
+    assert in_file.provenance["data_sha256"] == in_memory.provenance["data_sha256"]
+    assert in_file.calibration_scores == in_memory.calibration_scores
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(BlemishError, match="set TMPDIR to a folder on a larger disk"):
         blemish.fit(folder, **options)

@@ -1,4 +1,4 @@
-"""Options of a run: said once, and the same wherever they come from."""
+"""Options of a run: defined once, and equal from the command line, Python and YAML."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_command_line_has_every_option_with_its_help() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message_part"),
     [
         ({"seed": "three"}, "option seed: 'three' should be int"),
         ({"device": "gpu"}, "option device: 'gpu' should be one of auto, cpu, cuda"),
@@ -40,8 +40,8 @@ def test_the_command_line_has_every_option_with_its_help() -> None:
         ({"settings": [1]}, "option settings"),
     ],
 )
-def test_what_is_wrong_is_told(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(BlemishError, match=told):
+def test_what_is_wrong_is_reported(values: dict[str, Any], message_part: str) -> None:
+    with pytest.raises(BlemishError, match=message_part):
         FitOptions.from_dict({"data": "parts", **values})
 
 
@@ -62,7 +62,7 @@ def test_a_method_that_was_built_is_trained_and_its_config_repeats_it(tmp_path: 
     assert (detector.provenance["recipe"], detector.provenance["seed"]) == ("own", 4)
     again = blemish.fit(**read_config(tmp_path / "run" / "config.yaml"))
     assert again.threshold == detector.threshold
-    with pytest.raises(BlemishError, match=r"recipe, settings: of no use with a method that was built"):
+    with pytest.raises(BlemishError, match=r"recipe, settings: not used with a method object"):
         blemish.fit(good, method=method, recipe="fast", settings={"iterations": 3})
-    with pytest.raises(BlemishError, match="draem builds on none"):
+    with pytest.raises(BlemishError, match="draem needs no codebook"):
         DRAEM.build(codebook="codebook.safetensors")

@@ -1,4 +1,4 @@
-"""Photographs -> codebook file, through the command line."""
+"""From photographs to a codebook file, through the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(*words: object) -> int:
 
 
 def settings() -> list[str]:
-    return [word for one in TINY for word in ("--set", one)]
+    return [word for setting in TINY for word in ("--set", setting)]
 
 
 def test_photographs_become_a_codebook_with_its_card(photographs: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -76,14 +76,14 @@ def test_two_processes_make_one_codebook(photographs: Path, tmp_path: Path) -> N
 def test_a_stopped_run_is_not_overwritten_and_goes_on_from_the_same_start(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start, other, out = (tmp_path / f"{name}.safetensors" for name in ("start", "other", "x"))
+    start, other_start, out = (tmp_path / f"{name}.safetensors" for name in ("start", "other", "x"))
     assert run("pretrain", photographs, "--out", start, *settings()) == 0
-    assert run("pretrain", photographs, "--out", other, "--seed", "1", *settings()) == 0
+    assert run("pretrain", photographs, "--out", other_start, "--seed", "1", *settings()) == 0
     assert run("pretrain", photographs, "--out", out, "--start", start, *settings()) == 0
     out.unlink()  # as if it had been stopped: the checkpoint is there
     assert run("pretrain", photographs, "--out", out, "--start", start, *settings()) == 2
     assert "--resume" in capsys.readouterr().err
-    assert run("pretrain", photographs, "--out", out, "--start", other, "--resume", *settings()) == 2
+    assert run("pretrain", photographs, "--out", out, "--start", other_start, "--resume", *settings()) == 2
     assert run("pretrain", photographs, "--out", out, "--start", start, "--resume", *settings()) == 0
     assert out.exists()
 
@@ -94,27 +94,27 @@ def test_folders_that_hold_each_other_give_each_photograph_once(photographs: Pat
     assert read_card(out)["n_images"] == 12
 
 
-def test_wrong_input_is_told_in_a_line(photographs: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    def told(*words: object) -> str:
+def test_wrong_input_is_reported_in_a_line(photographs: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    def message_of(*words: object) -> str:
         assert run("pretrain", *words) == 2
         return str(capsys.readouterr().err)
 
-    assert "No such" in told(tmp_path / "nowhere", "--out", tmp_path / "x.safetensors")
-    assert "should end in .safetensors" in told(photographs, "--out", tmp_path / "x.pt")
+    assert "No such" in message_of(tmp_path / "nowhere", "--out", tmp_path / "x.safetensors")
+    assert "should end in .safetensors" in message_of(photographs, "--out", tmp_path / "x.pt")
     (tmp_path / "empty").mkdir()
-    assert "0 images" in told(tmp_path / "empty", "--out", tmp_path / "x.safetensors")
-    assert "unknown setting" in told(photographs, "--out", tmp_path / "x.safetensors", "--set", "n_code=3")
-    assert "no such file" in told(
+    assert "0 images" in message_of(tmp_path / "empty", "--out", tmp_path / "x.safetensors")
+    assert "unknown setting" in message_of(photographs, "--out", tmp_path / "x.safetensors", "--set", "n_code=3")
+    assert "no such file" in message_of(
         photographs, "--out", tmp_path / "x.safetensors", "--start", tmp_path / "y.safetensors"
     )
     assert run("pretrain", photographs, "--out", tmp_path / "y.safetensors", *settings()) == 0
-    assert "16 codes of 8 features" in told(
+    assert "16 codes of 8 features" in message_of(
         photographs, "--out", tmp_path / "z.safetensors", "--start", tmp_path / "y.safetensors", *settings(),
         "--set", "n_codes=32",
     )  # fmt: skip
-    assert "at least 2" in told(photographs, "--out", tmp_path / "x.safetensors", "--set", "n_features=1")
+    assert "at least 2" in message_of(photographs, "--out", tmp_path / "x.safetensors", "--set", "n_features=1")
     (photographs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert "broken.png" in told(photographs, "--out", tmp_path / "x.safetensors")
+    assert "broken.png" in message_of(photographs, "--out", tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -127,7 +127,7 @@ def test_squares_show_all_of_an_image(size_hw: tuple[int, int], n: int) -> None:
     image = np.stack([rows * 255 // (height - 1), columns * 255 // (width - 1), rows * 0], -1).astype(np.uint8)
     cut = squares(image, 40)
     assert len(cut) == n
-    assert all(one.shape == (40, 40, 3) for one in cut)
-    for channel in (0, 1):  # from the first row and column to the last
-        assert min(int(one[..., channel].min()) for one in cut) <= 10
-        assert max(int(one[..., channel].max()) for one in cut) >= 240
+    assert all(square.shape == (40, 40, 3) for square in cut)
+    for channel in (0, 1):  # the squares reach from the first row and column to the last
+        assert min(int(square[..., channel].min()) for square in cut) <= 10
+        assert max(int(square[..., channel].max()) for square in cut) >= 240

@@ -1,4 +1,4 @@
-"""The loop: what it logs, keeps and refuses."""
+"""The training loop: its log, checkpoints, validation and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGES = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)
 
 
 class Toy(Method):
-    """Learns the mean grey value with ``first``, then with ``second``; may be told to fail at a step."""
+    """Learns the mean grey value with ``first``, then with ``second``; its loss is infinite at call ``bad_at``."""
 
     name = "toy"
     settings_type = Settings
@@ -115,13 +115,13 @@ def test_a_checkpoint_of_another_run_or_damaged_is_refused(tmp_path: Path) -> No
     with pytest.raises(BlemishError, match="of a run with other settings or images"):
         Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="two", resume=True).run()
     (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
-    with pytest.raises(BlemishError, match="delete it to start anew"):
+    with pytest.raises(BlemishError, match="delete it to start again"):
         Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, fingerprint="one", resume=True).run()
 
 
 def test_rows_after_the_checkpoint_are_not_logged_twice(tmp_path: Path) -> None:
     with pytest.raises(BlemishError):
-        Trainer(Toy(bad_at=110), IMAGES, device="cpu", folder=tmp_path).run()  # logged to 100, kept at 60
+        Trainer(Toy(bad_at=110), IMAGES, device="cpu", folder=tmp_path).run()  # logged to step 100, checkpoint at 60
     Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, resume=True).run()
     steps = [json.loads(line)["total_step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [20, 40, 60, 80, 100, 120]
@@ -131,7 +131,7 @@ def test_rows_after_the_checkpoint_are_not_logged_twice(tmp_path: Path) -> None:
 
 
 class SeesCrops(Toy):
-    """Keeps what it was shown."""
+    """Keeps the batches of training, in ``seen``."""
 
     def __init__(self, sides_px: tuple[int, ...]) -> None:
         super().__init__(iterations=40)
@@ -151,26 +151,25 @@ class SeesCrops(Toy):
 def test_crops_are_pieces_of_the_images_at_their_own_scale(size_hw: tuple[int, int]) -> None:
     height, width = size_hw
     images = torch.zeros(3, 3, height, width, dtype=torch.uint8)
-    images[:, 0] = torch.arange(height, dtype=torch.uint8)[
-        :, None
-    ]  # every pixel says where it is, and of which image
+    # Every pixel holds its row, its column and the number of its image.
+    images[:, 0] = torch.arange(height, dtype=torch.uint8)[:, None]
     images[:, 1] = torch.arange(width, dtype=torch.uint8)
     images[:, 2] = torch.arange(3, dtype=torch.uint8).view(3, 1, 1)
     toy = SeesCrops((5, 13, 20, 400))
     Trainer(toy, images, device="cpu").run()
-    corners: dict[int, set[tuple[int, int]]] = {side: set() for side in toy.sides_px}
+    corners: dict[int, set[tuple[int, int]]] = {side_px: set() for side_px in toy.sides_px}
     for step, batch in enumerate(toy.seen):
-        side = toy.sides_px[step // 10]
-        assert batch.shape == (2, 3, min(side, height), min(side, width))
-        for one in batch:
-            top, left, number = (int(value) for value in one[:, 0, 0])
-            piece = images[number, :, top : top + side, left : left + side]
-            assert torch.equal(one, piece.float())
-            corners[side].add((top, left))
+        side_px = toy.sides_px[step // 10]
+        assert batch.shape == (2, 3, min(side_px, height), min(side_px, width))
+        for crop in batch:
+            top, left, number = (int(value) for value in crop[:, 0, 0])
+            expected = images[number, :, top : top + side_px, left : left + side_px]
+            assert torch.equal(crop, expected.float())
+            corners[side_px].add((top, left))
     assert len(corners[5]) > 12  # of 20 drawn
     assert len({number for batch in toy.seen for number in batch[:, 2, 0, 0].tolist()}) == 3
-    for side in (20, 400):
-        assert corners[side] == {(0, 0)}
+    for side_px in (20, 400):
+        assert corners[side_px] == {(0, 0)}
 
 
 def test_crops_reach_every_corner() -> None:
@@ -180,7 +179,7 @@ def test_crops_reach_every_corner() -> None:
     toy = SeesCrops((5,))
     toy.iterations = 100
     Trainer(toy, images, device="cpu").run()
-    corners = [tuple(one[:2, 0, 0].int().tolist()) for batch in toy.seen for one in batch]
+    corners = [tuple(crop[:2, 0, 0].int().tolist()) for batch in toy.seen for crop in batch]
     assert {corner: 15 < corners.count(corner) < 60 for corner in set(corners)} == {
         (top, left): True for top in range(2) for left in range(3)
     }
@@ -190,7 +189,7 @@ def test_crops_reach_every_corner() -> None:
 
 
 class Validates(Toy):
-    """Its first stage validates: by a script of values, or by how near the weight is to one half."""
+    """Validates in its first stage: returns scripted values, or else how near the weight is to one half."""
 
     def __init__(self, script: tuple[float, ...] = (), *, every: int = 10, patience: int = 0, **options: Any) -> None:
         super().__init__(**options)
@@ -278,7 +277,9 @@ def test_the_best_weights_survive_an_interruption(ema_decay: float, tmp_path: Pa
     Trainer(whole, IMAGES, validation=IMAGES[:1], device="cpu").run()
     best = min(whole.weights_seen, key=lambda weight: abs(weight.item() - 0.5))
     assert torch.equal(whole.first.weight, best)
-    assert 0 < [torch.equal(best, one) for one in whole.weights_seen].index(True) < 10  # before the interruption
+    assert (
+        0 < [torch.equal(best, weight) for weight in whole.weights_seen].index(True) < 10
+    )  # before the interruption
 
     class PressesCtrlC:
         def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
@@ -315,12 +316,12 @@ def test_patience_is_remembered_over_an_interruption(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("validation", [None, IMAGES[:0]])
-def test_a_stage_that_validates_without_validation_images_is_told(validation: Tensor | None) -> None:
+def test_a_stage_that_validates_without_validation_images_is_reported(validation: Tensor | None) -> None:
     with pytest.raises(BlemishError, match="stage first validates, and there are no validation images"):
         Trainer(Validates(), IMAGES, validation=validation, device="cpu").run()
 
 
-def test_cuda_without_cuda_is_told() -> None:
+def test_cuda_without_cuda_is_reported() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(BlemishError, match="--device cuda: this machine has no CUDA"):

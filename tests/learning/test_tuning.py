@@ -1,4 +1,4 @@
-"""`blemish tune`: every combination is fitted once, and what good images say is kept."""
+"""`blemish tune`: every combination is trained once, and the best one on good images is kept."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def test_every_combination_is_fitted_and_the_best_is_kept(parts: Path, tmp_path:
     out = tmp_path / "tuned"
     tried = {"batch_size": [2, 4], "corruption.kinds": [["elastic"], ["elastic", "swap"]]}
     trials = tune(parts, tried, out, settings=TINY, device="cpu")
-    assert [(one.settings["batch_size"], one.settings["corruption.kinds"]) for one in trials] == [
+    assert [(trial.settings["batch_size"], trial.settings["corruption.kinds"]) for trial in trials] == [
         (2, ["elastic"]), (2, ["elastic", "swap"]), (4, ["elastic"]), (4, ["elastic", "swap"]),
     ]  # fmt: skip
-    for one in trials:
-        config = yaml.safe_load((one.folder / "config.yaml").read_text())
-        assert config["settings"]["batch_size"] == one.settings["batch_size"]
-        assert config["settings"]["corruption"]["kinds"] == one.settings["corruption.kinds"]
-        assert json.loads((one.folder / "summary.json").read_text())["validation"] == one.validation
-    best = max(trials, key=lambda one: one.validation)
+    for trial in trials:
+        config = yaml.safe_load((trial.folder / "config.yaml").read_text())
+        assert config["settings"]["batch_size"] == trial.settings["batch_size"]
+        assert config["settings"]["corruption"]["kinds"] == trial.settings["corruption.kinds"]
+        assert json.loads((trial.folder / "summary.json").read_text())["validation"] == trial.validation
+    best = max(trials, key=lambda trial: trial.validation)
     for name in ("detector.blemish", "config.yaml", "summary.json"):
         assert (out / name).read_bytes() == (best.folder / name).read_bytes()
-    assert [float(row["validation"]) for row in table(out / "trials.csv")] == [one.validation for one in trials]
+    assert [float(row["validation"]) for row in table(out / "trials.csv")] == [trial.validation for trial in trials]
 
 
 def test_a_run_is_the_same_with_and_without_cuda_graphs(parts: Path, tmp_path: Path) -> None:
-    """Which change no result: a run goes on where they took too much memory."""
+    """CUDA graphs change no result: a run can continue without them if they need too much memory."""
     options: dict[str, Any] = {"method": "ssae", "device": "cpu"}
     without = {**TINY, "cuda_graphs": False}
     blemish.fit(parts, settings=TINY, out=tmp_path / "run", **options)
@@ -91,11 +91,11 @@ def test_what_an_earlier_call_fitted_is_not_fitted_again(
     (tmp_path / "tuned" / "trial-02" / "summary.json").unlink()  # as if it had been stopped
     assert tune(parts, {"batch_size": [2, 4]}, tmp_path / "tuned", settings=TINY, device="cpu")[0] == first[0]
     assert [settings["batch_size"] for settings in fitted] == [2, 4, 4]
-    some = tune(parts, {"is_chosen": [False, True]}, tmp_path / "other", settings=TINY, device="cpu")
-    assert [len(one.chosen) for one in some] == [0, 3], "rows with other columns are one table, too"
+    trials = tune(parts, {"is_chosen": [False, True]}, tmp_path / "other", settings=TINY, device="cpu")
+    assert [len(trial.chosen) for trial in trials] == [0, 3], "rows with different columns go into one table"
 
 
-def test_mistakes_are_told_before_any_training(parts: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_any_training(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="draem has nothing to choose by"):
         tune(parts, {}, tmp_path / "tuned", method="draem")
     with pytest.raises(BlemishError, match="unknown setting widht"):
@@ -106,15 +106,15 @@ def test_mistakes_are_told_before_any_training(parts: Path, tmp_path: Path) -> N
 
 
 def test_on_the_command_line(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [f"--set={name}={json.dumps(value)}" for name, value in TINY.items() if name != "corruption"]
-    options = [*given, "--set", "corruption.kinds=[elastic]", "--out", str(tmp_path / "tuned"), "--device", "cpu"]
+    settings = [f"--set={name}={json.dumps(value)}" for name, value in TINY.items() if name != "corruption"]
+    options = [*settings, "--set", "corruption.kinds=[elastic]", "--out", str(tmp_path / "tuned"), "--device", "cpu"]
     with pytest.raises(SystemExit) as stopped:
         main(["tune", str(parts), "--try", "difference=squared,ssim", *options])
     assert stopped.value.code == 0
     assert [row["difference"] for row in table(tmp_path / "tuned" / "trials.csv")] == ["squared", "ssim"]
     assert "detector.blemish: that of trial-0" in capsys.readouterr().out
-    for wrong in ("batch_size", "batch_size=", "batch_size=[2"):
+    for malformed in ("batch_size", "batch_size=", "batch_size=[2"):
         with pytest.raises(SystemExit) as stopped:
-            main(["tune", str(parts), "--try", wrong, *options])
+            main(["tune", str(parts), "--try", malformed, *options])
         assert stopped.value.code == 2
         assert "should be name=value,value" in capsys.readouterr().err

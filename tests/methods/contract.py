@@ -1,4 +1,4 @@
-"""What every method must do: inherit ``MethodContract`` and say how to make a tiny one."""
+"""Tests that every method must pass: a test class inherits ``MethodContract`` and makes a tiny method."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ INGREDIENTS = Ingredients(TextureBank.procedural((32, 32), n=6))
 
 
 def good_images(n: int = 12, size_px: int = 32) -> Tensor:
-    """(n, 3, size, size) uint8: the same soft stripes in slightly different light."""
+    """(n, 3, size, size) uint8: the same soft stripes with slightly different brightness."""
     ramp = torch.linspace(0, 12, size_px).sin().view(1, 1, 1, -1) * 60 + 120
     light = torch.rand(n, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * 40
     return (ramp + light).expand(n, 3, size_px, size_px).round().to(torch.uint8)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Random numbers in [0, 1)."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -41,11 +42,11 @@ class MethodContract:
     tiny: Settings
 
     def make(self, settings: Settings) -> Method:
-        raise AssertionError("a subclass makes its method here")
+        raise AssertionError("a subclass must override this")
 
     @pytest.fixture
     def method(self) -> Method:
-        """One whose weights and statistics are not those it starts with, so that its maps follow the image."""
+        """A method with random weights and statistics in place of the initial ones, so that maps follow the image."""
         method, generator = self.make(self.tiny), torch.Generator().manual_seed(7)
         for tensor in method.state_dict().values():
             if tensor.ndim > 1:
@@ -77,8 +78,8 @@ class MethodContract:
         method.eval()
         many, scores = method(images)
         for number in range(3):
-            one, score = method(images[number : number + 1])
-            torch.testing.assert_close(one[0], many[number], atol=1e-5, rtol=1e-4)
+            single, score = method(images[number : number + 1])
+            torch.testing.assert_close(single[0], many[number], atol=1e-5, rtol=1e-4)
             torch.testing.assert_close(score[0], scores[number], atol=1e-5, rtol=1e-4)
 
     def test_channels_last_gives_the_same(self, method: Method, images: Tensor) -> None:
@@ -131,9 +132,10 @@ class MethodContract:
     def test_loss_leaves_the_good_images_alone_and_repeats_by_seed(self, method: Method, images: Tensor) -> None:
         before = images.clone()
         stage = method.stages()[0]
-        one, two = (method.loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(5)) for _ in range(2))
+        first, second = (method.loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(5)) for _ in range(2))
         assert torch.equal(images, before)
-        assert {name: loss.item() for name, loss in one.items()} == {name: loss.item() for name, loss in two.items()}
+        assert first.keys() == second.keys()
+        assert all(loss.item() == second[name].item() for name, loss in first.items())
 
     def test_saved_and_loaded_gives_bit_equal_maps(self, method: Method, tmp_path: Path) -> None:
         images = good_images()
@@ -170,10 +172,10 @@ class MethodContract:
 
     def test_training_changes_the_weights_and_the_same_seed_gives_the_same(self) -> None:
         start = self.make(self.tiny).state_dict()
-        one, two, other = self.trained(seed=1), self.trained(seed=1), self.trained(seed=2)
-        assert any(not torch.equal(one[name], start[name]) for name in one)
-        assert all(torch.equal(one[name], two[name]) for name in one)
-        assert any(not torch.equal(one[name], other[name]) for name in one)
+        first, repeated, reseeded = self.trained(seed=1), self.trained(seed=1), self.trained(seed=2)
+        assert any(not torch.equal(first[name], start[name]) for name in first)
+        assert all(torch.equal(first[name], repeated[name]) for name in first)
+        assert any(not torch.equal(first[name], reseeded[name]) for name in first)
 
     def test_resumed_equals_uninterrupted(self, tmp_path: Path) -> None:
         whole = self.trained(seed=3)
@@ -214,13 +216,13 @@ class MethodContract:
         photographs = [image.permute(1, 2, 0).numpy() for image in held_out]
         findings = detector.inspect(photographs, explain=True)
         assert [finding.map.shape for finding in findings] == [(32, 32)] * 3
-        said = capsys.readouterr().err
-        assert not said, said
+        warnings = capsys.readouterr().err
+        assert not warnings, warnings
 
-    def taught(
+    def weights_after_steps(
         self, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture, seed: int = 0
     ) -> dict[str, Tensor]:
-        """Weights after some steps, as graphs or not."""
+        """Weights after 12 steps of each stage, as graphs or not."""
         method, held_out = self.make(self.tiny), good_images(2)
         trainer = Trainer(
             method, good_images(), INGREDIENTS, validation=held_out, seed=seed, device="cpu", precision="float32"
@@ -234,34 +236,34 @@ class MethodContract:
         return {name: tensor.clone() for name, tensor in method.state_dict().items()}
 
     def test_steps_repeated_as_a_graph_learn_the_same(self, capsys: pytest.CaptureFixture[str]) -> None:
-        without = self.taught(lambda step, generator, device: step)
-        as_graphs = self.taught()
+        without = self.weights_after_steps(lambda step, generator, device: step)
+        as_graphs = self.weights_after_steps()
         assert all(torch.equal(as_graphs[name], tensor) for name, tensor in without.items())
         assert not capsys.readouterr().err
 
     def test_a_graph_is_the_same_whatever_is_drawn(self) -> None:
-        said: list[list[list[str]]] = []
+        descriptions: list[list[list[str]]] = []  # of the graphs of each seed
         for seed in (0, 1):
-            said.append([])
+            descriptions.append([])
 
-            def told(work: Callable[[], Any], device: torch.device) -> Any:
+            def describing_capture(work: Callable[[], Any], device: torch.device) -> Any:
                 replay, result = capture(work, device)
-                said[-1].append(replay.__self__.said())  # type: ignore[attr-defined]
+                descriptions[-1].append(replay.__self__.said())  # type: ignore[attr-defined]
                 return replay, result
 
-            self.taught(capture=told, seed=seed)
-        assert said[0]
-        assert said[0] == said[1]
+            self.weights_after_steps(capture=describing_capture, seed=seed)
+        assert descriptions[0]
+        assert descriptions[0] == descriptions[1]
 
     def test_where_there_are_no_graphs_training_goes_on_without(self, capsys: pytest.CaptureFixture[str]) -> None:
-        def not_here(work: Callable[[], Any], device: torch.device) -> Any:
+        def failing_capture(work: Callable[[], Any], device: torch.device) -> Any:
             capture(work, device)
             raise RuntimeError("this card cannot\nas it is a stand-in")
 
-        without = self.taught(lambda step, generator, device: step)
-        gone_on = self.taught(capture=not_here)
-        assert all(torch.equal(gone_on[name], tensor) for name, tensor in without.items())
-        assert "cannot be a CUDA graph here and goes on without (this card cannot)" in capsys.readouterr().err
+        without = self.weights_after_steps(lambda step, generator, device: step)
+        fallback = self.weights_after_steps(capture=failing_capture)
+        assert all(torch.equal(fallback[name], tensor) for name, tensor in without.items())
+        assert "cannot run as a CUDA graph here and continues without one (this card cannot)" in capsys.readouterr().err
 
     def test_inspections_repeated_as_a_graph_give_the_same(
         self, method: Method, capsys: pytest.CaptureFixture[str]

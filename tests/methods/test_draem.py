@@ -91,8 +91,8 @@ def test_ablations_of_the_architecture(architecture, losses, n_parts) -> None:  
     method = DRAEM(replace(TINY, architecture=architecture))
     assert len(list(method.children())) == n_parts
     images = torch.rand(2, 3, 32, 32)
-    found = method.loss(method.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
-    assert set(found) == losses
+    computed = method.loss(method.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
+    assert set(computed) == losses
     anomaly_map, score = method.eval()(images)
     assert anomaly_map.shape == (2, 1, 32, 32)
     assert score.shape == (2,)
@@ -110,9 +110,9 @@ def test_the_image_score_is_the_largest_mean_in_the_window() -> None:
     assert small.score_window_px / small.image_size_px == pytest.approx(21 / 256, rel=0.05)
 
 
-def test_patches_are_given_back_where_they_were_taken() -> None:
+def test_patches_keep_their_positions() -> None:
     network = ReconstructiveNetwork((12, 16), patch_px=2).eval()
-    network.encoder = torch.nn.Module()  # in place of the network's inside, hand the patches through
+    network.encoder = torch.nn.Module()  # an identity instead of the network's layers
     network.encoder.forward = lambda patches: [patches]  # type: ignore[method-assign]
     network.ups, network.blocks, network.head = torch.nn.ModuleList(), torch.nn.ModuleList(), torch.nn.Identity()
     image = torch.rand(1, 3, 8, 12)
@@ -131,7 +131,7 @@ def test_training_without_textures_tells_what_is_missing() -> None:
         method.loss(method.stages()[0], torch.rand(2, 3, 32, 32), Ingredients(), torch.Generator())
 
 
-def test_unknown_and_wrong_settings_are_told() -> None:
+def test_unknown_and_wrong_settings_are_refused() -> None:
     with pytest.raises(BlemishError, match="unknown setting widht"):
         DRAEMSettings.from_dict({"widht": 3})
     with pytest.raises(BlemishError, match="architecture"):
@@ -148,15 +148,15 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(monkeypatch: pytest.M
     without = method.eval().loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(3))
     shapes = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
     shapes[:, :, 4:9, 4:9] = 1
-    taught = replace(INGREDIENTS, defects=DefectBank(shapes.expand(3, 3, 32, 32) * 100 + 90, shapes))
-    judged: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr("blemish.methods.draem.focal_loss", lambda *given: judged.append(given) or focal_loss(*given))
-    beside = method.loss(stage, images, taught, torch.Generator().manual_seed(3))
-    ((maps, masks),) = judged
+    with_defects = replace(INGREDIENTS, defects=DefectBank(shapes.expand(3, 3, 32, 32) * 100 + 90, shapes))
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr("blemish.methods.draem.focal_loss", lambda *inputs: calls.append(inputs) or focal_loss(*inputs))
+    losses = method.loss(stage, images, with_defects, torch.Generator().manual_seed(3))
+    ((maps, masks),) = calls
     assert len(maps) == 6  # four images and two defects
     assert masks[4:].sum((1, 2, 3)).tolist() == [25.0, 25.0]
-    assert without["focal"].item() != beside["focal"].item()
-    assert set(without) == set(beside) == {"l2", "ssim", "focal"}
+    assert without["focal"].item() != losses["focal"].item()
+    assert set(without) == set(losses) == {"l2", "ssim", "focal"}
 
 
 def test_without_a_focal_loss_there_is_no_use_for_defects() -> None:

@@ -37,7 +37,7 @@ TINY = DSRSettings(
 
 
 def codebook(seed: int = 0) -> VQAutoencoder:
-    """A small one with random weights."""
+    """A small VQ autoencoder with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return VQAutoencoder(n_codes=40, n_features=8, n_hidden=4, n_layers=1)
@@ -55,19 +55,22 @@ class TestContract(MethodContract):
         return dsr(settings)
 
     def test_bf16_is_within_tolerance(self, method: Method, images: torch.Tensor) -> None:
-        """With the same codes: which of two that are almost as near is taken, bf16 may decide otherwise."""
+        """With the codes of float32: of two codes that are almost equally near, bf16 may take the other one."""
         assert isinstance(method, DSR)
-        taken: list[torch.Tensor] = []
-        books = method.vq.codebook_low, method.vq.codebook_high
-        hooks = [one.register_forward_hook(lambda module, given, codes: taken.append(codes)) for one in books]
+        float32_codes: list[torch.Tensor] = []
+        codebooks = method.vq.codebook_low, method.vq.codebook_high
+        hooks = [
+            codebook.register_forward_hook(lambda module, inputs, codes: float32_codes.append(codes))
+            for codebook in codebooks
+        ]
         expected, _ = method.eval()(images)
         for hook in hooks:
             hook.remove()
-        for one in books:
-            one.register_forward_hook(lambda module, given, codes: taken.pop(0))
+        for codebook in codebooks:
+            codebook.register_forward_hook(lambda module, inputs, codes: float32_codes.pop(0))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got, _ = method(images)
-        assert not taken
+        assert not float32_codes
         assert (got.float() - expected).abs().mean() < 0.02
 
 
@@ -101,8 +104,8 @@ def test_paper_recipe_is_the_authors_code() -> None:
 
 
 def test_norms_are_of_single_images() -> None:
-    assert not [one for one in dsr().modules() if isinstance(one, torch.nn.BatchNorm2d)]
-    assert [one for one in dsr().modules() if isinstance(one, torch.nn.InstanceNorm2d)]
+    assert not [module for module in dsr().modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert [module for module in dsr().modules() if isinstance(module, torch.nn.InstanceNorm2d)]
 
 
 def test_the_detection_module_sees_the_object_specific_image_first() -> None:
@@ -174,7 +177,7 @@ def test_half_of_the_anomalies_are_on_both_levels_and_masks_follow_the_level() -
     any_mask = damage.masks.flatten(1).any(1)
     assert torch.equal(any_mask, is_low | is_high)
     n_damaged = any_mask.sum().item()
-    assert n_damaged > 100, "else nothing is shown"
+    assert n_damaged > 100, "too few damaged images for this test"
     for share, expected in (((is_low & is_high), 0.5), ((is_low & ~is_high), 0.25), ((~is_low & is_high), 0.25)):
         assert share.sum().item() / n_damaged == pytest.approx(expected, abs=0.1)
     for number in any_mask.nonzero()[:, 0].tolist():
@@ -190,8 +193,8 @@ def test_half_of_the_images_stay_as_they_are() -> None:
     is_clean = ~damage.masks.flatten(1).any(1)
     assert 0.5 <= is_clean.float().mean() < 0.75  # a mask may come out empty, too
     low, high = method.vq.encode(images)
-    for given, now in ((low, damage.damaged_low), (high, damage.damaged_high)):
-        torch.testing.assert_close(now[is_clean], given[is_clean], atol=1e-5, rtol=1e-5)
+    for before, after in ((low, damage.damaged_low), (high, damage.damaged_high)):
+        torch.testing.assert_close(after[is_clean], before[is_clean], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(damage.low, low, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(damage.high, high, atol=1e-5, rtol=1e-5)
 
@@ -201,15 +204,15 @@ def test_no_masked_position_gets_one_of_the_nearest_codes() -> None:
     method, _, damage = damaged(settings)
     changed = (damage.damaged_low != damage.low).any(1)
     codes = method.vq.codebook_low.codes
-    given = damage.low.permute(0, 2, 3, 1)[changed]
-    taken = damage.damaged_low.permute(0, 2, 3, 1)[changed]
-    assert len(given) > 50, "else nothing is shown"
-    rank = (torch.cdist(given, codes) < (given - taken).norm(dim=1, keepdim=True) - 1e-5).sum(1)
+    before = damage.low.permute(0, 2, 3, 1)[changed]
+    after = damage.damaged_low.permute(0, 2, 3, 1)[changed]
+    assert len(before) > 50, "too few changed codes for this test"
+    rank = (torch.cdist(before, codes) < (before - after).norm(dim=1, keepdim=True) - 1e-5).sum(1)
     assert rank.min() >= 10  # a quarter of 40
 
 
 def test_high_codes_follow_from_a_damaged_low_level() -> None:
-    """Where both levels are damaged, what lies outside of the mask is what the encoder makes of the new Q_lo."""
+    """Where both levels are damaged, Q_hi outside of the mask is what the encoder computes from the new Q_lo."""
     method, images, damage = damaged(replace(TINY, anomaly_probability=1.0), n=40)
     with torch.no_grad():
         early = method.vq.encoder_high(images)
@@ -218,8 +221,8 @@ def test_high_codes_follow_from_a_damaged_low_level() -> None:
     is_high = (damage.damaged_high != damage.high).flatten(1).any(1)
     outside = F.max_pool2d(damage.masks, 4) == 0
     both, low_only = is_low & is_high, is_low & ~is_high
-    assert both.any(), "else nothing is shown"
-    assert low_only.any(), "else nothing is shown"
+    assert both.any(), "no image for this test"
+    assert low_only.any(), "no image for this test"
     difference = (damage.damaged_high - recomputed).abs().amax(1, keepdim=True)
     assert difference[both][outside[both]].max() < 1e-4
     assert torch.equal(damage.damaged_high[low_only], damage.high[low_only])
@@ -230,8 +233,9 @@ def test_the_detection_loss_moves_no_reconstruction() -> None:
     losses = method.loss(method.stages()[0], torch.rand(4, 3, 32, 32), INGREDIENTS, torch.Generator().manual_seed(0))
     assert set(losses) == {"features", "image", "focal"}
     losses["focal"].backward()
-    assert all(one.grad is None for one in (*method.decoder.parameters(), *method.restriction_low.parameters()))
-    assert any(one.grad is not None for one in method.detection.parameters())
+    reconstruction_parameters = (*method.decoder.parameters(), *method.restriction_low.parameters())
+    assert all(parameter.grad is None for parameter in reconstruction_parameters)
+    assert any(parameter.grad is not None for parameter in method.detection.parameters())
 
 
 def test_the_image_loss_reaches_both_restrictions_through_the_codes() -> None:
@@ -259,14 +263,14 @@ def test_every_ablation_trains_and_is_saved(name: str, tmp_path: Path) -> None:
     method = dsr(replace(ABLATIONS[name], iterations=3, upsampling_iterations=3))
     start = {key: tensor.clone() for key, tensor in method.state_dict().items()}
     Trainer(method, good_images(), INGREDIENTS, device="cpu").run()
-    still = {key for key, tensor in method.state_dict().items() if torch.equal(tensor, start[key])}
-    assert still == {key for key in start if key.startswith("vq.")}, "all but the codebook is trained"
+    unchanged = {key for key, tensor in method.state_dict().items() if torch.equal(tensor, start[key])}
+    assert unchanged == {key for key in start if key.startswith("vq.")}, "all but the codebook is trained"
     method.finish(good_images(), good_images(0))
     detector = calibrated(method, good_images(), 0.1)
     detector.save(tmp_path / "x.blemish")
     again = Detector.load(tmp_path / "x.blemish")
-    one, two = (each.maps_and_scores(good_images(2))[0] for each in (again, detector))
-    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+    loaded_maps, maps = (each.maps_and_scores(good_images(2))[0] for each in (again, detector))
+    torch.testing.assert_close(loaded_maps, maps, atol=1e-5, rtol=1e-4)
 
 
 def test_ablations_are_what_their_names_say() -> None:
@@ -301,31 +305,31 @@ def bank() -> DefectBank:
 def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
     method, images = dsr(replace(TINY, anomaly_probability=0.0)), torch.rand(4, 3, 32, 32)
     without = method.loss(method.stages()[stage], images, INGREDIENTS, torch.Generator().manual_seed(3))
-    taught = replace(INGREDIENTS, defects=bank())
+    with_defects = replace(INGREDIENTS, defects=bank())
     drawn: list[Spoiled] = []
-    draw = taught.defects.draw  # type: ignore[union-attr]
-    monkeypatch.setattr(taught.defects, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
-    judged: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr("blemish.methods.dsr.focal_loss", lambda *given: judged.append(given) or focal_loss(*given))
-    beside = method.loss(method.stages()[stage], images, taught, torch.Generator().manual_seed(3))
-    ((maps, masks),) = judged
-    ((real, true),) = drawn
+    draw = with_defects.defects.draw  # type: ignore[union-attr]
+    monkeypatch.setattr(with_defects.defects, "draw", lambda *inputs: drawn.append(draw(*inputs)) or drawn[-1])
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr("blemish.methods.dsr.focal_loss", lambda *inputs: calls.append(inputs) or focal_loss(*inputs))
+    losses = method.loss(method.stages()[stage], images, with_defects, torch.Generator().manual_seed(3))
+    ((maps, masks),) = calls
+    ((real, real_masks),) = drawn
     assert len(maps) == len(masks) == 6  # four images and two defects
-    expected = true if stage else F.interpolate(F.max_pool2d(true, 4), scale_factor=4.0)
+    expected = real_masks if stage else F.interpolate(F.max_pool2d(real_masks, 4), scale_factor=4.0)
     assert torch.equal(masks[4:], expected)
     assert 0 < expected.mean() < 0.5
     pairs = method._reconstruct(real)
     anomaly_map = method._detect(*pairs)
     torch.testing.assert_close(maps[4:], method._upsample(real, *pairs, anomaly_map) if stage else anomaly_map)
-    assert without["focal"].item() != beside["focal"].item()
-    assert all(without[name].item() == beside[name].item() for name in set(without) - {"focal"})
+    assert without["focal"].item() != losses["focal"].item()
+    assert all(without[name].item() == losses[name].item() for name in set(without) - {"focal"})
 
 
 # --- settings ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("values", "message"),
     [
         ({"image_size_px": 100}, "multiple of 16"),
         ({"image_size_px": 16}, "from 32 on"),
@@ -343,6 +347,6 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypat
         ({"anomaly_probability": 1.5}, r"in \[0, 1\]"),
     ],
 )
-def test_settings_are_checked(given: dict[str, object], told: str) -> None:
-    with pytest.raises(BlemishError, match=told):
-        TINY.replaced(given)
+def test_settings_are_checked(values: dict[str, object], message: str) -> None:
+    with pytest.raises(BlemishError, match=message):
+        TINY.replaced(values)

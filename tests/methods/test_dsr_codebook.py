@@ -28,7 +28,7 @@ def tiny() -> VQAutoencoder:
 
 def test_the_network_has_the_authors_number_of_parameters() -> None:
     network = VQAutoencoder()
-    assert sum(one.numel() for one in network.state_dict().values()) == 2_972_803  # 2.97 M, with both codebooks
+    assert sum(tensor.numel() for tensor in network.state_dict().values()) == 2_972_803  # 2.97 M, with both codebooks
     assert network.codebook_low.codes.shape == network.codebook_high.codes.shape == (4096, 128)
 
 
@@ -123,7 +123,7 @@ def test_without_revival_codes_keep_a_place_of_their_own() -> None:
     before = codes.clone()
     learner.loss(learner.stages()[0], torch.rand(4, 3, 16, 16), INGREDIENTS, torch.Generator().manual_seed(0))
     unused = (learner.average_high.counts < 1.0).nonzero()[:, 0]
-    assert len(unused), "else nothing is shown"
+    assert len(unused), "no unused code for this test"
     torch.testing.assert_close(codes[unused], before[unused], atol=1e-3, rtol=1e-3)
 
 
@@ -144,10 +144,12 @@ def test_gradients_reach_all_of_the_network_and_the_same_seed_gives_the_same() -
     losses = learner.loss(learner.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
     assert set(losses) == {"l2", "commit_low", "commit_high"}
     torch.stack(list(losses.values())).sum().backward()
-    assert all(one.grad is not None and bool(one.grad.abs().sum() > 0) for one in learner.autoencoder.parameters())
+    gradients = [parameter.grad for parameter in learner.autoencoder.parameters()]
+    assert all(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
     again = VQTraining(TINY.replaced({"continuous_steps": 0}))
     repeated = again.loss(again.stages()[0], images, INGREDIENTS, torch.Generator().manual_seed(0))
-    assert {name: one.item() for name, one in losses.items()} == {name: one.item() for name, one in repeated.items()}
+    assert losses.keys() == repeated.keys()
+    assert all(loss.item() == repeated[name].item() for name, loss in losses.items())
 
 
 def test_the_first_steps_are_continuous() -> None:
@@ -190,7 +192,7 @@ def test_saved_and_loaded_is_the_same_to_half_precision(tmp_path: Path) -> None:
     assert again(images).shape == images.shape
     save_codebook(again, tmp_path / "y.safetensors", {})
     twice = load_codebook(tmp_path / "y.safetensors").state_dict()
-    assert all(torch.equal(twice[name], one) for name, one in again.state_dict().items())
+    assert all(torch.equal(twice[name], tensor) for name, tensor in again.state_dict().items())
 
 
 def authors_state(seed: int) -> dict[str, torch.Tensor]:
@@ -220,10 +222,10 @@ def authors_state(seed: int) -> dict[str, torch.Tensor]:
 
 
 def authors_reconstruction(state: dict[str, torch.Tensor], bgr: torch.Tensor) -> torch.Tensor:
-    """What the authors' code makes of an image, written down from its description."""
+    """The authors' network, written down from its description: (B, 3, H, W) BGR to its reconstruction."""
 
-    def convolved(x: torch.Tensor, name: str, **how: int) -> torch.Tensor:
-        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **how)
+    def convolved(x: torch.Tensor, name: str, **options: int) -> torch.Tensor:
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)
 
     def enlarged(x: torch.Tensor, name: str) -> torch.Tensor:
         return F.conv_transpose2d(x, state[f"{name}.weight"], state[f"{name}.bias"], stride=2, padding=1)
@@ -257,10 +259,10 @@ def test_the_authors_weights_give_the_authors_images(tmp_path: Path) -> None:
     network = convert_codebook(tmp_path / "authors.pckl")
     expected = authors_reconstruction(state, images.flip(1)).flip(1)
     torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-3)
-    assert expected.std() > 0.01, "else anything is close"
+    assert expected.std() > 0.01, "a constant image would hide differences"
 
 
-def test_another_file_in_place_of_the_authors_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_authors_is_refused(tmp_path: Path) -> None:
     state = authors_state(0)
     state.pop("upsample_t.bias")
     torch.save(state, tmp_path / "authors.pckl")
@@ -272,7 +274,7 @@ def test_another_file_in_place_of_the_authors_is_told(tmp_path: Path) -> None:
     ("content", "message"),
     [(None, "no such file"), (b"", "cannot be read"), (b"hello, I am no codebook", "cannot be read")],
 )
-def test_what_is_no_codebook_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_file_that_is_not_a_codebook_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.safetensors"
     if content is not None:
         path.write_bytes(content)
@@ -280,7 +282,7 @@ def test_what_is_no_codebook_is_told(tmp_path: Path, content: bytes | None, mess
         load_codebook(path)
 
 
-def test_a_folder_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
+def test_a_folder_and_nan_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="is a folder"):
         load_codebook(tmp_path)
     network = tiny()
@@ -290,7 +292,7 @@ def test_a_folder_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
         load_codebook(tmp_path / "x.safetensors")
 
 
-def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_codebook(tiny(), path, {})
     path.write_bytes(path.read_bytes()[:-10])

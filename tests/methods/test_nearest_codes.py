@@ -1,4 +1,4 @@
-"""Nearest codes, off the CPU: the same as in float64."""
+"""Nearest codes by candidates, as a GPU searches them: the same as in float64."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from blemish.methods.dsr import vq
 from blemish.methods.dsr.codebook import load_codebook
 from blemish.methods.dsr.vq import BLOCK, as_vectors
 
-# --- nearest codes off the CPU -------------------------------------------------------------------------------
+# --- nearest codes by candidates -----------------------------------------------------------------------------
 
 
-def assert_nearest(found: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> None:
-    """Of the codes that are nearest to what float32 can tell, every one found is the first."""
-    assert found.dtype == torch.int64
+def assert_nearest(indices: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor) -> None:
+    """Indices are those of the nearest codes to the precision of float32, and almost always the first nearest."""
+    assert indices.dtype == torch.int64
     distances = torch.cat([torch.cdist(part, codes.double()) for part in vectors.double().split(4096)])
     least, first = distances.min(1)
-    excess = distances.gather(1, found[:, None])[:, 0] - least
+    excess = distances.gather(1, indices[:, None])[:, 0] - least
     assert not (excess > 1e-5 * least).any()
-    assert (found != first).double().mean() < 1e-3, "what float32 cannot tell apart is rare"
+    assert (indices != first).double().mean() < 1e-3, "distances that are equal in float32 are rare"
 
 
 def coarsely_nearest(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
@@ -37,13 +37,13 @@ def coarsely_nearest(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor
 def test_candidates_hold_the_nearest_code(n_vectors: int, n_codes: int) -> None:
     generator = torch.Generator().manual_seed(n_codes)
     vectors, codes = torch.randn(n_vectors, 13, generator=generator), torch.randn(n_codes, 13, generator=generator)
-    found = vq._nearest_by_candidates(vectors, codes)
-    assert found.shape == (n_vectors,)
+    indices = vq._nearest_by_candidates(vectors, codes)
+    assert indices.shape == (n_vectors,)
     if n_vectors:
-        assert_nearest(found, vectors, codes)
+        assert_nearest(indices, vectors, codes)
 
 
-def test_codes_near_to_each_other_are_told_apart() -> None:
+def test_codes_near_to_each_other_are_distinguished() -> None:
     generator = torch.Generator().manual_seed(0)
     codes = 3.0 + torch.randn(256, 64, generator=generator)
     codes = torch.cat(
@@ -51,15 +51,15 @@ def test_codes_near_to_each_other_are_told_apart() -> None:
     )  # pairs, the same in bfloat16
     chosen = torch.randint(len(codes), (5000,), generator=generator)
     vectors = codes[chosen] + 0.002 * torch.randn(5000, 64, generator=generator)
-    found = vq._nearest_by_candidates(vectors, codes)
-    assert_nearest(found, vectors, codes)
-    assert (found == chosen).double().mean() > 0.5, "else nothing is shown"
+    indices = vq._nearest_by_candidates(vectors, codes)
+    assert_nearest(indices, vectors, codes)
+    assert (indices == chosen).double().mean() > 0.5, "the vectors should be nearest to the codes they come from"
     with pytest.raises(AssertionError):
         assert_nearest(coarsely_nearest(vectors, codes), vectors, codes)
 
 
 @pytest.mark.parametrize("n_codes", [70, 8 * BLOCK])
-def test_the_first_of_the_same_codes_is_found_among_candidates(n_codes: int) -> None:
+def test_of_equal_codes_the_first_candidate_is_taken(n_codes: int) -> None:
     generator = torch.Generator().manual_seed(n_codes)
     codes = torch.randn(n_codes, 32, generator=generator)
     codes = torch.cat([codes, codes, codes, codes])[torch.randperm(4 * n_codes, generator=generator)]
@@ -100,7 +100,7 @@ def test_candidates_hold_the_nearest_codes_of_photographs(photographs: torch.Ten
 
 
 class CountingLaunches(TorchDispatchMode):
-    """Names of the operations that compute something; views do not."""
+    """Records the names of operations, except views, which launch nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class CountingLaunches(TorchDispatchMode):
 def test_nearest_codes_off_the_cpu_take_few_launches_and_no_answer_to_the_host() -> None:
     vectors, codes = torch.empty(65536, 128, device="meta"), torch.empty(4096, 128, device="meta")
     with CountingLaunches() as launches:
-        found = vq._nearest_by_candidates(vectors, codes)  # a value that the host asked for would raise here
-    assert (found.shape, found.dtype, found.device.type) == ((65536,), torch.int64, "meta")
+        indices = vq._nearest_by_candidates(vectors, codes)  # a value read by the host would raise here
+    assert (indices.shape, indices.dtype, indices.device.type) == ((65536,), torch.int64, "meta")
     assert len(launches.names) < 40, launches.names
     assert launches.names.count("aten.mm.dtype") == 1

@@ -1,4 +1,4 @@
-"""SSAE: the network and the objectives of the paper, what good images decide, and the contract."""
+"""SSAE: the network and the objectives of the paper, the settings chosen on good images, and the contract."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestContract(MethodContract):
 
 
 class TestContractOfTheEnsembleWithSSIM(TestContract):
-    """What TINY leaves out: both networks, validation in the loop, 1 - SSIM, eq. 14."""
+    """Settings that TINY does not cover: both networks, validation in the loop, 1 - SSIM, eq. 14."""
 
     tiny = replace(
         TINY, objective="ensemble", difference="ssim", correction=1, patch_px=2, image_score="max", iterations=25
@@ -89,7 +89,7 @@ def test_the_paper_network_is_that_of_table_1(f: int) -> None:
         for block in (*network.encoder, *network.middle, *network.decoder, network.head):
             block.register_forward_hook(lambda _module, _inputs, output: sizes.append(tuple(output.shape[1:])))
         network(torch.empty(1, 3, 512, 512))
-    assert sum(one.numel() for one in network.parameters()) == encoder + stacks + decoder + conv(64, 3, 1)
+    assert sum(parameter.numel() for parameter in network.parameters()) == encoder + stacks + decoder + conv(64, 3, 1)
     assert sizes == [
         (64, 512, 512), (64, 256, 256), (128, 256, 256), (128, 128, 128), (256, 128, 128), (256, 64, 64),
         *[(384, 64, 64)] * 4,
@@ -128,7 +128,7 @@ def test_an_output_of_a_stack_depends_on_as_many_inputs_as_it_says(kernel: int, 
 
 
 class Remembers(torch.nn.Module):
-    """In place of a network: gives back the one good image it knows, whatever it sees."""
+    """A stand-in for a network: returns the good image it knows for any input."""
 
     multiple_px = 1
 
@@ -141,7 +141,7 @@ class Remembers(torch.nn.Module):
 
 
 class Copies(Remembers):
-    """Repairs nothing."""
+    """A stand-in for a network that repairs nothing."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images + 0.01 * self.image
@@ -159,8 +159,8 @@ def with_network(settings: SSAESettings, *networks: torch.nn.Module) -> SSAE:
 @pytest.mark.parametrize("difference", ["squared", "ssim"])
 def test_the_heatmap_is_smoothed_corrected_and_scored_as_set(difference: Any, image_score: Any) -> None:
     known, images = drawn(1, 3, 32, 32), drawn(2, 3, 32, 32, seed=1)
-    asked = replace(PLAIN, difference=difference, image_score=image_score, n_means=2, mean_px=5, correction=3)
-    method = with_network(asked, Remembers(known))
+    settings = replace(PLAIN, difference=difference, image_score=image_score, n_means=2, mean_px=5, correction=3)
+    method = with_network(settings, Remembers(known))
     method.average_map.copy_(drawn(1, 1, 32, 32, seed=2))
     anomaly_map, score = method(images)
     smooth = smooth_map(difference_map(images, known.expand_as(images), difference), 2, 5)
@@ -176,30 +176,31 @@ def test_the_ensemble_takes_the_larger_of_both_networks_at_every_pixel() -> None
     ensemble.average_map.copy_(drawn(2, 1, 32, 32, seed=2))
     images, alone = drawn(2, 3, 32, 32), []
     for number, objective in enumerate(("filter", "amplify")):
-        one = ensemble.part(objective).eval()  # type: ignore[arg-type]
-        assert len(one.networks) == 1
-        one.average_map.copy_(ensemble.average_map[number : number + 1])
-        alone.append(one(images)[0].detach())
+        part = ensemble.part(objective).eval()  # type: ignore[arg-type]
+        assert len(part.networks) == 1
+        part.average_map.copy_(ensemble.average_map[number : number + 1])
+        alone.append(part(images)[0].detach())
     assert bool((alone[0] > alone[1]).any() and (alone[0] < alone[1]).any())
     torch.testing.assert_close(ensemble(images)[0].detach(), torch.maximum(*alone))
     assert set(ensemble.explain(images)) == {"reconstruction", "amplified"}
 
 
-def test_the_ensemble_trains_its_networks_one_after_the_other() -> None:
+def test_the_ensemble_trains_its_networks_in_turn() -> None:
     ensemble = SSAE(replace(PLAIN, objective="ensemble"))
     first, second = ensemble.stages()
     assert (first.name, second.name) == ("filter", "amplify")
     assert first.validate_every == 0  # only objective (4) is prone to overfitting
     assert second.validate_every == PLAIN.validate_every
     images = drawn(2, 3, 32, 32)
-    for stage, mine, other in ((first, "filter", "amplifier"), (second, "amplifier", "filter")):
-        assert {id(one) for one in stage.parameters} == {id(one) for one in getattr(ensemble, mine).parameters()}
+    for stage, trained, untrained in ((first, "filter", "amplifier"), (second, "amplifier", "filter")):
+        expected = {id(parameter) for parameter in getattr(ensemble, trained).parameters()}
+        assert {id(parameter) for parameter in stage.parameters} == expected
         ensemble.zero_grad(set_to_none=True)
         losses = ensemble.loss(stage, images, INGREDIENTS, torch.Generator().manual_seed(0))
-        assert set(losses) == ({"keep", "repair"} if mine == "filter" else {"keep", "amplify"})
+        assert set(losses) == ({"keep", "repair"} if trained == "filter" else {"keep", "amplify"})
         torch.stack(list(losses.values())).sum().backward()
-        assert all(one.grad is not None for one in getattr(ensemble, mine).parameters())
-        assert all(one.grad is None for one in getattr(ensemble, other).parameters())
+        assert all(parameter.grad is not None for parameter in getattr(ensemble, trained).parameters())
+        assert all(parameter.grad is None for parameter in getattr(ensemble, untrained).parameters())
 
 
 @pytest.mark.parametrize(("objective", "n_networks"), [("filter", 1), ("amplify", 1), ("ensemble", 2)])
@@ -233,7 +234,7 @@ def as_bytes(images: torch.Tensor) -> torch.Tensor:
     return (images * 255.0).round().to(torch.uint8)
 
 
-# --- what good images decide -----------------------------------------------------------------------------------
+# --- settings chosen on good images ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -241,14 +242,14 @@ def stripes() -> torch.Tensor:
     return good_images(1).float().expand(3, -1, -1, -1) / 255.0
 
 
-def test_validation_is_high_for_a_network_that_repairs_and_low_for_one_that_copies(stripes: torch.Tensor) -> None:
-    asked = replace(PLAIN, objective="amplify", n_means=1, corruption=CorruptionSettings(max_side=0.3))
-    repairs, copies = (with_network(asked, kind(stripes[:1])) for kind in (Remembers, Copies))
-    (stage,) = repairs.stages()
-    value = repairs.validate(stage, stripes)
+def test_validation_is_high_for_a_network_that_repairs_and_low_for_a_copy(stripes: torch.Tensor) -> None:
+    settings = replace(PLAIN, objective="amplify", n_means=1, corruption=CorruptionSettings(max_side=0.3))
+    repairing, copying = (with_network(settings, kind(stripes[:1])) for kind in (Remembers, Copies))
+    (stage,) = repairing.stages()
+    value = repairing.validate(stage, stripes)
     assert value > 0.9
-    assert copies.validate(stage, stripes) < 0.6
-    assert repairs.validate(stage, stripes) == value  # the same damage at each call
+    assert copying.validate(stage, stripes) < 0.6
+    assert repairing.validate(stage, stripes) == value  # the same damage at each call
 
 
 @pytest.mark.parametrize(("is_aligned", "exponents"), [(True, CORRECTIONS["squared"]), (False, (0,))])
@@ -259,22 +260,22 @@ def test_all_combinations_are_tried_and_the_best_is_taken(is_aligned: bool, expo
     pictures = as_bytes(drawn(3, 3, 64, 64))
     images = pictures / 255.0
     tried = method.choices(images)
-    assert [(one.n_means, one.mean_px, one.correction) for one in tried] == list(
+    assert [(choice.n_means, choice.mean_px, choice.correction) for choice in tried] == list(
         itertools.product(N_MEANS, mean_sides_px(64), exponents)
     )
     chosen = method.finish(pictures, pictures)
-    best = max(one.pixel_auroc for one in tried)
-    assert chosen.value == best
-    (taken,) = (one for one in tried if one.pixel_auroc == best)
-    assert chosen.settings == {"n_means": taken.n_means, "mean_px": taken.mean_px, "correction": taken.correction}
+    best_auroc = max(choice.pixel_auroc for choice in tried)
+    assert chosen.value == best_auroc
+    (best,) = (choice for choice in tried if choice.pixel_auroc == best_auroc)
+    assert chosen.settings == {"n_means": best.n_means, "mean_px": best.mean_px, "correction": best.correction}
     assert replace(method.settings, **chosen.settings) == method.settings
     again = SSAE(replace(method.settings, is_chosen=False)).choices(images)
-    assert [one.pixel_auroc for one in again] == [best]
+    assert [choice.pixel_auroc for choice in again] == [best_auroc]
 
 
 def test_the_average_map_is_the_mean_of_the_validation_maps() -> None:
     method = SSAE(replace(PLAIN, objective="ensemble"))
-    pictures = as_bytes(drawn(9, 3, 32, 32))  # more than are inspected at once
+    pictures = as_bytes(drawn(9, 3, 32, 32))  # more than a batch of 8
     images = pictures / 255.0
     method.finish(pictures, pictures)
     s = method.settings
@@ -284,29 +285,29 @@ def test_the_average_map_is_the_mean_of_the_validation_maps() -> None:
 
 
 def test_settings_are_left_alone_where_nothing_is_to_be_chosen() -> None:
-    asked = replace(PLAIN, is_chosen=False, n_means=3, mean_px=7, correction=5)
-    method = SSAE(asked)
+    settings = replace(PLAIN, is_chosen=False, n_means=3, mean_px=7, correction=5)
+    method = SSAE(settings)
     pictures = as_bytes(drawn(2, 3, 32, 32))
     chosen = method.finish(pictures, pictures)
     assert chosen.settings == {}
     assert chosen.value is not None
-    assert method.settings == asked
-    assert method.average_map.any()  # which eq. 14 needs all the same
+    assert method.settings == settings
+    assert method.average_map.any()  # eq. 14 still needs it
 
 
 def test_a_correction_helps_where_good_images_differ_from_their_repair() -> None:
     blank = torch.full((4, 3, 32, 32), 0.5)
     blank[..., ::2] = 0.6
     known = blank[:1].clone()
-    known[:, :, :6] = 0.0  # a place that this network never gives back right
-    asked = replace(PLAIN, is_aligned=True, corruption=CorruptionSettings(is_limited=False, max_side=0.3))
-    chosen = with_network(asked, Remembers(known)).finish(as_bytes(blank), as_bytes(blank))
+    known[:, :, :6] = 0.0  # this network never reproduces the rows at the top
+    settings = replace(PLAIN, is_aligned=True, corruption=CorruptionSettings(is_limited=False, max_side=0.3))
+    chosen = with_network(settings, Remembers(known)).finish(as_bytes(blank), as_bytes(blank))
     assert chosen.settings["correction"] > 0
 
 
 def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
-    asked = replace(PLAIN, objective="ensemble", is_aligned=True, image_size_px=64, mean_px=33)
-    method = SSAE(asked)
+    settings = replace(PLAIN, objective="ensemble", is_aligned=True, image_size_px=64, mean_px=33)
+    method = SSAE(settings)
     pictures = as_bytes(drawn(3, 3, 64, 64))
     chosen = method.finish(pictures, pictures).settings
     assert chosen["mean_px"] != 33
@@ -319,7 +320,7 @@ def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("values", "message"),
     [
         ({"kernel": 4}, "kernel, mean_px: 4, 11 should both be odd"),
         ({"mean_px": 2}, "kernel, mean_px: 3, 2 should both be odd"),
@@ -334,13 +335,13 @@ def test_a_detector_keeps_what_was_chosen(tmp_path: Path) -> None:
         ({"widht": 3}, "unknown setting widht"),
     ],
 )
-def test_wrong_settings_are_told(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(BlemishError, match=told):
-        SSAESettings.from_dict(wrong)
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(BlemishError, match=message):
+        SSAESettings.from_dict(values)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"image_size_px": 30}, "image_size_px: 30 should be a multiple of 4"),
         ({"mean_px": -1}, "mean_px: -1 should be at least 1"),
@@ -357,15 +358,15 @@ def test_wrong_settings_are_told(wrong: dict[str, Any], told: str) -> None:
         ({"corruption": {"roughness": float("nan")}}, "roughness: nan should be in"),
     ],
 )
-def test_settings_out_of_range_are_told_in_one_line(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(BlemishError, match=told):
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BlemishError, match=message):
         TINY.replaced(changes)
 
 
-def test_every_trial_sits_the_same_exam() -> None:
-    """What is compared by its validation must be validated on the same damage, whatever it is trained on."""
+def test_validation_uses_the_same_damage_for_all_settings() -> None:
+    """Trials that are compared by their validation must be validated on the same damage."""
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     small = SSAE(replace(TINY, corruption=CorruptionSettings(max_side=0.1, brightness_probability=1.0)))
     large = SSAE(replace(TINY, corruption=CorruptionSettings(kinds=("cut-out",), max_side=0.9)))
-    for one, other in zip(small._damaged(images), large._damaged(images), strict=True):
-        assert torch.equal(one, other)
+    for ours, theirs in zip(small._damaged(images), large._damaged(images), strict=True):
+        assert torch.equal(ours, theirs)

@@ -21,7 +21,7 @@ from blemish.metrics import auroc
 
 
 def naive_mean(heatmap: np.ndarray, side_px: int) -> np.ndarray:
-    """Of the pixels within a square around each that the image has, (H, W)."""
+    """The mean over the pixels of a square around each pixel that are inside the image, (H, W)."""
     reach, result = side_px // 2, np.zeros_like(heatmap)
     for y, x in np.ndindex(heatmap.shape):
         result[y, x] = heatmap[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].mean()
@@ -34,7 +34,7 @@ def test_smooth_map_is_a_mean_inside_the_image_again_and_again(n_means: int, mea
     heatmaps = drawn(2, 1, 9, 13)
     expected = heatmaps[:, 0].double().numpy()
     for _ in range(n_means):
-        expected = np.stack([naive_mean(one, mean_px) for one in expected])
+        expected = np.stack([naive_mean(heatmap, mean_px) for heatmap in expected])
     np.testing.assert_allclose(smooth_map(heatmaps, n_means, mean_px)[:, 0].numpy(), expected, rtol=1e-5)
 
 
@@ -52,31 +52,33 @@ def test_difference_map_is_the_channels_mean_of_what_is_compared() -> None:
 @pytest.mark.parametrize("exponent", [0, 1, 3])
 def test_corrected_map_is_eq_14(exponent: int) -> None:
     heatmap, average = drawn(2, 1, 3, 4), drawn(1, 1, 3, 4, seed=1)
-    average[0, 0, 0, 0] = 1.7  # 1 - SSIM reaches 2: nothing is found there, and nothing turns negative
+    average[0, 0, 0, 0] = 1.7  # 1 - SSIM can be up to 2: the heatmap is 0 there, and not negative
     expected = heatmap.double().numpy() * np.clip(1 - average.double().numpy(), 0, None) ** exponent
     np.testing.assert_allclose(corrected_map(heatmap, average, exponent).numpy(), expected, rtol=1e-5, atol=1e-12)
 
 
-def test_choices_judge_each_image_by_the_average_of_the_others() -> None:
+def test_choices_evaluate_each_image_with_the_average_of_the_rest() -> None:
     n, copies, size = 3, 2, (6, 7)
     good = [drawn(n, 1, *size, seed=seed) for seed in (0, 1)]
     damaged = [drawn(n * copies, 1, *size, seed=seed) for seed in (2, 3)]
     masks = drawn(n * copies, 1, *size, seed=4) > 0.7
-    found = choices(good, damaged, masks, (1, 2), (3, 5), (0, 2))
-    assert len(found) == 8
-    for choice in found:
-        parts = []
-        for one_good, one_damaged in zip(good, damaged, strict=True):
-            flat = [naive_many(one[0], choice.n_means, choice.mean_px) for one in one_good.double().numpy()]
+    tried = choices(good, damaged, masks, (1, 2), (3, 5), (0, 2))
+    assert len(tried) == 8
+    for choice in tried:
+        network_maps = []
+        for good_maps, damaged_maps in zip(good, damaged, strict=True):  # of each network
+            smooth_good = [
+                naive_many(heatmap[0], choice.n_means, choice.mean_px) for heatmap in good_maps.double().numpy()
+            ]
             maps = []
-            for number, heatmap in enumerate(one_damaged.double().numpy()):
-                others = [one for index, one in enumerate(flat) if index != number // copies]
+            for number, heatmap in enumerate(damaged_maps.double().numpy()):
+                rest = [heatmap for index, heatmap in enumerate(smooth_good) if index != number // copies]
                 smooth = naive_many(heatmap[0], choice.n_means, choice.mean_px)
-                maps.append(smooth * (1 - np.mean(others, 0)) ** choice.correction)
-            parts.append(np.stack(maps))
-        expected = auroc(np.maximum(*parts).ravel(), masks.numpy().ravel())
+                maps.append(smooth * (1 - np.mean(rest, 0)) ** choice.correction)
+            network_maps.append(np.stack(maps))
+        expected = auroc(np.maximum(*network_maps).ravel(), masks.numpy().ravel())
         assert choice.pixel_auroc == pytest.approx(expected, rel=1e-4)
-    assert len({choice.pixel_auroc for choice in found}) == 8
+    assert len({choice.pixel_auroc for choice in tried}) == 8
 
 
 def naive_many(heatmap: np.ndarray, n_means: int, mean_px: int) -> np.ndarray:

@@ -25,7 +25,7 @@ def naive_term(error: np.ndarray, weight: np.ndarray) -> float:
 
 
 def objective_inputs(mask: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Repair, image, modified image and mask of a batch of two; the second mask is what is asked for."""
+    """Repair, image, modified image and mask of a batch of two; the second mask is of the requested kind."""
     repair, image, modified = (drawn(2, 3, 3, 4, seed=seed) for seed in range(3))
     masks = drawn(2, 1, 3, 4, seed=3)
     if mask == "binary":
@@ -46,14 +46,14 @@ def test_objectives_equal_their_definitions(mask: str, balance: float) -> None:
     keep, fix, amplify = (
         np.mean([naive_term(error[number], weight[number]) for number in range(2)]) for weight in (1 - m, m, w)
     )
-    one, four = (
+    objective_1, objective_4 = (
         filter_objective(repair, image, masks, balance),
         amplify_objective(repair, image, modified, masks, balance),
     )
-    assert {name: value.item() for name, value in one.items()} == pytest.approx(
+    assert {name: value.item() for name, value in objective_1.items()} == pytest.approx(
         {"keep": (1 - balance) * keep, "repair": balance * fix}, rel=1e-5
     )
-    assert {name: value.item() for name, value in four.items()} == pytest.approx(
+    assert {name: value.item() for name, value in objective_4.items()} == pytest.approx(
         {"keep": (1 - balance) * keep, "amplify": -balance * amplify}, rel=1e-5
     )
 

@@ -1,4 +1,4 @@
-"""Definitions spelled out in loops, and small cases to hold the metrics against them."""
+"""The definitions of the metrics as plain loops, and small examples to compare with them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def naive_f1_max(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def naive_regions(mask: np.ndarray) -> list[list[tuple[int, int]]]:
     left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
-    found = []
+    regions = []
     while left:
         frontier = [left.pop()]
         region = []
         while frontier:
             y, x = frontier.pop()
             region.append((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            frontier += near
-        found.append(region)
-    return found
+            neighbours = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= neighbours
+            frontier += neighbours
+        regions.append(region)
+    return regions
 
 
 def naive_aupro(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> float:
@@ -53,7 +53,7 @@ def naive_aupro(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> float:
 
 
 def naive_aupimo(maps: np.ndarray, masks: np.ndarray, bounds: tuple[float, float]) -> list[float]:
-    """Each image's; straight lines between thresholds, integrated against the rate's logarithm piece by piece."""
+    """AUPIMO of each image: straight lines between thresholds, integrated over the logarithm of the rate."""
     good = ~masks.any(axis=(1, 2))
     lower, upper = bounds
     areas = []
@@ -85,7 +85,7 @@ ANY_FLOAT = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 def example() -> tuple[np.ndarray, np.ndarray]:
-    """Six maps of noise, of which the first two have defects that noise partly hides."""
+    """Six maps of noise; the first two have defects that are partly hidden by the noise."""
     rng = np.random.default_rng(1)
     masks = np.zeros((6, 30, 40), dtype=bool)
     masks[0, 3:9, 5:20] = masks[1, 0, 0] = masks[1, 20:, 33:] = True
@@ -93,7 +93,7 @@ def example() -> tuple[np.ndarray, np.ndarray]:
 
 
 def large_example(seed: int = 0, n: int = 6, size_px: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Maps in [0, 1], half of them good: enough pixels for AUPIMO, defects that only partly stand out."""
+    """Maps in [0, 1], half of them good, with enough pixels for AUPIMO and defects that are only partly visible."""
     rng = np.random.default_rng(seed)
     maps = rng.beta(2, 8, size=(n, size_px, size_px)).astype(np.float32)
     masks = np.zeros(maps.shape, dtype=bool)

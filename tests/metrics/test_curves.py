@@ -1,4 +1,4 @@
-"""Curves to draw: the area under them is the metric, and leaving points out does not show."""
+"""Curves to draw: the area under them is the metric, and omitting points makes no visible difference."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from blemish.metrics import Curve, pr_curve, rank, rank_maps, roc_curve
 
 
 def distance_to(curve: Curve, x: np.ndarray, y: np.ndarray) -> float:
-    """Largest distance of any of the points to the lines that join the curve's."""
+    """Largest distance of the points (x, y) from the lines that join the points of the curve."""
     corners = np.stack([curve.x, curve.y], axis=1)
     start, step = corners[:-1, None], np.diff(corners, axis=0)[:, None]
-    away = np.stack([x, y], axis=1)[None] - start
+    offset = np.stack([x, y], axis=1)[None] - start
     length = np.maximum((step**2).sum(2), 1e-300)
-    share = np.clip((away * step).sum(2) / length, 0, 1)
-    return float(np.sqrt(((away - share[..., None] * step) ** 2).sum(2)).min(axis=0).max())
+    share = np.clip((offset * step).sum(2) / length, 0, 1)
+    return float(np.sqrt(((offset - share[..., None] * step) ** 2).sum(2)).min(axis=0).max())
 
 
 @settings(deadline=None)
@@ -44,7 +44,9 @@ def test_the_points_of_scikit_learn_lie_on_the_curves() -> None:
     fpr, tpr, _ = sklearn_roc_curve(labels, scores, drop_intermediate=False)
     assert distance_to(roc_curve(ranking), fpr, tpr) < 1e-12
     precision, recall, thresholds = precision_recall_curve(labels, scores)
-    gains = np.flatnonzero(np.isin(thresholds, scores[labels]))  # elsewhere recall, and so the area, stays
+    gains = np.flatnonzero(
+        np.isin(thresholds, scores[labels])
+    )  # at other thresholds recall does not change, nor the area
     assert distance_to(pr_curve(ranking), recall[gains], precision[gains]) < 1e-12
 
 
@@ -61,8 +63,8 @@ def test_points_left_out_are_not_missed(max_points: int, lead: float) -> None:
         assert (thin[name].x[[0, -1]] == full[name].x[[0, -1]]).all()
         assert (thin[name].y[[0, -1]] == full[name].y[[0, -1]]).all()
     for name, width in (("pixel_roc", 1.0), ("pixel_pro", 0.3)):
-        drawn, all_of_it = (Curve(curve.x / width, curve.y) for curve in (thin[name], full[name]))
-        assert distance_to(drawn, all_of_it.x[::97], all_of_it.y[::97]) < 3 / max_points
+        thinned, complete = (Curve(curve.x / width, curve.y) for curve in (thin[name], full[name]))
+        assert distance_to(thinned, complete.x[::97], complete.y[::97]) < 3 / max_points
 
 
 @pytest.mark.parametrize("max_points", [8, 50, 400])
@@ -72,7 +74,7 @@ def test_every_column_of_precision_keeps_its_range(max_points: int) -> None:
 
     def ranges(curve: Curve) -> list[tuple[float, float]]:
         column = np.minimum(curve.x * n_columns, n_columns - 1).astype(int)
-        return [(curve.y[column == one].min(), curve.y[column == one].max()) for one in range(n_columns)]
+        return [(curve.y[column == index].min(), curve.y[column == index].max()) for index in range(n_columns)]
 
     assert ranges(pr_curve(ranking, max_points)) == ranges(pr_curve(ranking, 10**9))
 

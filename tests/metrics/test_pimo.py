@@ -1,4 +1,4 @@
-"""AUPIMO against a loop, and against areas found with pencil and paper."""
+"""AUPIMO compared with a loop, and with areas computed by hand."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from blemish.metrics import aupimo, aupimo_per_image
 @given(maps_and_masks(TIED | ANY_FLOAT), st.sampled_from([(0.1, 0.2), (0.25, 1.0), (0.5, 0.6)]))
 def test_aupimo_agrees_with_the_definition(pair: tuple[np.ndarray, np.ndarray], bounds: tuple[float, float]) -> None:
     maps, masks = pair
-    good = np.zeros((1, *maps.shape[1:]), dtype=maps.dtype)  # a good image is among them, in which zeros are tied
+    good = np.zeros((1, *maps.shape[1:]), dtype=maps.dtype)  # add a good image, in which zeros are tied
     maps = np.concatenate([maps, good, np.roll(maps[:1], 1, axis=2)])
     masks = np.concatenate([masks, np.zeros((2, *maps.shape[1:]), dtype=bool)])
-    found = aupimo_per_image(maps, masks, bounds)
+    areas = aupimo_per_image(maps, masks, bounds)
     n_pixels = (~masks.any(axis=(1, 2))).sum() * masks[0].size
     if n_pixels < 1 / bounds[0]:
-        assert np.isnan(found).all()
+        assert np.isnan(areas).all()
     else:
         expected = naive_aupimo(maps, masks, bounds)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(areas, expected, rtol=0, atol=1e-9)
         assert aupimo(maps, masks, bounds) == pytest.approx(np.nanmean(expected), abs=1e-9)
 
 
@@ -65,7 +65,7 @@ def test_images_count_alike_whatever_their_masks_area() -> None:
     maps, masks = ten_good_pixels()
     maps, masks = np.concatenate([maps, maps[1:]]), np.concatenate([masks, masks[1:]])
     masks[2] = True
-    maps[1, 0, 0] = 11.0  # one pixel found, ten missed: half of the images
+    maps[1, 0, 0] = 11.0  # one image is completely marked, the other not at all
     np.testing.assert_array_equal(aupimo_per_image(maps, masks, (0.1, 1.0)), [np.nan, 1.0, 0.0])
     assert aupimo(maps, masks, (0.1, 1.0)) == 0.5
 
@@ -83,7 +83,7 @@ def test_a_defective_image_without_a_mask_is_neither() -> None:
 def test_without_good_images_or_pixels_enough_it_is_nan() -> None:
     maps, masks = ten_good_pixels()
     assert not math.isnan(aupimo(maps, masks, (0.1, 1.0)))
-    assert math.isnan(aupimo(maps, masks, (0.09, 1.0)))  # one pixel in ten is more than that
+    assert math.isnan(aupimo(maps, masks, (0.09, 1.0)))  # one pixel in ten exceeds the lower bound
     assert math.isnan(aupimo(maps[1:], masks[1:], (0.1, 1.0)))
     assert math.isnan(aupimo(maps[:1], masks[:1], (0.1, 1.0)))
 

@@ -1,4 +1,4 @@
-"""AUROC, average precision and F1 against scikit-learn, torchmetrics and a loop."""
+"""AUROC, average precision and F1 compared with scikit-learn, torchmetrics and a loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def test_metrics_agree_with_scikit_learn_and_a_loop(pair: tuple[np.ndarray, np.n
 def test_many_scores_agree_with_scikit_learn_and_torchmetrics(decimals: int) -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(50_000) < 0.03
-    scores = np.round(0.7 * rng.random(50_000) + 0.3 * labels, decimals)  # in [0, 1]: torchmetrics squashes others
+    scores = np.round(
+        0.7 * rng.random(50_000) + 0.3 * labels, decimals
+    )  # in [0, 1]: torchmetrics applies a sigmoid to others
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     tensors = torch.from_numpy(scores), torch.from_numpy(labels).long()
@@ -75,7 +77,7 @@ def test_a_ranking_against_two_heaps_of_negatives_is_that_against_both() -> None
     assert (parts.auroc(), parts.average_precision()) == (whole.auroc(), whole.average_precision())
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     with pytest.raises(BlemishError, match=r"scores have shape \(3,\) but labels \(2,\)"):
         auroc(np.zeros(3), np.zeros(2, dtype=bool))
     with pytest.raises(BlemishError, match="scores contain NaN"):

@@ -1,4 +1,4 @@
-"""AUPRO against a loop that spells out the definition."""
+"""AUPRO compared with a loop that follows the definition."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_class_missing_is_nan(label: bool) -> None:
     assert math.isnan(aupro(np.arange(8.0).reshape(2, 2, 2), np.full((2, 2, 2), label)))
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     maps, masks = np.zeros((1, 2, 2)), np.eye(2, dtype=bool)[None]
     for max_fpr in (0.0, -0.1, 1.5, math.nan):
         with pytest.raises(BlemishError, match="max_fpr"):

@@ -1,4 +1,4 @@
-"""The streaming path against the exact one: within the bound it states, and in memory that stays."""
+"""Streaming metrics compared with exact ones: within the stated bounds, and in constant memory."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def streamed(maps: np.ndarray, masks: np.ndarray, batch: int = 1, **settings: ob
 
 
 def assert_within_bounds(metrics: StreamingMetrics, maps: np.ndarray, masks: np.ndarray) -> None:
-    exact, found = evaluate_maps(maps, masks), metrics.compute()
-    assert set(found["error_bounds"]) == BOUNDED
-    for name, bound in found["error_bounds"].items():
-        assert math.isnan(exact[name]) == math.isnan(found[name]) == math.isnan(bound)
-        assert math.isnan(bound) or abs(found[name] - exact[name]) <= bound
+    exact, binned = evaluate_maps(maps, masks), metrics.compute()
+    assert set(binned["error_bounds"]) == BOUNDED
+    for name, bound in binned["error_bounds"].items():
+        assert math.isnan(exact[name]) == math.isnan(binned[name]) == math.isnan(bound)
+        assert math.isnan(bound) or abs(binned[name] - exact[name]) <= bound
     for name in ("n_good", "n_defective", "reasons"):
-        assert found[name] == exact[name]
+        assert binned[name] == exact[name]
     for name in ("image_auroc", "image_ap", "image_f1_max", "image_f1_max_threshold"):
-        assert found[name] == pytest.approx(exact[name], abs=1e-12, nan_ok=True)
+        assert binned[name] == pytest.approx(exact[name], abs=1e-12, nan_ok=True)
 
 
 @settings(deadline=None, max_examples=300)
@@ -55,11 +55,11 @@ def test_the_bounds_hold_with_pixels_enough_for_aupimo(seed: int, n_bins: int) -
     maps, masks = large_example(seed)
     metrics = streamed(maps, masks, n_bins=n_bins)
     assert_within_bounds(metrics, maps, masks)
-    assert max(metrics.compute()["error_bounds"].values()) < 20 / n_bins  # and they are worth something
+    assert max(metrics.compute()["error_bounds"].values()) < 20 / n_bins  # and the bounds are tight
 
 
-def in_one_bin(lead: float) -> tuple[np.ndarray, np.ndarray]:
-    """A mask's pixels all before, or all behind, all others, so close that two bins cannot tell."""
+def same_bin(lead: float) -> tuple[np.ndarray, np.ndarray]:
+    """Defective pixels all above (or all below) all other pixels, but so close that they share one of two bins."""
     masks = np.zeros((2, 500, 500), dtype=bool)
     masks[0, :20, :20] = True
     noise = np.random.default_rng(0).random(masks.shape) / 100
@@ -67,43 +67,43 @@ def in_one_bin(lead: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_worst_case_attains_the_bounds() -> None:
-    maps, masks = in_one_bin(lead=0.02)
-    found = streamed(maps, masks, n_bins=2).compute()
-    assert found["pixel_auroc"] == 0.5
+    maps, masks = same_bin(lead=0.02)
+    binned = streamed(maps, masks, n_bins=2).compute()
+    assert binned["pixel_auroc"] == 0.5
     for name, exact in evaluate_maps(maps, masks).items():
         if name in BOUNDED:
             assert exact == pytest.approx(1.0, abs=1e-12)
-            assert found[name] + found["error_bounds"][name] == pytest.approx(exact, abs=1e-9), name
-    maps, masks = in_one_bin(lead=-0.02)
-    found = streamed(maps, masks, n_bins=2).compute()
+            assert binned[name] + binned["error_bounds"][name] == pytest.approx(exact, abs=1e-9), name
+    maps, masks = same_bin(lead=-0.02)
+    binned = streamed(maps, masks, n_bins=2).compute()
     assert evaluate_maps(maps, masks)["pixel_auroc"] == 0.0
-    assert found["pixel_auroc"] - found["error_bounds"]["pixel_auroc"] == pytest.approx(0.0, abs=1e-9)
+    assert binned["pixel_auroc"] - binned["error_bounds"]["pixel_auroc"] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_the_lowest_average_precision_is_told_closely() -> None:
-    # A third of the positives in front, in a bin of their own; the others in one bin, behind all its negatives.
+def test_the_bound_on_the_lowest_average_precision_is_tight() -> None:
+    # A third of the positives rank first, in a bin of their own; the rest are in one bin, below all its negatives.
     labels = np.r_[np.ones(100), np.zeros(500), np.ones(200)].astype(bool)[None, None]
     scores = np.r_[np.full(100, 0.9), np.linspace(0.2, 0.1, 700)][None, None]
     lowest = evaluate_maps(scores, labels)["pixel_ap"]
-    told = lowest_average_precision(streamed(scores, labels, n_bins=4).rankings().pixels)
-    assert lowest - 1e-6 < told <= lowest
+    bound = lowest_average_precision(streamed(scores, labels, n_bins=4).rankings().pixels)
+    assert lowest - 1e-6 < bound <= lowest
 
 
 def test_scores_that_fill_their_bins_are_exact() -> None:
     maps, masks = large_example()
     maps = np.floor(maps * 256) / 256
-    exact, found = evaluate_maps(maps, masks, threshold=0.3), streamed(maps, masks, n_bins=256).compute(0.3)
-    assert found.pop("error_bounds")["pixel_auroc"] > 0
-    assert found.pop("reasons") == exact.pop("reasons") == {}
-    assert found == pytest.approx(exact, abs=1e-12)
+    exact, binned = evaluate_maps(maps, masks, threshold=0.3), streamed(maps, masks, n_bins=256).compute(0.3)
+    assert binned.pop("error_bounds")["pixel_auroc"] > 0
+    assert binned.pop("reasons") == exact.pop("reasons") == {}
+    assert binned == pytest.approx(exact, abs=1e-12)
 
 
 def test_batches_do_not_matter() -> None:
     maps, masks = large_example()
-    one, whole = streamed(maps, masks, batch=1).compute(), streamed(maps, masks, batch=6).compute()
-    assert one.pop("error_bounds") == pytest.approx(whole.pop("error_bounds"), abs=1e-12)
-    assert one.pop("reasons") == whole.pop("reasons")
-    assert one == pytest.approx(whole, abs=1e-12)
+    single, whole = streamed(maps, masks, batch=1).compute(), streamed(maps, masks, batch=6).compute()
+    assert single.pop("error_bounds") == pytest.approx(whole.pop("error_bounds"), abs=1e-12)
+    assert single.pop("reasons") == whole.pop("reasons")
+    assert single == pytest.approx(whole, abs=1e-12)
 
 
 def test_memory_does_not_grow_with_the_maps() -> None:
@@ -119,7 +119,9 @@ def test_memory_does_not_grow_with_the_maps() -> None:
         held.append(current)
         peaks.append(peak)
     tracemalloc.stop()
-    assert held[2] - held[1] < 1000 * 20  # a thousand images: the score and the label of each, and room to grow
+    assert (
+        held[2] - held[1] < 1000 * 20
+    )  # a thousand images: their scores and labels, and spare capacity of the arrays
     assert peaks[2] - peaks[1] < 1000 * 40
     assert metrics.compute()["n_good"] == 1500
 
@@ -129,10 +131,10 @@ def test_labels_and_scores_of_images_can_be_given() -> None:
     scores, defective = [0.9, 0.8, 0.7, 0.1, 0.1, 0.0], [True, True, True, False, False, False]
     metrics = StreamingMetrics((-5, 5))
     metrics.update(maps, masks, scores, defective)
-    found, exact = metrics.compute(0.5), evaluate_maps(maps, masks, scores, defective, 0.5)
+    binned, exact = metrics.compute(0.5), evaluate_maps(maps, masks, scores, defective, 0.5)
     for name in ("image_auroc", "n_defective", "tpr", "tnr", "ca"):
-        assert found[name] == exact[name]
-    assert abs(found["pixel_auroc"] - exact["pixel_auroc"]) <= found["error_bounds"]["pixel_auroc"] < 1e-3
+        assert binned[name] == exact[name]
+    assert abs(binned["pixel_auroc"] - exact["pixel_auroc"]) <= binned["error_bounds"]["pixel_auroc"] < 1e-3
 
 
 def test_curves_come_from_the_same_counts() -> None:
@@ -149,22 +151,22 @@ def test_a_class_missing_is_nan_with_a_reason(label: bool | None) -> None:
     metrics = StreamingMetrics()
     if label is not None:
         metrics.update(np.zeros((2, 4, 4)), np.full((2, 4, 4), label))
-    found = metrics.compute(0.5)
+    result = metrics.compute(0.5)
     missing = {None: "no defective and no good", False: "no defective", True: "no good"}[label]
-    assert found["reasons"]["pixel_auroc"] == f"{missing} pixel"
-    assert all(math.isnan(bound) for bound in found["error_bounds"].values())
+    assert result["reasons"]["pixel_auroc"] == f"{missing} pixel"
+    assert all(math.isnan(bound) for bound in result["error_bounds"].values())
 
 
 def test_maps_of_several_sizes_have_all_metrics_but_aupimo() -> None:
     maps, masks = example()
     metrics = streamed(maps, masks, score_range=(-4, 4))
     metrics.update(maps[..., :30], masks[..., :30])
-    found = metrics.compute()
-    both = [np.concatenate([one.ravel(), one[..., :30].ravel()]) for one in (maps, masks)]
-    assert abs(found["pixel_auroc"] - auroc(*both)) <= found["error_bounds"]["pixel_auroc"]
-    assert math.isnan(found["pixel_aupimo"])
-    assert math.isnan(found["error_bounds"]["pixel_aupimo"])
-    assert found["reasons"] == {"pixel_aupimo": "maps of several sizes"}
+    result = metrics.compute()
+    pixels = [np.concatenate([images.ravel(), images[..., :30].ravel()]) for images in (maps, masks)]
+    assert abs(result["pixel_auroc"] - auroc(*pixels)) <= result["error_bounds"]["pixel_auroc"]
+    assert math.isnan(result["pixel_aupimo"])
+    assert math.isnan(result["error_bounds"]["pixel_aupimo"])
+    assert result["reasons"] == {"pixel_aupimo": "maps of several sizes"}
 
 
 def test_images_without_known_masks_count_as_images_only() -> None:
@@ -178,7 +180,7 @@ def test_images_without_known_masks_count_as_images_only() -> None:
     assert after["pixel_ap"] == before["pixel_ap"]
 
 
-def test_mistakes_are_told_and_change_nothing() -> None:
+def test_mistakes_are_reported_and_change_nothing() -> None:
     for score_range in [(1.0, 0.0), (0.0, 0.0), (0.0, math.inf), (math.nan, 1.0)]:
         with pytest.raises(BlemishError, match="score_range"):
             StreamingMetrics(score_range)

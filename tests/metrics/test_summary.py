@@ -83,17 +83,17 @@ def test_a_score_at_the_threshold_is_good_and_the_threshold_is_not_rounded() -> 
         rates_at([1.0], [True], math.nan)
 
 
-@pytest.mark.parametrize(("label", "missing", "there"), [(False, "defective", "tnr"), (True, "good", "tpr")])
-def test_one_class_missing_is_nan_with_a_reason(label: bool, missing: str, there: str) -> None:
+@pytest.mark.parametrize(("label", "missing", "defined"), [(False, "defective", "tnr"), (True, "good", "tpr")])
+def test_one_class_missing_is_nan_with_a_reason(label: bool, missing: str, defined: str) -> None:
     maps, masks = np.arange(8.0).reshape(2, 2, 2), np.full((2, 2, 2), label)
     result = evaluate_maps(maps, masks, threshold=-1.0 if label else 100.0)
     assert all(math.isnan(result[name]) for name in IMAGE | PIXEL)
-    why = {name: f"no {missing} {'image' if name in IMAGE else 'pixel'}" for name in IMAGE | PIXEL}
-    why["tnr" if label else "tpr"] = why["image_auroc"]
-    why["pixel_aupimo"] = "no good image" if label else "no defective pixel"
-    assert result["reasons"] == why
+    reasons = {name: f"no {missing} {'image' if name in IMAGE else 'pixel'}" for name in IMAGE | PIXEL}
+    reasons["tnr" if label else "tpr"] = reasons["image_auroc"]
+    reasons["pixel_aupimo"] = "no good image" if label else "no defective pixel"
+    assert result["reasons"] == reasons
     assert (result["n_good"], result["n_defective"]) == ((0, 2) if label else (2, 0))
-    assert result[there] == result["ca"] == 1.0
+    assert result[defined] == result["ca"] == 1.0
 
 
 def test_no_image_at_all_is_no_crash() -> None:
@@ -103,7 +103,7 @@ def test_no_image_at_all_is_no_crash() -> None:
 
 
 def comparable(*arguments: object) -> dict[str, float]:
-    """The metrics that are defined: NaN would equal nothing."""
+    """Return the metrics that are defined, because NaN never compares as equal."""
     result = evaluate_maps(*arguments)
     return {name: value for name, value in result.items() if name not in (*result["reasons"], "reasons")}
 
@@ -139,7 +139,7 @@ def test_labels_can_be_given_for_defects_without_a_mask() -> None:
         evaluate_maps(maps, masks, scores, is_defective=[True, False, True, False, False, False])
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     maps, masks = example()
     with pytest.raises(BlemishError, match=r"\(6, 30, 40\) and masks \(6, 30, 30\)"):
         evaluate_maps(maps, masks[..., :30])

@@ -17,13 +17,13 @@ from blemish.metrics import Curve
 from blemish.report import evaluation_page
 from blemish.report.charts import BOTTOM, LEFT, RIGHT, TOP, Axis, curves_chart, scores_chart
 from blemish.report.evaluation_page import write_report
-from blemish.report.overlay import EXTRA_RGB, HIT_RGB, MISSED_RGB, draw_found
+from blemish.report.overlay import EXTRA_RGB, HIT_RGB, MISSED_RGB, draw_hits_and_misses
 
 
 def svg_of(figure: str) -> ET.Element:
-    found = re.search(r"<svg.*?</svg>", figure, re.S)
-    assert found
-    return ET.fromstring(found.group())  # what is no XML would not be drawn
+    match = re.search(r"<svg.*?</svg>", figure, re.S)
+    assert match
+    return ET.fromstring(match.group())  # fails if it is not valid XML, which a browser would not draw
 
 
 # --- charts --------------------------------------------------------------------------------------------------
@@ -64,12 +64,12 @@ def test_all_scores_are_counted_and_all_bars_inside(good: list[float], defective
 def test_found_and_missed_have_their_colours() -> None:
     image = np.zeros((1, 4, 3), np.uint8)
     mask, truth = np.array([[True, True, False, False]]), np.array([[True, False, True, False]])
-    picture = draw_found(image, mask, truth).astype(int)
+    picture = draw_hits_and_misses(image, mask, truth).astype(int)
     for pixel, colour in zip(picture[0], (HIT_RGB, EXTRA_RGB, MISSED_RGB), strict=False):
         np.testing.assert_allclose(pixel, 0.35 * 40 + 0.65 * np.array(colour), atol=1)
     assert (picture[0, 3] == 40).all()
     lightness = [picture[0, n] @ [0.299, 0.587, 0.114] for n in range(3)]
-    assert np.diff(sorted(lightness)).min() > 8  # told apart in grey, too
+    assert np.diff(sorted(lightness)).min() > 8  # distinguishable in grey, too
 
 
 # --- the report ----------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_found_and_missed_have_their_colours() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """One good image is dark, a false alarm; a dent is light, a miss; a <b> defect without a mask is found."""
+    """A dark good image (a false alarm), a light dent (a miss), and a <b> defect without a mask (found)."""
     rows = ["path,label,mask,split"]
     for name, grey, label in (("a", 200, "good"), ("b", 20, "good"), ("c", 230, "dent"), ("d", 10, "<b>hole")):
         Image.fromarray(np.full((30, 40), grey, np.uint8)).save(tmp_path / f"{name}.png")
@@ -89,7 +89,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "parts.csv"
 
 
-def test_the_report_tells_and_shows(darkness: Detector, data: Path) -> None:
+def test_the_report_lists_images_figures_and_charts(darkness: Detector, data: Path) -> None:
     report = data.parent / "report.html"
     write_report(report, darkness, evaluate(darkness, data), "parts")
     page = report.read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def test_the_report_tells_and_shows(darkness: Detector, data: Path) -> None:
     assert "1 of 2" in page
     assert "<b>hole" not in page
     assert page.count("<svg") == 4
-    assert not re.search(r'(src|href)="(?!data:)', page), "the page must need nothing else"
+    assert not re.search(r'(src|href)="(?!data:)', page), "the page must be self-contained"
     assert page.count("data:image/jpeg") == 4 * 4
     assert '<option value="truth:dent">' in page
     assert "All 4 images" in page
@@ -115,7 +115,7 @@ def test_of_many_images_every_wrong_verdict_is_shown(
     assert "3 of 4 images: 2 of 2 wrong verdicts, the worst first, and others" in page
 
 
-def test_the_chosen_are_a_sample_of_each_kind_where_all_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_images_some_of_each_judgement_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_page, "MAX_ROWS", 40)
     n = 1000
     scores = np.random.default_rng(0).random(n)

@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, its script runs, and pictures of it are kept in `build/screenshots`."""
+"""The report in a real browser: it is drawn, its script runs; screenshots are kept in `build/screenshots`."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_the_report_fills_a_wide_and_a_narrow_window(
     assert pixels.shape[:2] == (height_px, width_px)
     is_paper = (pixels == pixels[2, 2]).all(axis=2)
     margin_px = np.flatnonzero((~is_paper).any(axis=0))
-    assert margin_px[0] >= 8, "nothing is cut off at the left"
-    assert width_px - margin_px[-1] >= 8, "nor does anything reach out at the right"
+    assert margin_px[0] >= 8, "something is cut off at the left"
+    assert width_px - margin_px[-1] >= 8, "something reaches beyond the right edge"
     assert 0.2 < (~is_paper).mean() < 0.95
 
 
@@ -67,9 +67,12 @@ def test_filter_and_order_work(report: Path, tmp_path: Path) -> None:
     report.write_text(chosen, encoding="utf-8")
     dom = chromium(tmp_path / "profile", "--dump-dom", report.as_uri())
     sections = re.findall(r"<section ([^>]*)>", dom)
-    scores = [float(re.search(r'data-score="([^"]*)"', one).group(1)) for one in sections]  # type: ignore[union-attr]
+    scores = [
+        float(re.search(r'data-score="([^"]*)"', attributes).group(1))  # type: ignore[union-attr]
+        for attributes in sections
+    ]
     assert scores == sorted(scores, reverse=True)
-    shown = [one for one in sections if "hidden" not in one]
+    shown = [attributes for attributes in sections if "hidden" not in attributes]
     assert len(shown) == 1
     assert 'data-truth="dent"' in shown[0]
     assert "1 shown" in dom

@@ -1,4 +1,4 @@
-"""Pictures of what was found: outlines, heat, captions."""
+"""Pictures of findings: outlines, heatmaps, captions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ def finding(mask: NDArray[np.bool_], score: float = 0.9, threshold: float = 0.5)
 def test_outlines_go_around_and_leave_the_blemish_visible(size_px: int) -> None:
     mask = square(size_px, 0.4, 0.6)
     image = photograph(size_px, size_px)
-    drawn = np.abs(draw_outlines(image, mask).astype(int) - image).max(axis=2) > 16  # less is not seen
+    drawn = (
+        np.abs(draw_outlines(image, mask).astype(int) - image).max(axis=2) > 16
+    )  # smaller differences are not visible
     assert not (drawn & mask).any()
     reach_px = max(8, size_px // 80)
     near = cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach_px + 1,) * 2)) > 0
     assert not (drawn & ~near).any()
     row = drawn[size_px // 2]
     line_px = np.flatnonzero(row[: size_px // 2]).size
-    assert max(3, size_px / 400) <= line_px <= reach_px  # seen when the picture is shrunk to a screen
+    assert max(3, size_px / 400) <= line_px <= reach_px  # visible when the picture is shrunk to a screen
     assert np.flatnonzero(row[size_px // 2 :]).size == line_px
 
 
@@ -70,7 +72,7 @@ def colourfulness(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
     return picture.max(axis=2).astype(np.int64) - picture.min(axis=2)
 
 
-def test_the_map_of_a_good_image_is_calm_whatever_its_own_range() -> None:
+def test_the_map_of_a_good_image_is_not_coloured_whatever_its_range() -> None:
     anomaly_map = np.linspace(0, 0.49, 32 * 32, dtype=np.float32).reshape(32, 32)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     assert colourfulness(draw_map(image, anomaly_map, 1.0)).max() == 0
@@ -80,9 +82,9 @@ def test_the_map_is_coloured_by_the_threshold_alone() -> None:
     anomaly_map = np.zeros((8, 8), np.float32)
     anomaly_map[0] = 2.0
     picture = draw_map(photograph(8, 8), anomaly_map, 1.0)
-    louder = anomaly_map.copy()
-    louder[7] = 1000.0  # elsewhere: changes nothing in the other rows
-    np.testing.assert_array_equal(draw_map(photograph(8, 8), louder, 1.0)[:7], picture[:7])
+    with_peak = anomaly_map.copy()
+    with_peak[7] = 1000.0  # must not change the colours of the other rows
+    np.testing.assert_array_equal(draw_map(photograph(8, 8), with_peak, 1.0)[:7], picture[:7])
     np.testing.assert_array_equal(draw_map(photograph(8, 8), 10 * anomaly_map, 10.0), picture)
     assert colourfulness(picture)[0].min() > 60
     assert colourfulness(picture)[1:].max() == 0
@@ -115,7 +117,7 @@ def test_the_overlay_is_the_photograph_with_a_caption(size_hw: tuple[int, int], 
     assert (caption[0] == PASS_RGB).all()
     text = (caption > 200).all(axis=2)
     assert text.any()
-    assert not text[:, [0, 1, -2, -1]].any()  # it is not cut off
+    assert not text[:, [0, 1, -2, -1]].any()  # the text is not cut off
 
 
 def test_the_caption_tells_the_verdict() -> None:
@@ -123,7 +125,7 @@ def test_the_caption_tells_the_verdict() -> None:
     good, bad = overlay(photograph(448, 448), finding(mask, 0.5)), overlay(photograph(448, 448), finding(mask, 0.6))
     assert (good[448] == PASS_RGB).all()
     assert (bad[448] == DEFECT_RGB).all()
-    # In words as well: the text differs even if the colours are not seen.
+    # The verdict is in the text, too, for readers who cannot see the colours.
     assert ((good[448:] > 200).all(axis=2) != (bad[448:] > 200).all(axis=2)).any()
 
 
@@ -147,5 +149,7 @@ def test_a_single_pixel_of_a_small_image_is_outlined() -> None:
         (0.00312345, 0.00312355, ("0.003123", "0.003124")),
     ],
 )
-def test_scores_are_told_apart_from_thresholds(score: float, threshold: float, texts: tuple[str, str]) -> None:
+def test_texts_of_score_and_threshold_show_which_is_larger(
+    score: float, threshold: float, texts: tuple[str, str]
+) -> None:
     assert score_texts(score, threshold) == texts

@@ -22,12 +22,12 @@ def row(name: str, score: float = 0.9, truth: str | None = None, note: str = "",
     mask = np.zeros((64, 64), np.bool_)
     mask[20:30, 40:50] = score > 0.5
     explanation = {"reconstruction": image} if explain else {}
-    found = Finding(name, score, 0.5, score > 0.5, mask * np.float32(0.9), mask, [], explanation)
-    return make_row(name, image, found, 0.3, truth=truth, note=note)
+    finding = Finding(name, score, 0.5, score > 0.5, mask * np.float32(0.9), mask, [], explanation)
+    return make_row(name, image, finding, 0.3, truth=truth, note=note)
 
 
 class Content(HTMLParser):
-    """What a reader gets: the words, and the attributes of every element."""
+    """The text of a page, and the tags and attributes of its elements."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def test_the_page_holds_every_row_with_its_verdict_and_pictures(tmp_path: Path) 
         (0.9, "crack", "Found."),
         (0.1, "crack", "Missed."),
         (0.9, "good", "False alarm."),
-        (0.1, "good", "Rightly passed."),
+        (0.1, "good", "Correctly passed."),
     ],
 )
 def test_verdicts_are_judged_where_the_truth_is_known(tmp_path: Path, score: float, truth: str, words: str) -> None:
@@ -129,8 +129,8 @@ def test_pictures_are_embedded_in_their_true_colours(tmp_path: Path) -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[..., 0] = 200
     empty = np.zeros((64, 64), np.bool_)
-    found = Finding("red.png", 0.1, 0.5, False, empty.astype(np.float32), empty, [])
-    html = written(tmp_path, make_row("red.png", image, found, 0.3))
+    finding = Finding("red.png", 0.1, 0.5, False, empty.astype(np.float32), empty, [])
+    html = written(tmp_path, make_row("red.png", image, finding, 0.3))
     assert np.abs(embedded(html, 0).astype(int) - [200, 0, 0]).max() < 12
 
 
@@ -138,8 +138,8 @@ def test_a_hairline_of_a_large_image_is_still_outlined(tmp_path: Path) -> None:
     image = np.full((3000, 4000, 3), 120, np.uint8)
     mask = np.zeros((3000, 4000), np.bool_)
     mask[1500, 1000:3000] = True
-    found = Finding("large.png", 0.9, 0.5, True, mask.astype(np.float32), mask, [])
-    outline = embedded(written(tmp_path, make_row("large.png", image, found, 0.3)), 2)
+    finding = Finding("large.png", 0.9, 0.5, True, mask.astype(np.float32), mask, [])
+    outline = embedded(written(tmp_path, make_row("large.png", image, finding, 0.3)), 2)
     assert outline.shape == (240, 320, 3)
     yellow = (outline[..., 0] > 180) & (outline[..., 2] < 90)
     assert yellow[110:130, 80:240].any(axis=0).all()
@@ -148,12 +148,12 @@ def test_a_hairline_of_a_large_image_is_still_outlined(tmp_path: Path) -> None:
 
 def test_wide_pictures_get_a_line_of_their_own(tmp_path: Path) -> None:
     image, empty = np.zeros((40, 2000, 3), np.uint8), np.zeros((40, 2000), np.bool_)
-    found = Finding("wide.png", 0.1, 0.5, False, empty.astype(np.float32), empty, [])
-    page = Content(written(tmp_path, make_row("wide.png", image, found, 0.3)))
+    finding = Finding("wide.png", 0.1, 0.5, False, empty.astype(np.float32), empty, [])
+    page = Content(written(tmp_path, make_row("wide.png", image, finding, 0.3)))
     assert page.attributes.count(("class", "wide")) == 3
     assert ("width", "1200") in page.attributes
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="cannot be written"):
         written(tmp_path / "missing", row("a.png"))

@@ -1,4 +1,4 @@
-"""Detectors for other runtimes give what they give here; every method is tested so in ``methods/contract.py``."""
+"""Exported detectors return the same results as the original; ``methods/contract.py`` tests this for every method."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WIDTHS = {"reconstructive_widths": (64, 96), "discriminative_widths": (64, 96)}
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    """Untrained, and of convolutions wide enough for 8 bits."""
+    """An untrained detector whose convolutions are wide enough for 8 bits."""
     method = DRAEM(DRAEMSettings(image_size_px=32, score_window_px=5, **WIDTHS))
     generator = torch.Generator().manual_seed(7)
     for tensor in method.parameters():
@@ -42,7 +42,7 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def files(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the detector's file, and good images to look at."""
+    """A folder with the detector's file, and good images to compute the value ranges from."""
     folder = tmp_path_factory.mktemp("export")
     detector.save(folder / "detector.blemish")
     (folder / "good").mkdir()
@@ -65,14 +65,14 @@ def test_one_file_runs_by_openvino_and_keeps_what_the_detector_knew(detector: De
     assert again.settings == detector.settings
     assert again.provenance == {**detector.provenance, "exported": {"runtime": "openvino", "precision": "float32"}}
     photograph = cv2.imread(str(files / "good" / "03.png"))
-    one, other = detector.inspect(photograph), again.inspect(photograph)
-    assert one.is_defective == other.is_defective
-    np.testing.assert_allclose(one.map, other.map, atol=1e-5)
+    expected, finding = detector.inspect(photograph), again.inspect(photograph)
+    assert finding.is_defective == expected.is_defective
+    np.testing.assert_allclose(finding.map, expected.map, atol=1e-5)
     with pytest.raises(BlemishError, match="was exported, and can only inspect"):
         again.compiled()
 
 
-def test_8_bits_are_near_and_it_is_told_how_near(
+def test_8_bits_are_near_and_it_is_reported_how_near(
     detector: Detector, files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--precision", "int8", "--good", files / "good")
@@ -87,11 +87,11 @@ def test_8_bits_are_near_and_it_is_told_how_near(
     value = detector.threshold.value
     assert printed.count("another verdict") == int(((scores > value) != (scores_8 > value)).sum())
     weights = Detector.load(files / "int8.blemish").runtime.tensors()["openvino_bin"]
-    assert len(weights) < 0.5 * sum(4 * one.numel() for one in detector.method.parameters())
+    assert len(weights) < 0.5 * sum(4 * parameter.numel() for parameter in detector.method.parameters())
 
 
 def test_8_bits_leave_the_variances_of_instance_norms_alone() -> None:
-    """Rounded to 8 bits, the small ones become 0: of trained DSR on pill, 133 of 167 verdicts changed by it."""
+    """In 8 bits, small variances would become 0: this changed 133 of 167 verdicts of trained DSR on pill."""
     settings = DSRSettings(
         image_size_px=32, restriction_widths=(8, 8), decoder_widths=(64, 64, 64), detection_widths=(64, 64)
     )
@@ -100,17 +100,17 @@ def test_8_bits_leave_the_variances_of_instance_norms_alone() -> None:
     graph = bytes(exported["openvino_xml"].numpy()).decode()
     model = openvino.Core().read_model(graph, openvino.Tensor(exported["openvino_bin"].numpy()))
     operations = model.get_ordered_ops()
-    assert sum(one.get_type_name() == "FakeQuantize" for one in operations) > 5
-    variances = [one.input_value(0).get_node() for one in operations if one.get_type_name() == "Sqrt"]
-    assert len(variances) > 10
-    assert {one.get_type_name() for one in variances} == {"Add"}
+    assert sum(operation.get_type_name() == "FakeQuantize" for operation in operations) > 5
+    roots = [operation for operation in operations if operation.get_type_name() == "Sqrt"]
+    assert len(roots) > 10
+    assert {root.input_value(0).get_node().get_type_name() for root in roots} == {"Add"}  # not FakeQuantize
 
 
 def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) -> None:
     for name in ("model.onnx", "model.xml"):
         assert export(files / "detector.blemish", "--out", files / name) == 0
     images = good_images(5).float() / 255.0
-    expected = [one.numpy() for one in detector.method(images)]
+    expected = [output.numpy() for output in detector.method(images)]
     session = onnxruntime.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
     compiled = openvino.Core().compile_model(files / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     by_openvino = compiled([images.numpy()])
@@ -125,7 +125,7 @@ def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message_part"),
     [
         (("--out", "x.pt"), "should end in .blemish or .xml (OpenVINO), or .onnx"),
         (("--out", "x.blemish", "--precision", "int8"), "give --good, a folder of good images"),
@@ -133,17 +133,17 @@ def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) 
         (("--out", "detector.blemish"), "is the detector itself"),
     ],
 )
-def test_what_cannot_be_exported_is_said(
+def test_what_cannot_be_exported_is_reported(
     files: Path,
     words: tuple[str, ...],
-    said: str,
+    message_part: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(files)
     before = (files / "detector.blemish").read_bytes()
     assert export("detector.blemish", *words) == 2
-    assert said in capsys.readouterr().err
+    assert message_part in capsys.readouterr().err
     assert (files / "detector.blemish").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""Fused and folded convolutions do what the modules they were made of do."""
+"""Fused and folded convolutions compute the same as the original modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blemish.runtimes.torch import TorchRuntime, prepared
 
 
 class Plain(Method):
-    """A method of one part, which is its map."""
+    """A method whose anomaly map is the output of a single module."""
 
     name = "plain"
     settings_type = Settings
@@ -38,11 +38,11 @@ class Plain(Method):
 
 
 def trained(part: nn.Module) -> Plain:
-    """With statistics and weights that are not those it starts with."""
+    """A method whose norms have statistics and weights that differ from the initial values."""
     generator = torch.Generator().manual_seed(0)
-    for one in part.modules():
-        if isinstance(one, nn.BatchNorm2d):
-            for tensor in (one.weight, one.bias, one.running_mean, one.running_var):
+    for module in part.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 tensor.data.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
     return Plain(part).eval().requires_grad_(False)  # type: ignore[return-value]
 
@@ -78,9 +78,9 @@ def test_bf16_is_for_wide_convolutions_that_need_not_be_exact() -> None:
     method = trained(nn.Sequential(nn.Conv2d(3, 64, 1), wide[0], wide[1], nn.ReLU(), wide[2], nn.Conv2d(64, 1, 1)))
     images = torch.rand(1, 3, 16, 16)
     network = prepared(method, "bf16")
-    given = [convolution.dtype for convolution in network.part]  # type: ignore[operator, union-attr]
+    dtypes = [convolution.dtype for convolution in network.part]  # type: ignore[operator, union-attr]
     half, full = torch.bfloat16, torch.float32
-    assert given == [full, full, half, half, full]  # part.1 is exact; the ReLU is no module any more
+    assert dtypes == [full, full, half, half, full]  # part.1 is exact; the ReLU is fused into a convolution
     maps, score = network(images)
     assert maps.dtype == score.dtype == full
     expected, _ = method(images)
@@ -90,16 +90,16 @@ def test_bf16_is_for_wide_convolutions_that_need_not_be_exact() -> None:
 def test_a_runtime_prepares_a_large_network_in_bf16_only_if_asked_or_if_the_machine_is_fast_at_it(
     darkness: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
+    precisions: list[str] = []
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
     for precision, smallest in (("auto", 10**7), ("auto", 1), ("float32", 1), ("bf16", 10**7)):
         monkeypatch.setattr("blemish.runtimes.torch.LARGE", smallest)
-        made.append(TorchRuntime(darkness.method, precision).precision)  # type: ignore[arg-type]
-    assert made == ["float32", "bf16", "float32", "bf16"]
+        precisions.append(TorchRuntime(darkness.method, precision).precision)  # type: ignore[arg-type]
+    assert precisions == ["float32", "bf16", "float32", "bf16"]
 
 
 def test_on_a_gpu_without_kernels_a_convolution_gives_the_channels_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few channels are padded for a GPU; its memory is the host's here."""
+    """Few output channels are padded for a GPU; this test simulates the GPU with CPU memory."""
     for has_relu in (False, True):
         plain = nn.Conv2d(64, 2, 3, padding=1)
         x = torch.rand(1, 64, 8, 8)
@@ -109,5 +109,4 @@ def test_on_a_gpu_without_kernels_a_convolution_gives_the_channels_it_has(monkey
             convolution = inference._Convolution(plain, has_relu, torch.float32)
         convolution.is_onednn = False
         assert len(convolution.weight) == 8, "padded"
-        got = convolution(x)
-        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(convolution(x), expected)

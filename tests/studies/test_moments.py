@@ -1,4 +1,4 @@
-"""The study of moments against naive loops over windows."""
+"""The moments study, compared with naive loops over windows."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def sums_of(images: Tensor) -> PixelSums:
 def test_windows_are_those_of_a_naive_loop(images: Tensor, window_px: int) -> None:
     grey = images.numpy().mean(1) / 255.0
     reach = range(SIDE - window_px + 1)
-    windows = np.stack([one[y : y + window_px, x : x + window_px] for one in grey for y in reach for x in reach])
-    found = window_moments(sums_of(images), window_px)
-    np.testing.assert_allclose(found.mean, windows.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found.std, windows.std(0), rtol=1e-9)
-    assert found.n_values == len(windows)
-    assert found.variance == pytest.approx(windows.var(0).mean())
-    assert found.spread == pytest.approx(grey.max() - grey.min())
+    windows = np.stack([image[y : y + window_px, x : x + window_px] for image in grey for y in reach for x in reach])
+    moments = window_moments(sums_of(images), window_px)
+    np.testing.assert_allclose(moments.mean, windows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(moments.std, windows.std(0), rtol=1e-9)
+    assert moments.n_values == len(windows)
+    assert moments.variance == pytest.approx(windows.var(0).mean())
+    assert moments.spread == pytest.approx(grey.max() - grey.min())
 
 
 def test_the_line_is_the_middle_row(images: Tensor) -> None:
     grey = images.numpy().mean(1)[:, SIDE // 2] / 255.0
-    found = line_moments(sums_of(images))
-    np.testing.assert_allclose(found.mean, grey.mean(0)[None], rtol=1e-12)
-    np.testing.assert_allclose(found.std, grey.std(0)[None], rtol=1e-9)
+    moments = line_moments(sums_of(images))
+    np.testing.assert_allclose(moments.mean, grey.mean(0)[None], rtol=1e-12)
+    np.testing.assert_allclose(moments.std, grey.std(0)[None], rtol=1e-9)
 
 
-def test_equal_pixels_make_a_flat_line_and_places_do_not() -> None:
-    """Images that are each of one grey: every pixel has the same distribution. A ramp adds places to it."""
+def test_equal_pixels_make_a_flat_line_and_a_ramp_does_not() -> None:
+    """In images of a single grey, every pixel has the same distribution; a ramp makes it depend on the position."""
     plain = torch.tensor([40, 90, 140]).byte()[:, None, None, None].expand(3, 3, 8, 8)
     flat = window_moments(sums_of(plain), 4)
     assert flat.figures()["spread_of_means"] == pytest.approx(0.0, abs=1e-12)
@@ -57,20 +57,20 @@ def test_equal_pixels_make_a_flat_line_and_places_do_not() -> None:
     assert "the line is flat" not in moments_page([ramp], "parts", 3, 8)
 
 
-def test_the_share_is_the_one_that_training_keeps_to() -> None:
+def test_the_share_is_the_limit_that_training_uses() -> None:
     plain = torch.tensor([40, 90, 140]).byte()[:, None, None, None].expand(3, 3, 8, 8)
-    trained_with = largest_share(plain / 255.0)  # takes the variance of a sample: divided by one value less
-    of = window_moments(sums_of(plain), 8).figures()
-    assert of["largest_share"] == pytest.approx(float(trained_with), rel=0.01)
+    trained_with = largest_share(plain / 255.0)  # uses the sample variance: divided by n - 1
+    values = window_moments(sums_of(plain), 8).figures()
+    assert values["largest_share"] == pytest.approx(float(trained_with), rel=0.01)
     sigma2 = np.var([40, 90, 140]) / 255**2
-    assert of["largest_share_of_unit_range"] == pytest.approx(2 * sigma2 / (1 + 2 * sigma2))
+    assert values["largest_share_of_unit_range"] == pytest.approx(2 * sigma2 / (1 + 2 * sigma2))
 
 
-def test_images_that_never_differ_say_nothing() -> None:
-    found = line_moments(sums_of(torch.full((3, 3, 6, 6), 77).byte()))
-    assert not found.std.any()
-    assert found.figures()["spread_of_means"] is None
-    assert "nothing to say" in moments_page([found], "parts", 3, 6)
+def test_equal_images_have_no_spread() -> None:
+    moments = line_moments(sums_of(torch.full((3, 3, 6, 6), 77).byte()))
+    assert not moments.std.any()
+    assert moments.figures()["spread_of_means"] is None
+    assert "nothing can be measured" in moments_page([moments], "parts", 3, 6)
 
 
 def test_a_window_larger_than_the_images_is_refused(images: Tensor) -> None:

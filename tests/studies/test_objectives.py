@@ -1,4 +1,4 @@
-"""`blemish study objectives`: one training for both, and a detector for each."""
+"""`blemish study objectives`: one training for both objectives, and a detector for each."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def make_dataset(root: Path) -> Path:
 def test_each_objective_and_their_ensemble_is_measured(tmp_path: Path) -> None:
     data, out = make_dataset(tmp_path / "dose"), tmp_path / "study"
     results = study_objectives([data], out, settings=TINY, device="cpu")
-    assert [one.objective for one in results] == ["filter", "amplify", "ensemble"]
+    assert [result.objective for result in results] == ["filter", "amplify", "ensemble"]
     with (out / "objectives.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["objective"] for row in rows] == ["objective (1)", "objective (4)", "ensemble"]
-    assert [float(row["pixel_auroc"]) for row in rows] == [one.metrics["pixel_auroc"] for one in results]
+    assert [float(row["pixel_auroc"]) for row in rows] == [result.metrics["pixel_auroc"] for result in results]
     page = (out / "objectives.html").read_text()
     assert page.count("<section") == 5  # three defective images and two good ones
     assert page.count("data:image/jpeg;base64,") == 5 * 6
     trained = (out / "dose" / "detector.blemish").read_bytes()
     again = study_objectives([data], out, settings=TINY, device="cpu")
-    assert (out / "dose" / "detector.blemish").read_bytes() == trained, "what is trained is not trained again"
+    assert (out / "dose" / "detector.blemish").read_bytes() == trained, "a finished run must not be trained again"
     assert again == results
 
 
@@ -60,9 +60,9 @@ def test_a_folder_with_another_run_is_left_alone(tmp_path: Path) -> None:
     data, out = make_dataset(tmp_path / "dose"), tmp_path / "study"
     study_objectives([data], out, settings=TINY, device="cpu")
     trained = (out / "dose" / "detector.blemish").read_bytes()
-    for other in ({"seed": 1}, {"settings": {**TINY, "iterations": 3}}):
+    for change in ({"seed": 1}, {"settings": {**TINY, "iterations": 3}}):
         with pytest.raises(BlemishError, match="dose: holds a run with other data, options or settings"):
-            study_objectives([data], out, **{"settings": TINY, "device": "cpu", **other})
+            study_objectives([data], out, **{"settings": TINY, "device": "cpu", **change})
     with pytest.raises(BlemishError, match="leave out --set objective"):
         study_objectives([data], tmp_path / "other", settings={**TINY, "objective": "filter"})
     assert (out / "dose" / "detector.blemish").read_bytes() == trained
@@ -79,9 +79,9 @@ def test_a_part_repairs_as_it_does_in_the_ensemble(tmp_path: Path) -> None:
         torch.testing.assert_close(part.explain(image)[heading], whole[heading])
 
 
-def test_data_without_defects_and_names_that_are_alike_are_told_at_once(tmp_path: Path) -> None:
+def test_data_without_defects_and_equal_names_are_reported_before_training(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "dose")
-    with pytest.raises(BlemishError, match="two datasets are called alike"):
+    with pytest.raises(BlemishError, match="two datasets have the same name"):
         study_objectives([data, make_dataset(tmp_path / "b" / "dose")], tmp_path / "study")
     with pytest.raises(BlemishError, match="has no defective test images"):
         study_objectives([data / "train" / "good"], tmp_path / "study")

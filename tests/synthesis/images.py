@@ -1,4 +1,4 @@
-"""Images and generators that several tests draw."""
+"""Random images and generators for several tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One door for what is drawn, and the tape that draws a step anew."""
+"""Random draws, and the tape that repeats the draws of a step."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import Tape, coin, drawn, send, uniform, worth
+from blemish.synthesis.draw import Tape, coin, drawn, indices_to_process, send, uniform
 
 CPU = torch.device("cpu")
 
 
 def a_step(generator: Generator) -> list[Tensor]:
-    """Draws of three dtypes and odd sizes, in two forms."""
+    """Draws of three dtypes and odd sizes: a tensor, and a tuple of tensors."""
     numbers = drawn(lambda g: uniform(2.0, 5.0, (3, 5), g), generator, CPU)
     flags, places = drawn(lambda g: (coin(0.5, 7, g), torch.randint(9, (2, 3), generator=g)), generator, CPU)
     return [numbers, flags, places]
@@ -26,20 +26,20 @@ def test_a_tape_plays_what_a_step_draws_in_the_same_order() -> None:
         recorded = a_step(generator)
     with tape.playing():
         played = a_step(generator)
-    for one, other in zip(recorded, expected[0], strict=True):
-        assert torch.equal(one, other)
+    for value, expected_value in zip(recorded, expected[0], strict=True):
+        assert torch.equal(value, expected_value)
     for values in expected[1:]:
         tape.refill()
         for place, value in zip(played, values, strict=True):
             assert place.dtype == value.dtype
-            assert torch.equal(place, value), "the places of the step hold what was drawn anew"
+            assert torch.equal(place, value), "a refill puts new numbers into the places of the step"
     assert torch.equal(generator.get_state(), twin.get_state())
 
 
 def test_places_hold_the_recorded_values_until_they_are_refilled() -> None:
     tape = Tape(Generator().manual_seed(1), CPU)
     with tape.recording():
-        recorded = [one.clone() for one in a_step(tape.generator)]
+        recorded = [value.clone() for value in a_step(tape.generator)]
     with tape.playing():
         for place, value in zip(a_step(tape.generator), recorded, strict=True):
             assert torch.equal(place, value)
@@ -64,10 +64,10 @@ def test_sending_to_the_host_copies_nothing() -> None:
 
 
 @pytest.mark.parametrize("flags", [[True, False, True], [False, False], []])
-def test_worth_is_the_true_ones_on_a_cpu_and_all_where_shapes_are_static(
+def test_indices_to_process_are_the_true_flags_on_a_cpu_and_all_where_shapes_are_static(
     flags: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tensor = torch.tensor(flags, dtype=torch.bool)
-    assert worth(tensor).tolist() == [number for number, flag in enumerate(flags) if flag]
+    assert indices_to_process(tensor).tolist() == [number for number, flag in enumerate(flags) if flag]
     monkeypatch.setattr("blemish.synthesis.draw.is_static", lambda device: True)
-    assert worth(tensor).tolist() == [*range(len(flags))]
+    assert indices_to_process(tensor).tolist() == [*range(len(flags))]

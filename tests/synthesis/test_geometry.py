@@ -15,13 +15,13 @@ from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 
 def which_symmetry(original: np.ndarray, result: np.ndarray) -> tuple[bool, int]:
-    """(mirrored left to right first, then so many quarter turns), of (C, H, W) arrays."""
+    """Whether the image was first mirrored left to right, and how many quarter turns followed; (C, H, W) arrays."""
     for mirrored in (False, True):
         for turns in range(4):
-            one = np.rot90(original[:, :, ::-1] if mirrored else original, turns, (1, 2))
-            if np.array_equal(one, result):
+            candidate = np.rot90(original[:, :, ::-1] if mirrored else original, turns, (1, 2))
+            if np.array_equal(candidate, result):
                 return mirrored, turns
-    raise AssertionError("no symmetry of the image")
+    raise AssertionError("the result is not a symmetry of the image")
 
 
 ALL_EIGHT = {(mirrored, turns) for mirrored in (False, True) for turns in range(4)}
@@ -51,15 +51,15 @@ def test_only_allowed_symmetries_occur_and_all_of_them(
         turned = randomly_mirror_and_turn(images, seeded(), **chosen)
         assert torch.equal(images, before)
         assert turned.shape == images.shape
-        found = [which_symmetry(*pair) for pair in zip(images.numpy(), turned.numpy(), strict=True)]
-        assert set(found) == expected
-        for symmetry in expected:  # each as often as the others
+        symmetries = [which_symmetry(*pair) for pair in zip(images.numpy(), turned.numpy(), strict=True)]
+        assert set(symmetries) == expected
+        for symmetry in expected:  # all are equally frequent
             share = 1 / len(expected)
-            assert abs(found.count(symmetry) - 100 * share) < 4 * math.sqrt(100 * share * (1 - share)) + 1e-9
+            assert abs(symmetries.count(symmetry) - 100 * share) < 4 * math.sqrt(100 * share * (1 - share)) + 1e-9
 
 
 def test_the_same_seed_turns_the_same_way() -> None:
     images, chosen = textured(20, (4, 4)), {"horizontally": True, "vertically": True, "quarter_turns": True}
-    one, two, other = (randomly_mirror_and_turn(images, seeded(seed), **chosen) for seed in (1, 1, 2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    turned, repeated, other_seed = (randomly_mirror_and_turn(images, seeded(seed), **chosen) for seed in (1, 1, 2))
+    assert torch.equal(turned, repeated)
+    assert not torch.equal(turned, other_seed)

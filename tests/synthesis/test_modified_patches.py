@@ -1,4 +1,4 @@
-"""SSAE's modified images: what the mask says was changed was changed, and nothing else."""
+"""SSAE's modified images: exactly the masked pixels are changed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bank() -> TextureBank:
 
 
 class TestMasks:
-    """What holds for every kind, size and seed."""
+    """Properties of masks for every kind, size and seed."""
 
     @settings(deadline=None, max_examples=60)
     @given(
@@ -60,14 +60,14 @@ class TestMasks:
             images = images[..., :1, :1].expand(n, 3, *size_hw).contiguous()
         if look == "stripes":
             images = images[..., :1, :].expand(n, 3, *size_hw).contiguous()
-        wanted = CorruptionSettings(
+        corruption = CorruptionSettings(
             kinds=KINDS if kind == "all" else (kind,),  # type: ignore[arg-type]
             is_limited=chosen["is_limited"],
             brightness_probability=chosen["brightness"],
             rotation_probability=chosen["rotation"],
         )
         before = images.clone()
-        changed, masks = corrupt(images, bank, seeded(seed), wanted)
+        changed, masks = corrupt(images, bank, seeded(seed), corruption)
         assert torch.equal(images, before)
         assert changed.shape == images.shape
         assert masks.shape == (n, 1, *size_hw)
@@ -80,7 +80,7 @@ class TestMasks:
         assert torch.equal(changed.where(~inside, 0.0), images.where(~inside, 0.0))
         moved = (changed - images).abs().amax(1, keepdim=True)
         assert bool((moved[inside] >= HALF_LEVEL).all())
-        again, masks_again = corrupt(images, bank, seeded(seed), wanted)
+        again, masks_again = corrupt(images, bank, seeded(seed), corruption)
         assert torch.equal(changed, again)
         assert torch.equal(masks, masks_again)
 
@@ -91,10 +91,10 @@ class TestMasks:
         assert ((masks > 0.02) & (masks < 0.98)).float().mean() > 0.005
         assert masks.max() > 0.9
 
-    def test_of_turned_images_are_one_wherever_a_pixel_changed(self) -> None:
+    def test_of_rotated_images_are_1_wherever_a_pixel_changed(self) -> None:
         images = textured(4, (24, 24))
-        wanted = CorruptionSettings(rotation_probability=1.0)
-        changed, masks = corrupt(images, None, seeded(), wanted)
+        corruption = CorruptionSettings(rotation_probability=1.0)
+        changed, masks = corrupt(images, None, seeded(), corruption)
         assert set(masks.unique().tolist()) <= {0.0, 1.0}
         assert torch.equal(masks.bool(), (changed - images).abs().amax(1, keepdim=True) >= HALF_LEVEL)
         assert masks.mean() > 0.9
@@ -107,33 +107,33 @@ class TestMasks:
     def test_the_result_is_the_content_blended_by_the_mask(self) -> None:
         images = textured(3, (20, 28)) * 0.5 + 0.5  # nothing is near zero: a cut-out shows wherever the mask does
         changed, masks = corrupt(images, None, seeded(4), CorruptionSettings(kinds=("cut-out",)))
-        shows = masks > 2 * HALF_LEVEL
+        is_visible = masks > 2 * HALF_LEVEL
         torch.testing.assert_close(
-            changed[shows.expand_as(changed)], (images * (1 - masks))[shows.expand_as(changed)]
+            changed[is_visible.expand_as(changed)], (images * (1 - masks))[is_visible.expand_as(changed)]
         )
 
 
 @pytest.mark.parametrize("look", ["noise", "coloured", "low contrast"])
 def test_the_changed_area_is_limited(bank: TextureBank, look: str) -> None:
     images = textured(6, (32, 32), 3)
-    if look == "coloured":  # bright and dark halves: the largest variance there is
+    if look == "coloured":  # only 0 and 1: the largest possible variance
         images = (images > 0.5).float()
     if look == "low contrast":
         images = 0.5 + 0.05 * images
-    wanted = CorruptionSettings(kinds=KINDS, min_side=0.5, max_side=1.0)
+    corruption = CorruptionSettings(kinds=KINDS, min_side=0.5, max_side=1.0)
     values = images.numpy().astype(np.float64)
     deviation = values.std() / (values.max() - values.min())
     for seed in range(8):
-        changed, _ = corrupt(images, bank, seeded(seed), wanted)
-        for one, before in zip(changed, images, strict=True):
-            n_changed = int((one != before).any(0).sum())
+        changed, _ = corrupt(images, bank, seeded(seed), corruption)
+        for after, before in zip(changed, images, strict=True):
+            n_changed = int((after != before).any(0).sum())
             assert n_changed < 2 * deviation**2 * (32 * 32 - n_changed)
 
 
 def test_without_the_limit_areas_may_be_larger() -> None:
-    images, wanted = textured(8, (32, 32)), CorruptionSettings(kinds=("cut-out",), min_side=0.9, max_side=1.0)
+    images, corruption = textured(8, (32, 32)), CorruptionSettings(kinds=("cut-out",), min_side=0.9, max_side=1.0)
     limited, free = (
-        (corrupt(images, None, seeded(), replace(wanted, is_limited=is_limited)).masks > 0).float().mean()
+        (corrupt(images, None, seeded(), replace(corruption, is_limited=is_limited)).masks > 0).float().mean()
         for is_limited in (True, False)
     )
     assert free > 0.5
@@ -162,13 +162,13 @@ def test_an_elastic_deformation_of_a_plain_area_leaves_no_mask() -> None:
     _, masks = corrupt(images, None, seeded(), CorruptionSettings(is_limited=False))
     assert not masks.any()
     _, masks = corrupt(images, None, seeded(), CorruptionSettings(kinds=("cut-out",), is_limited=False))
-    assert masks.any()  # what does show, on the same images
+    assert masks.any()  # on the same images a cut-out is visible
 
 
 def test_brightness_makes_a_plain_patch_show_in_both_directions() -> None:
     images = torch.full((30, 3, 16, 16), 0.5)
-    wanted = CorruptionSettings(is_limited=False, brightness_probability=1.0, max_brightness=0.2)
-    changed, masks = corrupt(images, None, seeded(), wanted)
+    corruption = CorruptionSettings(is_limited=False, brightness_probability=1.0, max_brightness=0.2)
+    changed, masks = corrupt(images, None, seeded(), corruption)
     change = (changed - images)[:, 0].flatten(1)
     lighter, darker = change.amax(1) > 0, change.amin(1) < 0
     assert not bool((lighter & darker).any())
@@ -176,7 +176,7 @@ def test_brightness_makes_a_plain_patch_show_in_both_directions() -> None:
     assert darker.any()
     assert (masks > 0).flatten(1).any(1).float().mean() > 0.8
     assert change.abs().max() <= 0.2 + 1e-6
-    _, masks = corrupt(images, None, seeded(), replace(wanted, brightness_probability=0.3))
+    _, masks = corrupt(images, None, seeded(), replace(corruption, brightness_probability=0.3))
     assert 2 <= int(masks.flatten(1).any(1).sum()) <= 18
 
 
@@ -188,12 +188,12 @@ def test_swap_shows_other_images_of_the_batch(n: int) -> None:
         changed, masks = corrupt(images, None, seeded(seed), CorruptionSettings(kinds=("swap",), is_limited=False))
         for number in range(n):
             strong = changed[number][masks[number].expand(3, -1, -1) > 0.999]
-            others = levels[torch.arange(n) != number]
+            partner_levels = levels[torch.arange(n) != number]
             if n > 1:
                 assert len(strong)
-                assert (strong[:, None] - others).abs().amin(1).max() < 2e-3
+                assert (strong[:, None] - partner_levels).abs().amin(1).max() < 2e-3
             else:
-                assert not masks.any()  # a plain image alone: there is nothing else to show
+                assert not masks.any()  # a single plain image: its own content changes nothing
 
 
 def test_swap_shifts_an_image_that_is_alone() -> None:
@@ -201,7 +201,7 @@ def test_swap_shifts_an_image_that_is_alone() -> None:
     assert masks.any()
 
 
-def test_occlusion_without_textures_is_told() -> None:
+def test_occlusion_without_textures_is_refused() -> None:
     with pytest.raises(BlemishError, match="occlusion needs textures"):
         corrupt(textured(1, (8, 8)), None, seeded(), CorruptionSettings(kinds=("elastic", "occlusion")))
 
@@ -209,15 +209,15 @@ def test_occlusion_without_textures_is_told() -> None:
 def test_occlusion_shows_the_textures_and_up_to_three_shapes() -> None:
     red = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
     images = torch.full((24, 3, 64, 64), 0.5)
-    wanted = CorruptionSettings(kinds=("occlusion",), min_side=0.1, max_side=0.15, is_limited=False, roughness=0.0)
-    _, masks = corrupt(images, TextureBank(red, "red"), seeded(), wanted)
+    corruption = CorruptionSettings(kinds=("occlusion",), min_side=0.1, max_side=0.15, is_limited=False, roughness=0.0)
+    _, masks = corrupt(images, TextureBank(red, "red"), seeded(), corruption)
     side_px = 0.15 * 64
     counts = []
     for mask in masks[:, 0] > 0:
-        left, count = mask.nonzero().tolist(), 0
-        while left:  # shapes are smaller than their patch: take away what is within a patch of the first pixel
-            y, x = left[0]
-            left = [one for one in left if one[0] - y > side_px or abs(one[1] - x) > side_px]
+        pixels_left, count = mask.nonzero().tolist(), 0
+        while pixels_left:  # a shape is smaller than its patch: remove all pixels within a patch of the first one
+            y, x = pixels_left[0]
+            pixels_left = [pixel for pixel in pixels_left if pixel[0] - y > side_px or abs(pixel[1] - x) > side_px]
             count += 1
         counts.append(count)
     assert max(counts) <= 3
@@ -227,14 +227,14 @@ def test_occlusion_shows_the_textures_and_up_to_three_shapes() -> None:
 def test_each_kind_is_drawn() -> None:
     images = torch.full((40, 3, 16, 16), 0.5)
     images[:, :, :, ::2] = 0.7
-    wanted = CorruptionSettings(kinds=("cut-out", "elastic"), is_limited=False)
-    changed, _ = corrupt(images, None, seeded(), wanted)
-    cut = int((changed.amin((1, 2, 3)) < 0.4).sum())  # only a cut-out goes below what is in the image
-    assert 8 <= cut <= 32
+    corruption = CorruptionSettings(kinds=("cut-out", "elastic"), is_limited=False)
+    changed, _ = corrupt(images, None, seeded(), corruption)
+    n_cut_out = int((changed.amin((1, 2, 3)) < 0.4).sum())  # only a cut-out is darker than the image
+    assert 8 <= n_cut_out <= 32
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("values", "message"),
     [
         ({"kinds": ()}, "setting kinds: none"),
         ({"kinds": ("scratch",)}, "kinds"),
@@ -243,9 +243,9 @@ def test_each_kind_is_drawn() -> None:
         ({"max_smoothing": 1.5}, "min_smoothing, max_smoothing"),
     ],
 )
-def test_wrong_settings_are_told(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(BlemishError, match=told):
-        CorruptionSettings.from_dict(wrong)
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(BlemishError, match=message):
+        CorruptionSettings.from_dict(values)
 
 
 # --- patches, fields and shapes --------------------------------------------------------------------------------
@@ -335,18 +335,19 @@ def test_shapes_without_roughness_are_ellipses_and_with_it_are_not() -> None:
 
 
 def test_displacement_follows_the_side_of_the_patch() -> None:
-    def moved(side_yx: tuple[float, float], strength: float) -> torch.Tensor:
+    def displacement(side_yx: tuple[float, float], strength: float) -> torch.Tensor:
         patches = Patches(torch.tensor([[32.0, 32.0]]), torch.tensor([side_yx]))
         grid = patch_grid(Patches(patches.centre_yx, torch.full((1, 2), 40.0)), (64, 64))  # the same field for all
         return displacement_px(patches, grid, (strength, strength), (0.1, 0.1), seeded())
 
-    one = moved((40.0, 40.0), 0.1)
-    assert one.shape == (1, 64, 64, 2)
-    inside = one[:, 12:52, 12:52]
+    square = displacement((40.0, 40.0), 0.1)
+    assert square.shape == (1, 64, 64, 2)
+    inside = square[:, 12:52, 12:52]
     torch.testing.assert_close(inside.square().mean((0, 1, 2)).sqrt(), torch.full((2,), 4.0), rtol=0.1, atol=0)
-    torch.testing.assert_close(moved((40.0, 20.0), 0.1), one * torch.tensor([0.5, 1.0]))  # (x, y) of (height, width)
-    torch.testing.assert_close(moved((20.0, 40.0), 0.1), one * torch.tensor([1.0, 0.5]))
-    torch.testing.assert_close(moved((40.0, 40.0), 0.2), one * 2)
+    # Sides are (height, width), displacements are (x, y).
+    torch.testing.assert_close(displacement((40.0, 20.0), 0.1), square * torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(displacement((20.0, 40.0), 0.1), square * torch.tensor([1.0, 0.5]))
+    torch.testing.assert_close(displacement((40.0, 40.0), 0.2), square * 2)
 
 
 def pixels(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Real defects that join the simulated ones."""
+"""Real defects that are added to the simulated ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ CPU = torch.device("cpu")
 
 
 def bank(n: int, size_px: int = 8) -> DefectBank:
-    """Image number k has the grey value 10 k, its defect at the left is 100 brighter."""
+    """Image number k has the grey value 10 k; its defect, at the left, is 100 brighter."""
     images = torch.arange(n, dtype=torch.uint8).view(-1, 1, 1, 1).expand(n, 3, size_px, size_px) * 10
     masks = torch.zeros(n, 1, size_px, size_px, dtype=torch.uint8)
     masks[:, :, 1:4, 0] = 1
     return DefectBank(images + 100 * masks, masks)
 
 
-def which(images: torch.Tensor) -> list[int]:
+def image_numbers(images: torch.Tensor) -> list[int]:
+    """Numbers k of drawn images."""
     return [round(image.min().item() * 25.5) for image in images]
 
 
@@ -42,7 +43,7 @@ def test_without_turns_and_mirrors_they_stay_as_they_are() -> None:
 @pytest.mark.parametrize(("n_defects", "share", "n"), [(3, 0.5, 4), (16, 0.5, 4), (1, 1.0, 8), (20, 0.01, 1)])
 def test_none_is_drawn_twice_before_all_were_drawn(n_defects: int, share: float, n: int) -> None:
     images, _ = bank(n_defects).draw(8, torch.Generator().manual_seed(1), DefectSettings(share=share), CPU)
-    drawn = which(images)
+    drawn = image_numbers(images)
     assert len(drawn) == n
     assert len(set(drawn)) == min(n, n_defects)
 

@@ -20,10 +20,10 @@ def codes() -> Tensor:
     return torch.randn(60, 6, generator=Generator().manual_seed(0))
 
 
-def naive_rank(codes: Tensor, of: int, other: int) -> int:
-    """How many codes are nearer to ``of`` than ``other`` is."""
-    distance = [float((codes[of] - one).square().sum()) for one in codes]
-    return sorted(range(len(codes)), key=distance.__getitem__).index(other)
+def naive_rank(codes: Tensor, index: int, neighbour: int) -> int:
+    """How many codes are nearer to code ``index`` than code ``neighbour`` is."""
+    distances = [float((codes[index] - code).square().sum()) for code in codes]
+    return sorted(range(len(codes)), key=distances.__getitem__).index(neighbour)
 
 
 def damaged(codes: Tensor, settings: LatentSettings, batch: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,8 +36,8 @@ def damaged(codes: Tensor, settings: LatentSettings, batch: int = 4, seed: int =
 def test_the_table_is_a_naive_sort(codes: Tensor) -> None:
     table = neighbour_table(codes)
     assert table.shape == (60, 60)
-    for one in (0, 17, 59):
-        assert [naive_rank(codes, one, int(other)) for other in table[one]] == list(range(60))
+    for index in (0, 17, 59):
+        assert [naive_rank(codes, index, int(neighbour)) for neighbour in table[index]] == list(range(60))
 
 
 def test_only_masked_positions_change(codes: Tensor) -> None:
@@ -53,14 +53,14 @@ def test_masked_positions_never_get_one_of_the_nearest_codes(codes: Tensor, boun
     settings = LatentSettings(similarity_bound=bound, min_reach=0.2)
     indices, mask, result = damaged(codes, settings)
     pairs = zip(indices[mask[:, 0] > 0].tolist(), result[mask[:, 0] > 0].tolist(), strict=True)
-    ranks = {naive_rank(codes, of, other) for of, other in pairs}
+    ranks = {naive_rank(codes, before, after) for before, after in pairs}
     assert min(ranks) == int(bound * 60)
     assert max(ranks) < 59
 
 
 def test_each_image_has_a_reach_of_its_own_and_ranks_are_uniform_below_it(codes: Tensor) -> None:
     indices, mask, result = damaged(codes, LatentSettings(), batch=200)
-    order = neighbour_table(codes).long().argsort(1)  # [c, other]: the rank of other
+    order = neighbour_table(codes).long().argsort(1)  # [c, d]: the rank of code d among the neighbours of c
     ranks = order[indices, result]
     reaches = torch.tensor([int(ranks[n][mask[n, 0] > 0].max()) + 1 for n in range(200)])
     assert reaches.min() >= 10
@@ -72,7 +72,7 @@ def test_each_image_has_a_reach_of_its_own_and_ranks_are_uniform_below_it(codes:
 
 
 def test_ranks_are_distributed_as_if_all_distances_were_sorted(codes: Tensor) -> None:
-    """What the benchmark measures our sampling against draws the same."""
+    """The reference that the benchmark compares our sampling with draws from the same distribution."""
     spec = importlib.util.spec_from_file_location("dsr_sampling", BENCHMARKS / "dsr_sampling.py")
     assert spec is not None
     assert spec.loader is not None
@@ -84,7 +84,7 @@ def test_ranks_are_distributed_as_if_all_distances_were_sorted(codes: Tensor) ->
     theirs = benchmark.by_sorting(indices, mask, codes, Generator().manual_seed(9), LatentSettings())
     order = neighbour_table(codes).long().argsort(1)
     inside = mask[:, 0] > 0
-    shares = [torch.bincount(order[indices, one][inside], minlength=60) / inside.sum() for one in (ours, theirs)]
+    shares = [torch.bincount(order[indices, drawn][inside], minlength=60) / inside.sum() for drawn in (ours, theirs)]
     assert (shares[0] - shares[1]).abs().max() < 0.002
     assert (shares[0].cumsum(0) - shares[1].cumsum(0)).abs().max() < 0.01
     assert torch.equal(theirs[~inside], indices[~inside])
@@ -97,9 +97,9 @@ def test_uniform_sampling_draws_every_code(codes: Tensor) -> None:
 
 
 def test_the_same_seed_gives_the_same(codes: Tensor) -> None:
-    one, two, other = (damaged(codes, LatentSettings(), seed=seed)[2] for seed in (1, 1, 2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    result, repeated, other_seed = (damaged(codes, LatentSettings(), seed=seed)[2] for seed in (1, 1, 2))
+    assert torch.equal(result, repeated)
+    assert not torch.equal(result, other_seed)
 
 
 def test_a_mask_on_the_grid_is_all_it_touches() -> None:
@@ -108,7 +108,7 @@ def test_a_mask_on_the_grid_is_all_it_touches() -> None:
     assert grid_mask(mask, (2, 4)).tolist() == [[[[0, 0, 0, 0], [1, 0, 0, 0]]]]
 
 
-def test_wrong_settings_are_told() -> None:
-    for wrong in ({"similarity_bound": 0.5}, {"similarity_bound": 1.0, "min_reach": 1.0}, {"min_reach": 1.5}):
+def test_wrong_settings_are_refused() -> None:
+    for values in ({"similarity_bound": 0.5}, {"similarity_bound": 1.0, "min_reach": 1.0}, {"min_reach": 1.5}):
         with pytest.raises(BlemishError, match="min_reach"):
-            LatentSettings(**wrong)
+            LatentSettings(**values)

@@ -1,4 +1,4 @@
-"""The simulators: what the mask says was changed was changed, and nothing else."""
+"""The simulators: exactly the masked pixels are changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bank() -> TextureBank:
 
 
 def naive_perlin(cycles: tuple[float, float], size_hw: tuple[int, int], generator: torch.Generator) -> np.ndarray:
-    """Pixel by pixel, from the definition, with the same draws as ``perlin_noise``."""
+    """Perlin noise pixel by pixel from its definition, with the same draws as ``perlin_noise``."""
     height, width = size_hw
     points_x, points_y = int(cycles[0]) + 3, int(cycles[1]) + 3
     angles = (torch.rand((1, points_y, points_x), generator=generator) * (2 * np.pi))[0].numpy()
@@ -79,7 +79,7 @@ def test_perlin_masks_come_in_any_size(size_hw: tuple[int, int]) -> None:
 def test_perlin_masks_cover_a_plausible_share_everywhere() -> None:
     masks = perlin_masks(400, (32, 32), seeded(), CPU).float()
     assert 0.03 < masks.mean() < 0.25
-    corners = masks[:, ::31, ::31].mean()  # turned noise reaches into the corners
+    corners = masks[:, ::31, ::31].mean()  # rotated noise reaches into the corners
     assert 0.03 < corners < 0.25
 
 
@@ -88,8 +88,8 @@ def test_rectangles_are_never_empty_and_never_everything() -> None:
     assert masks.shape == (50, 40, 24)
     assert masks.any(2).any(1).all()
     assert not masks.all(2).all(1).any()
-    one = rectangle_masks(20, (40, 24), seeded(), CPU, count=(1, 2))
-    for mask in one.numpy():
+    single = rectangle_masks(20, (40, 24), seeded(), CPU, count=(1, 2))
+    for mask in single.numpy():
         rows, columns = np.nonzero(mask)
         assert mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
 
@@ -109,10 +109,10 @@ def test_both_rotations_turn_the_same_way_on_wide_images() -> None:
     images[..., 5:9, 8:14] = 1.0
     angle = torch.tensor([0.4])
     smooth, nearest = rotate(images, angle), rotate_nearest(images, angle, (21, 41))
-    assert ((smooth > 0.5).float() - nearest).abs().sum() <= 2  # but for pixels on the very edge
+    assert ((smooth > 0.5).float() - nearest).abs().sum() <= 2  # except pixels exactly on the edge
 
 
-def test_random_rotation_leaves_the_others_alone() -> None:
+def test_random_rotation_leaves_the_rest_unchanged() -> None:
     images = torch.rand(40, 3, 9, 9)
     turned = randomly_rotate(images, 0.3, 90.0, seeded())
     unchanged = (turned == images).flatten(1).all(1)
@@ -127,11 +127,12 @@ def everywhere(textures: torch.Tensor, chosen: torch.Tensor, seed: int = 0) -> t
     """The augmented (B, 3, H, W) textures, in 0..255."""
     rows = textures.permute(0, 2, 3, 1).contiguous()
     all_places = places_of(torch.ones(rows.shape[:3], dtype=torch.bool))
-    colours = apply_chosen(TextureBank(rows, "given"), torch.arange(len(rows)), chosen, all_places, seeded(seed))
+    colours = apply_chosen(TextureBank(rows, "test"), torch.arange(len(rows)), chosen, all_places, seeded(seed))
     return colours.view(rows.shape).permute(0, 3, 1, 2) * 255.0
 
 
 def only(name: str, textures: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """The textures with only this augmentation."""
     return everywhere(textures, torch.full((len(textures), 1), AUGMENTATIONS.index(name)), seed)
 
 
@@ -165,17 +166,17 @@ def test_autocontrast_stretches_to_the_full_range() -> None:
         assert result.amax().item() == pytest.approx(255)
 
 
-def test_autocontrast_is_pillows_for_some_cutoff() -> None:
+def test_autocontrast_is_pillows_for_a_cutoff() -> None:
     result = only("autocontrast", photograph())
-    pillow = [from_pil(ImageOps.autocontrast(as_pil(photograph()), cutoff)) for cutoff in range(21)]
-    assert min((result - one).abs().mean().item() for one in pillow) < 1.0
+    references = [from_pil(ImageOps.autocontrast(as_pil(photograph()), cutoff)) for cutoff in range(21)]
+    assert min((result - reference).abs().mean().item() for reference in references) < 1.0
 
 
-def test_sharpness_is_pillows_for_some_factor() -> None:
+def test_sharpness_is_pillows_for_a_factor() -> None:
     result = only("sharpness", photograph(), seed=3)
     factors = np.linspace(0.0, 2.0, 201)
-    pillow = [from_pil(ImageEnhance.Sharpness(as_pil(photograph())).enhance(factor)) for factor in factors]
-    assert min((result - one).abs().max().item() for one in pillow) <= 1.5
+    references = [from_pil(ImageEnhance.Sharpness(as_pil(photograph())).enhance(factor)) for factor in factors]
+    assert min((result - reference).abs().max().item() for reference in references) <= 1.5
 
 
 def test_posterize_and_solarize_use_their_levels() -> None:
@@ -197,8 +198,8 @@ def test_hue_and_saturation_keep_the_brightest_channels_value() -> None:
 
 
 def test_unchosen_augmentations_do_nothing() -> None:
-    nothing = everywhere(photograph(), torch.zeros((1, 0), dtype=torch.long))
-    torch.testing.assert_close(nothing, photograph().float(), atol=1e-4, rtol=0)
+    unchanged = everywhere(photograph(), torch.zeros((1, 0), dtype=torch.long))
+    torch.testing.assert_close(unchanged, photograph().float(), atol=1e-4, rtol=0)
 
 
 def test_rotation_of_textures_is_that_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,20 +208,20 @@ def test_rotation_of_textures_is_that_of_images(monkeypatch: pytest.MonkeyPatch)
     )
     turned = only("rotate", photograph())
     expected = rotate_nearest(photograph(), torch.deg2rad(torch.tensor([30.0])), (32, 48))
-    assert (turned.round() != expected.float()).float().mean() < 0.01  # but for ties between two pixels
+    assert (turned.round() != expected.float()).float().mean() < 0.01  # except ties between two pixels
 
 
-def test_some_places_are_as_everywhere() -> None:
+def test_colours_at_masked_places_are_those_of_the_whole_texture() -> None:
     textures = torch.cat([photograph(), 255 - photograph(), photograph().flip(3)])
     chosen = torch.tensor([[7, 8, 9], [0, 6, 9], [5, 7, 3]])
     whole = everywhere(textures, chosen)
     mask = torch.rand(3, 32, 48, generator=seeded()) < 0.1
     rows = textures.permute(0, 2, 3, 1).contiguous()
-    some = apply_chosen(TextureBank(rows, "given"), torch.arange(3), chosen, places_of(mask), seeded()) * 255.0
-    torch.testing.assert_close(some, whole.permute(0, 2, 3, 1)[mask])
+    masked = apply_chosen(TextureBank(rows, "test"), torch.arange(3), chosen, places_of(mask), seeded()) * 255.0
+    torch.testing.assert_close(masked, whole.permute(0, 2, 3, 1)[mask])
 
 
-def test_three_different_ones_are_chosen_for_each_image(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_different_augmentations_are_chosen_for_each_image(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
     def draw_seen(bank: TextureBank, texture: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator):  # type: ignore[no-untyped-def]
@@ -235,9 +236,9 @@ def test_three_different_ones_are_chosen_for_each_image(bank: TextureBank, monke
 
 
 def test_histograms_are_those_of_the_textures_at_hand(bank: TextureBank) -> None:
-    other = TextureBank(bank.images.clone(), "copy")
+    copy = TextureBank(bank.images.clone(), "copy")
     for size_hw in ((32, 48), (16, 20)):
-        resized = other.at(size_hw, CPU)
+        resized = copy.at(size_hw, CPU)
         counts = resized.histograms
         assert counts.shape == (12, 3, 256)
         expected = np.bincount(resized.images[5, ..., 1].flatten().numpy(), minlength=256)
@@ -248,11 +249,11 @@ def test_histograms_are_those_of_the_textures_at_hand(bank: TextureBank) -> None
 
 
 def test_procedural_textures_differ_and_repeat_by_seed() -> None:
-    one, two = TextureBank.procedural((16, 16), n=12), TextureBank.procedural((16, 16), n=12)
-    assert torch.equal(one.images, two.images)
-    assert not torch.equal(one.images, TextureBank.procedural((16, 16), n=12, seed=1).images)
-    assert len({image.numpy().tobytes() for image in one.images}) == 12
-    assert (one.images.float().std((1, 2)).amax(1) > 3).all()  # none is blank
+    bank, repeated = TextureBank.procedural((16, 16), n=12), TextureBank.procedural((16, 16), n=12)
+    assert torch.equal(bank.images, repeated.images)
+    assert not torch.equal(bank.images, TextureBank.procedural((16, 16), n=12, seed=1).images)
+    assert len({image.numpy().tobytes() for image in bank.images}) == 12
+    assert (bank.images.float().std((1, 2)).amax(1) > 3).all()  # none is blank
 
 
 def test_textures_from_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -262,7 +263,7 @@ def test_textures_from_a_folder(tmp_path) -> None:  # type: ignore[no-untyped-de
     bank = TextureBank.from_folder(tmp_path, (8, 12))
     assert bank.images.shape == (3, 8, 12, 3)
     assert bank.at((4, 6), CPU).images.shape == (3, 4, 6, 3)  # resized when asked for another size
-    assert bank.images.shape == (3, 8, 12, 3)  # and not for good: nothing is resized twice
+    assert bank.images.shape == (3, 8, 12, 3)  # the original size stays: no texture is resized twice
     (tmp_path / "empty").mkdir()
     with pytest.raises(BlemishError, match="no texture image"):
         TextureBank.from_folder(tmp_path / "empty", (8, 8))
@@ -287,7 +288,7 @@ def test_changed_exactly_where_the_mask_says(seed, shape, source, augmented, pro
     spoiled = spoil(images, bank, seeded(seed), chosen)
     assert torch.equal(images, before), "the good images must stay as they are"
     moved = (spoiled.images - images).abs().amax(1, keepdim=True)
-    near = (moved - HALF_LEVEL).abs() < 1e-6  # rounding may put these on either side
+    near = (moved - HALF_LEVEL).abs() < 1e-6  # by rounding, these may be on either side
     assert torch.equal((moved >= HALF_LEVEL) | near, (spoiled.masks > 0) | near)
     assert bool(((spoiled.masks == 0) | (spoiled.masks == 1)).all())
     assert spoiled.images.min() >= 0
@@ -306,7 +307,8 @@ def test_working_everywhere_gives_the_same_as_where_the_mask_is(
 ) -> None:
     images = torch.rand(6, 3, 32, 48)
     sparse = spoil(images, bank, seeded(3), AnomalySettings(probability=1.0))
-    monkeypatch.setattr("blemish.synthesis.photometric.worth", lambda flags: torch.arange(len(flags)))  # as on a GPU
+    function = "blemish.synthesis.photometric.indices_to_process"
+    monkeypatch.setattr(function, lambda flags: torch.arange(len(flags)))  # as on a GPU
     dense = spoil(images, bank, seeded(3), AnomalySettings(probability=1.0))
     torch.testing.assert_close(dense.images, sparse.images)
     assert torch.equal(dense.masks, sparse.masks)
@@ -340,6 +342,6 @@ def test_damage_is_the_same_under_autocast(bank: TextureBank) -> None:
 
 def test_same_seed_same_damage(bank: TextureBank) -> None:
     images = torch.rand(8, 3, 32, 48)
-    one, two = (spoil(images, bank, seeded(7), AnomalySettings()) for _ in range(2))
-    assert torch.equal(one.images, two.images)
-    assert not torch.equal(one.images, spoil(images, bank, seeded(8), AnomalySettings()).images)
+    spoiled, repeated = (spoil(images, bank, seeded(7), AnomalySettings()) for _ in range(2))
+    assert torch.equal(spoiled.images, repeated.images)
+    assert not torch.equal(spoiled.images, spoil(images, bank, seeded(8), AnomalySettings()).images)

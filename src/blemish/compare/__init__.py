@@ -1,1 +1,1 @@
-"""Runs beside each other and beside the papers."""
+"""Compare runs with each other and with the papers' figures."""

@@ -1,6 +1,7 @@
-"""Runs beside each other and beside the papers: mean and spread over seeds, by category. Pure: runs in, tables out.
+"""Compare runs with each other and with the papers: mean and spread over seeds, by category.
 
-All figures are in percent and differences in percentage points, as the papers print them.
+Pure functions: runs in, tables out. All figures are in percent, all differences in percentage points, as the papers
+print them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from blemish.compare.papers import (
 from blemish.compare.runs import METRICS, Run
 
 DECIMALS = 1
-"""As many as the papers give; two figures that look alike in print are alike good."""
+"""Decimals in print, as many as the papers give. Two figures that are equal in print count as equally good."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A method with a recipe and what else tells it from the others (`variant`); or a method as published."""
+    """A method with its recipe, or a published method. `variant` names settings that differ from other columns."""
 
     method: str
     recipe: str
@@ -37,7 +38,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """What stands at its head."""
+        """The heading of the column."""
         if self.is_published:
             return f"{sources()[self.method].method} published"
         return ", ".join(filter(None, (f"{self.method} {self.recipe}", self.variant)))
@@ -49,12 +50,12 @@ class Cell:
 
     Attributes
     ----------
-    mean_percent : over seeds; of a published figure, that.
-    spread_points : sample standard deviation over seeds; None of less than two.
-    seeds : that went into it; empty for published figures.
-    difference_points : mean minus the figure that is published of the method; None where there is none.
-    is_best : whether none of the row is better in print.
-    figure : what is published; None of a measured figure, and of a mean over some published ones.
+    mean_percent : mean over seeds, or the published figure.
+    spread_points : sample standard deviation over seeds; None for fewer than two seeds.
+    seeds : the seeds that the mean is taken over; empty for published figures.
+    difference_points : mean minus the published figure of the same method; None if nothing is published.
+    is_best : whether no figure in the row is better in print.
+    figure : the published figure; None for a measured figure and for a mean over several published figures.
     """
 
     mean_percent: float
@@ -72,7 +73,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One test set, or the mean over several; `cells` are in the order of the table's columns."""
+    """One test set, or the mean over several. `cells` are in the order of the table's columns."""
 
     label: str
     cells: tuple[Cell | None, ...]
@@ -91,21 +92,22 @@ class Table:
     rows: tuple[Row, ...]
 
     def cells_of(self, column: Column) -> list[Cell]:
-        """What a column holds, top to bottom, without its gaps."""
+        """The cells of one column from top to bottom, without the empty ones."""
         index = self.columns.index(column)
         return [cell for row in self.rows if (cell := row.cells[index]) is not None]
 
     def n_seeds(self, column: Column) -> int | None:
-        """The number of seeds, if it is the same in the whole column."""
+        """The number of seeds if all cells of the column have the same number, else None."""
         counts = {len(cell.seeds) for cell in self.cells_of(column)}
         return counts.pop() or None if len(counts) == 1 else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tables, those of one protocol one after the other; `protocols` has the heading of each protocol by its name.
+    """All tables, grouped by protocol.
 
-    `warnings` is what a reader would otherwise be misled by, `sources` where the published figures come from.
+    `protocols` maps the name of each protocol to its heading. `warnings` lists what could mislead a reader, `sources`
+    where the published figures come from.
     """
 
     tables: tuple[Table, ...]
@@ -115,53 +117,52 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A test set as it was evaluated; `known` is the published one that it is."""
+class _EvaluatedSet:
+    """The test images of a run; `published` is the papers' test set if name and numbers of images agree."""
 
     data: str
     n_good: int
     n_defective: int
-    known: TestSet | None
+    published: TestSet | None
 
     @classmethod
-    def of(cls, run: Run) -> _Place:
-        named = named_test_set(run.data)
-        is_it = named and (named.n_good, named.n_defective) == (run.n_good, run.n_defective)
-        return cls(
-            named.category if named and is_it else run.data, run.n_good, run.n_defective, named if is_it else None
-        )
+    def of(cls, run: Run) -> _EvaluatedSet:
+        published = named_test_set(run.data)
+        if published and (published.n_good, published.n_defective) != (run.n_good, run.n_defective):
+            published = None
+        return cls(published.category if published else run.data, run.n_good, run.n_defective, published)
 
     @property
     def order(self) -> tuple[int, str, int, int]:
-        """Published test sets first, in the order of the papers."""
-        rank = test_sets().index(self.known) if self.known else len(test_sets())
+        """Sort key: published test sets first, in the papers' order."""
+        rank = test_sets().index(self.published) if self.published else len(test_sets())
         return rank, self.data, self.n_good, self.n_defective
 
 
-_Runs: TypeAlias = Mapping[tuple[Column, _Place], Sequence[Run]]
+_Runs: TypeAlias = Mapping[tuple[Column, _EvaluatedSet], Sequence[Run]]
 
 
 def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison:
-    """Table runs: for each protocol and metric, a row for each test set and a column for each method and recipe.
+    """Tabulate runs: for each protocol and metric, one row per test set and one column per method and recipe.
 
-    Runs of one method and recipe that differ in another setting get columns of their own, named by it. What is
-    published stands beside a test set only if it has the published number of good and defective images.
+    Runs of one method and recipe that differ in another setting get separate columns, named after that setting.
+    Published figures are shown only for test sets with the published numbers of good and defective images.
 
     Parameters
     ----------
-    runs : in the order in which their columns are wanted.
-    metrics : names in `METRICS`; one that no run has gets no table.
+    runs : in the order in which their columns are shown.
+    metrics : names in `METRICS`; a metric that no run has gets no table.
     """
     kept, repeats = _without_repeats(runs)
     variants = _variants(kept)
     recipes = _general_recipes(kept)
     tables = []
     for protocol in dict.fromkeys(run.protocol for run in kept):
-        cells: dict[tuple[Column, _Place], list[Run]] = {}
+        cells: dict[tuple[Column, _EvaluatedSet], list[Run]] = {}
         for run in kept:
             if run.protocol == protocol:
                 column = Column(run.method, recipes[_identity(run), run.data], variants[_identity(run)])
-                cells.setdefault((column, _Place.of(run)), []).append(run)
+                cells.setdefault((column, _EvaluatedSet.of(run)), []).append(run)
         tables += [table for metric in metrics if (table := _table(metric, protocol, cells)) is not None]
     warnings = (*_protocol_warnings(tables), *repeats, *_condition_warnings(kept), *_data_warnings(kept))
     return Comparison(tuple(tables), _protocols(kept, tables), warnings, _paper_notes(tables))
@@ -171,16 +172,17 @@ def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison
 
 
 def _general_recipes(runs: Sequence[Run]) -> dict[object, str]:
-    """For each identity and test set, the recipe without the name of the test set, if that tells it from the others.
+    """For each identity and test set, the recipe name without the name of the test set, if that stays unique.
 
-    `paper-carpet` on carpet and `paper-tile` on tile are one column, `paper`, unless that was tried on them, too.
+    `paper-carpet` on carpet and `paper-tile` on tile share the column `paper`, unless a recipe `paper` was run on
+    these test sets, too.
     """
     taken = {(run.method, run.recipe, run.data) for run in runs}
-    named: dict[object, str] = {}
+    recipes: dict[object, str] = {}
     for run in runs:
         general = run.recipe.removesuffix(f"-{run.data}")
-        named[_identity(run), run.data] = run.recipe if (run.method, general, run.data) in taken else general
-    return named
+        recipes[_identity(run), run.data] = run.recipe if (run.method, general, run.data) in taken else general
+    return recipes
 
 
 def _identity(run: Run) -> tuple[str, str, tuple[tuple[str, str], ...]]:
@@ -188,31 +190,31 @@ def _identity(run: Run) -> tuple[str, str, tuple[tuple[str, str], ...]]:
 
 
 def _without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """A seed counts once for each test set: a second run of it says nothing of the spread."""
+    """The runs without repeated seeds, and a warning for each repeat: it would falsify the spread over seeds."""
     kept: dict[object, Run] = {}
-    notes = []
+    warnings = []
     for run in runs:
-        first = kept.setdefault((_identity(run), run.protocol, _Place.of(run), run.seed), run)
+        first = kept.setdefault((_identity(run), run.protocol, _EvaluatedSet.of(run), run.seed), run)
         if first is not run:
             seed = "without a seed" if run.seed is None else f"seed {run.seed}"
-            same = "with the same figures" if first.metrics == run.metrics else "with other figures"
-            notes.append(
-                f"{run.method} {run.recipe} on {run.data}, {seed}, is there twice, {same}: "
-                f"{first.path} counts, {run.path} is left out"
+            agreement = "the same figures" if first.metrics == run.metrics else "different figures"
+            warnings.append(
+                f"{run.method} {run.recipe} on {run.data}, {seed}, occurs twice, with {agreement}: "
+                f"{first.path} is used, {run.path} is left out"
             )
-    return list(kept.values()), notes
+    return list(kept.values()), warnings
 
 
 def _variants(runs: Sequence[Run]) -> dict[object, str]:
-    """For each identity, the options in which it differs from others of its method and recipe, in words."""
-    named: dict[object, str] = {}
+    """For each identity, the options in which it differs from other runs of its method and recipe, as text."""
+    variants: dict[object, str] = {}
     for run in runs:
-        others = [other.options for other in runs if (other.method, other.recipe) == (run.method, run.recipe)]
-        names = sorted({name for options in others for name in options})
-        differing = [name for name in names if len({options.get(name) for options in others}) > 1]
-        words = (f"{name}={run.options[name]}" if name in run.options else f"no {name}" for name in differing)
-        named[_identity(run)] = ", ".join(words).replace('"', "")
-    return named
+        siblings = [sibling for sibling in runs if (sibling.method, sibling.recipe) == (run.method, run.recipe)]
+        names = sorted({name for sibling in siblings for name in sibling.options})
+        differing = [name for name in names if len({sibling.options.get(name) for sibling in siblings}) > 1]
+        texts = (f"{name}={run.options[name]}" if name in run.options else f"no {name}" for name in differing)
+        variants[_identity(run)] = ", ".join(texts).replace('"', "")
+    return variants
 
 
 # --- one table --------------------------------------------------------------------------------------------------
@@ -220,15 +222,16 @@ def _variants(runs: Sequence[Run]) -> dict[object, str]:
 
 def _table(metric: str, protocol: str, runs: _Runs) -> Table | None:
     columns = _columns(dict.fromkeys(column for column, _ in runs))
-    places = sorted(dict.fromkeys(place for _, place in runs), key=lambda place: place.order)
-    names = Counter(place.data for place in places)
+    evaluated = sorted(dict.fromkeys(images for _, images in runs), key=lambda images: images.order)
+    names = Counter(images.data for images in evaluated)
     rows = []
-    for place in places:
-        is_plain = place.known or names[place.data] == 1
-        label = place.data if is_plain else f"{place.data} ({place.n_good} good, {place.n_defective} defective)"
-        cells = [_cell(metric, column, place, runs) for column in columns]
-        rows.append(Row(label, tuple(_judged(columns, cells)), place.n_good, place.n_defective))
-    rows += _mean_rows(metric, columns, places, runs)
+    for images in evaluated:
+        is_unique = images.published or names[images.data] == 1
+        counts = f"{images.n_good} good, {images.n_defective} defective"
+        label = images.data if is_unique else f"{images.data} ({counts})"
+        cells = [_cell(metric, column, images, runs) for column in columns]
+        rows.append(Row(label, tuple(_with_differences(columns, cells)), images.n_good, images.n_defective))
+    rows += _mean_rows(metric, columns, evaluated, runs)
     used = [index for index in range(len(columns)) if any(row.cells[index] is not None for row in rows)]
     if all(columns[index].is_published for index in used):
         return None
@@ -237,27 +240,28 @@ def _table(metric: str, protocol: str, runs: _Runs) -> Table | None:
 
 
 def _columns(ours: Iterable[Column]) -> list[Column]:
-    """Ours, each method's recipes and variants together, followed by what is published of it."""
-    given = list(ours)
-    recipes = list(dict.fromkeys((column.method, column.recipe) for column in given))
+    """All columns: for each method its recipes and variants, followed by the published column."""
+    measured = list(ours)
+    recipes = list(dict.fromkeys((column.method, column.recipe) for column in measured))
     columns: list[Column] = []
-    for method in dict.fromkeys(column.method for column in given):
-        chosen = [column for column in given if column.method == method]
+    for method in dict.fromkeys(column.method for column in measured):
+        chosen = [column for column in measured if column.method == method]
         columns += sorted(chosen, key=lambda column: recipes.index((column.method, column.recipe)))
         columns += [Column(method, "", is_published=True)] if method in sources() else []
     return columns
 
 
-def _cell(metric: str, column: Column, place: _Place, runs: _Runs) -> Cell | None:
+def _cell(metric: str, column: Column, images: _EvaluatedSet, runs: _Runs) -> Cell | None:
     if column.is_published:
-        known = place.known
-        return _published(paper_figure(column.method, known.dataset, known.category, metric)) if known else None
-    values = _by_seed(metric, runs.get((column, place), ()))
+        if (test_set := images.published) is None:
+            return None
+        return _published(paper_figure(column.method, test_set.dataset, test_set.category, metric))
+    values = _by_seed(metric, runs.get((column, images), ()))
     return _summary(list(values.values()), tuple(values)) if values else None
 
 
 def _by_seed(metric: str, runs: Sequence[Run]) -> dict[int | None, float]:
-    """Percent by seed, in the order of seeds."""
+    """The metric in percent for each seed, sorted by seed."""
     ordered = sorted(runs, key=lambda run: -1 if run.seed is None else run.seed)
     return {run.seed: 100 * value for run in ordered if (value := run.metrics.get(metric)) is not None}
 
@@ -270,119 +274,122 @@ def _published(figure: PaperFigure | None) -> Cell | None:
     return None if figure is None else Cell(figure.value_percent, figure=figure)
 
 
-def _judged(columns: Sequence[Column], cells: Sequence[Cell | None]) -> list[Cell | None]:
-    """The same cells with their difference to what is published, and with the best of them marked."""
+def _with_differences(columns: Sequence[Column], cells: Sequence[Cell | None]) -> list[Cell | None]:
+    """The cells with their differences to the published figures, and with the best cells marked."""
     published = {
         column.method: cell.mean_percent
         for column, cell in zip(columns, cells, strict=True)
         if column.is_published and cell
     }
     printed = [round(cell.mean_percent, DECIMALS) for cell in cells if cell]
-    judged: list[Cell | None] = []
+    marked: list[Cell | None] = []
     for column, cell in zip(columns, cells, strict=True):
         if cell is None:
-            judged.append(None)
+            marked.append(None)
             continue
         base = None if column.is_published else published.get(column.method)
         difference = None if base is None else cell.mean_percent - base
         is_best = len(printed) > 1 and round(cell.mean_percent, DECIMALS) == max(printed)
-        judged.append(replace(cell, difference_points=difference, is_best=is_best))
-    return judged
+        marked.append(replace(cell, difference_points=difference, is_best=is_best))
+    return marked
 
 
 # --- means over categories --------------------------------------------------------------------------------------
 
 
-def _mean_rows(metric: str, columns: Sequence[Column], places: Sequence[_Place], runs: _Runs) -> list[Row]:
-    """For each published dataset, the mean over those of its categories that are there."""
+def _mean_rows(metric: str, columns: Sequence[Column], evaluated: Sequence[_EvaluatedSet], runs: _Runs) -> list[Row]:
+    """For each published dataset, the mean over those of its categories that were evaluated."""
     rows = []
-    for dataset in dict.fromkeys(place.known.dataset for place in places if place.known):
-        chosen = [place for place in places if place.known and place.known.dataset == dataset]
-        n_all = sum(one.dataset == dataset for one in test_sets())
+    for dataset in dict.fromkeys(images.published.dataset for images in evaluated if images.published):
+        chosen = [images for images in evaluated if images.published and images.published.dataset == dataset]
+        n_all = sum(test_set.dataset == dataset for test_set in test_sets())
         if len(chosen) < 2:
             continue
         label = f"mean of all {n_all}" if len(chosen) == n_all else f"mean of these {len(chosen)}"
         cells = [_mean_cell(metric, column, dataset, chosen, n_all, runs) for column in columns]
-        rows.append(Row(f"{dataset}, {label}", tuple(_judged(columns, cells)), is_mean=True))
+        rows.append(Row(f"{dataset}, {label}", tuple(_with_differences(columns, cells)), is_mean=True))
     return rows
 
 
 def _mean_cell(
-    metric: str, column: Column, dataset: str, places: Sequence[_Place], n_all: int, runs: _Runs
+    metric: str, column: Column, dataset: str, categories: Sequence[_EvaluatedSet], n_all: int, runs: _Runs
 ) -> Cell | None:
-    """The mean over categories, if the column has every one of them; the spread is that of the seeds' means."""
-    if column.is_published and len(places) == n_all:
+    """The mean over categories, if the column has all of them. The spread is that of the means of each seed."""
+    if column.is_published and len(categories) == n_all:
         return _published(paper_figure(column.method, dataset, AVERAGE, metric))
-    cells = [_cell(metric, column, place, runs) for place in places]
-    there = [cell for cell in cells if cell is not None]
-    if len(there) < len(places):
+    cells = [_cell(metric, column, category, runs) for category in categories]
+    present = [cell for cell in cells if cell is not None]
+    if len(present) < len(categories):
         return None
     if column.is_published:
-        return Cell(statistics.mean(cell.mean_percent for cell in there))
-    by_seed = [_by_seed(metric, runs[column, place]) for place in places]
-    if any(set(one) != set(by_seed[0]) for one in by_seed):  # other seeds in other categories: no seed has a mean
-        return Cell(statistics.mean(cell.mean_percent for cell in there))
-    return _summary([statistics.mean(one[seed] for one in by_seed) for seed in by_seed[0]], tuple(by_seed[0]))
+        return Cell(statistics.mean(cell.mean_percent for cell in present))
+    by_seed = [_by_seed(metric, runs[column, category]) for category in categories]
+    seeds = tuple(by_seed[0])
+    if any(set(values) != set(seeds) for values in by_seed):  # categories with different seeds: no mean per seed
+        return Cell(statistics.mean(cell.mean_percent for cell in present))
+    return _summary([statistics.mean(values[seed] for values in by_seed) for seed in seeds], seeds)
 
 
-# --- what a reader has to know ----------------------------------------------------------------------------------
+# --- warnings and sources ---------------------------------------------------------------------------------------
 
 
 def _protocols(runs: Sequence[Run], tables: Sequence[Table]) -> dict[str, str]:
-    """Name and description of the tables' protocols, in their order."""
-    words = {run.protocol: run.protocol_description for run in runs if run.protocol_description}
+    """Headings of the tables' protocols by name, in the order of the tables."""
+    descriptions = {run.protocol: run.protocol_description for run in runs if run.protocol_description}
     names = dict.fromkeys(table.protocol for table in tables)
-    return {name: f"{name} ({words[name]})" if name in words else name for name in names}
+    return {name: f"{name} ({descriptions[name]})" if name in descriptions else name for name in names}
 
 
 def _protocol_warnings(tables: Sequence[Table]) -> list[str]:
     number = len({table.protocol for table in tables})
-    told = f"the runs were measured under {number} protocols: figures of one say nothing beside another's"
-    return [told] if number > 1 else []
+    warning = f"the runs were measured under {number} protocols; compare figures only within one protocol"
+    return [warning] if number > 1 else []
 
 
 def _condition_warnings(runs: Sequence[Run]) -> list[str]:
-    """Seeds that are averaged although they were trained on other images or in another precision."""
+    """Warn of seeds that are averaged although their numbers of training images or their precisions differ."""
     groups: dict[object, list[Run]] = {}
     for run in runs:
-        groups.setdefault((_identity(run), run.protocol, _Place.of(run)), []).append(run)
-    told = []
+        groups.setdefault((_identity(run), run.protocol, _EvaluatedSet.of(run)), []).append(run)
+    warnings = []
     for group in groups.values():
         for name in sorted({name for run in group for name in run.conditions}):
             values = dict.fromkeys(run.conditions.get(name, "unknown") for run in group)
             if len(values) > 1:
                 run = group[0]
-                told.append(
+                warnings.append(
                     f"{run.method} {run.recipe} on {run.data}: the seeds differ in {name}: {', '.join(values)}"
                 )
-    return told
+    return warnings
 
 
 def _data_warnings(runs: Sequence[Run]) -> list[str]:
-    """Folders that are called as a published test set is, and hold other images."""
-    notes = {}
-    for place in dict.fromkeys(map(_Place.of, runs)):
-        named = named_test_set(place.data)
-        if named and not place.known:
-            notes[place] = (
-                f"{place.data} has {place.n_good} good and {place.n_defective} defective test images, "
-                f"{named.dataset}'s {named.n_good} and {named.n_defective}: not held against the papers"
+    """Warn of data named like a published test set, but with different numbers of images."""
+    warnings = []
+    for images in dict.fromkeys(map(_EvaluatedSet.of, runs)):
+        namesake = named_test_set(images.data)
+        if namesake and not images.published:
+            warnings.append(
+                f"{images.data} has {images.n_good} good and {images.n_defective} defective test images, "
+                f"{namesake.dataset}'s {namesake.n_good} and {namesake.n_defective}: not compared with the papers"
             )
-    return list(notes.values())
+    return warnings
 
 
 def _paper_notes(tables: Sequence[Table]) -> tuple[str, ...]:
-    """Where the published figures are printed and how they were measured; what is doubtful about single ones."""
+    """Where the published figures are printed, how they were measured, and which of them are doubtful."""
     cells = [cell for table in tables for row in table.rows for cell in row.cells if cell and cell.figure]
     figures = [cell.figure for cell in cells if cell.figure]
-    told = []
+    notes = []
     for paper in dict.fromkeys(figure.paper for figure in figures):
         source, printed = sources()[paper], sorted({figure.table for figure in figures if figure.paper == paper})
-        told.append(
+        notes.append(
             f"{source.method} paper ({source.published}, {source.url}), table{'s' * (len(printed) > 1)} "
             f"{' and '.join(printed)}; measured by its authors: {source.protocol}"
         )
     doubts = (
-        f"{one.source}, {one.figure.category}: {one.figure.note}" for one in cells if one.figure and one.figure.note
+        f"{cell.source}, {cell.figure.category}: {cell.figure.note}"
+        for cell in cells
+        if cell.figure and cell.figure.note
     )
-    return (*told, *dict.fromkeys(doubts))
+    return (*notes, *dict.fromkeys(doubts))

@@ -1,4 +1,4 @@
-"""A comparison as one page for people: no network, no script, light and dark, wide and narrow."""
+"""A comparison as one self-contained HTML page: no network, no script; light or dark, wide or narrow screens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blemish.report.page import PAGE, STYLE
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The page as HTML; everything that comes from outside is escaped."""
+    """The page as HTML. All names and texts that come from files are escaped."""
     columns = dict.fromkeys(column for table in comparison.tables for column in table.columns)
     ours = "; ".join(column.label for column in columns if not column.is_published)
     title = f"blemish compare: {ours}" if len(ours) < 60 else "blemish compare"
@@ -21,7 +21,7 @@ def comparison_page(comparison: Comparison) -> str:
         "title": html.escape(title),
         "style": STYLE + _STYLE,
         "intro": f"<p>{_intro(comparison, ours)}</p>",
-        "figures": _list_html("Take note", comparison.warnings, "mind"),
+        "figures": _list_html("Warnings", comparison.warnings, "warnings"),
         "legend": _legend_html(comparison),
         "rows": sections,
         "footer": _list_html("Where the published figures come from", comparison.sources),
@@ -31,8 +31,8 @@ def comparison_page(comparison: Comparison) -> str:
 
 def _intro(comparison: Comparison, ours: str) -> str:
     has_published = any(column.is_published for table in comparison.tables for column in table.columns)
-    beside = ", beside what the papers print" if has_published else ""
-    return f"Measured here: {html.escape(ours)}{beside}. All figures in %, higher is better."
+    published = ", next to the figures published in the papers" if has_published else ""
+    return f"Measured here: {html.escape(ours)}{published}. All figures are in %; higher is better."
 
 
 def _list_html(heading: str, lines: Sequence[str], name: str = "sources") -> str:
@@ -48,14 +48,16 @@ def _legend_html(comparison: Comparison) -> str:
     lines = []
     if any(len(cell.seeds) > 1 for cell in cells):
         lines.append(
-            "<b>98.9 ± 0.3</b>: mean and standard deviation over trainings whose settings differ in the seed alone."
+            "<b>98.9 ± 0.3</b>: mean and standard deviation over trainings that differ only in their random seed."
         )
     if any(cell.seeds for cell in cells):
-        lines.append("<b>1 seed</b>: a single training; how much another would differ is not known.")
+        lines.append("<b>1 seed</b>: a single training, so the variation between trainings is unknown.")
     if any(column.is_published for column in columns):
-        lines.append("<b>Published</b>: what the authors print, shaded; how they measured is told at the end.")
-        lines.append("<b>Small, below a figure</b>: the difference, ours minus published, in percentage points.")
-    lines.append("<b>Bold</b>: best of its row, as printed.")
+        lines.append(
+            "<b>Published</b> (shaded): the figures in the paper. The end of the page says how they were measured."
+        )
+        lines.append("<b>Small, below a figure</b>: the difference in percentage points, ours minus published.")
+    lines.append("<b>Bold</b>: the best figure of its row, as printed.")
     items = "".join(f"<li>{line}</li>" for line in lines)
     return f"<details open><summary>How to read the tables</summary><ul>{items}</ul></details>"
 
@@ -78,9 +80,9 @@ def _table_html(table: Table) -> str:
 
 def _head_html(column: Column, n_seeds: int | None) -> str:
     label = column.label if column.is_published else f"{column.method} {column.recipe}"
-    below = "by its authors' protocol" if column.is_published else column.variant
-    words = [html.escape(word) for word in (below, seeds(n_seeds) if n_seeds else "") if word]
-    small = "".join(f"<small>{word}</small>" for word in words)
+    subtitle = "measured by its authors" if column.is_published else column.variant
+    lines = [html.escape(line) for line in (subtitle, seeds(n_seeds) if n_seeds else "") if line]
+    small = "".join(f"<small>{line}</small>" for line in lines)
     return f'<th scope="col"{_class(is_published=column.is_published)}>{html.escape(label)}{small}</th>'
 
 
@@ -97,11 +99,11 @@ def _cell_html(column: Column, cell: Cell | None, *, with_seeds: bool) -> str:
     if cell is None:
         return f"<td{_class(is_published=column.is_published)}>–</td>"
     value = percent(cell.mean_percent)
-    shown = f"<b>{value}</b>" if cell.is_best else value
-    below = [] if cell.difference_points is None else [difference(cell.difference_points)]
-    below += [seeds(len(cell.seeds))] if with_seeds and cell.seeds else []
-    small = f"<small>{' · '.join(below)}</small>" if below else ""
-    return f"<td{_class(is_published=column.is_published)}>{shown}{spread(cell)}{small}</td>"
+    value_html = f"<b>{value}</b>" if cell.is_best else value
+    notes = [] if cell.difference_points is None else [difference(cell.difference_points)]
+    notes += [seeds(len(cell.seeds))] if with_seeds and cell.seeds else []
+    small = f"<small>{' · '.join(notes)}</small>" if notes else ""
+    return f"<td{_class(is_published=column.is_published)}>{value_html}{spread(cell)}{small}</td>"
 
 
 def _class(*, is_published: bool = False, is_mean: bool = False) -> str:
@@ -110,7 +112,8 @@ def _class(*, is_published: bool = False, is_mean: bool = False) -> str:
 
 
 _STYLE = """
-.mind { padding: .6rem 1rem; background: var(--card); border-left: 5px solid var(--defect); overflow-wrap: anywhere; }
+.warnings { padding: .6rem 1rem; background: var(--card); border-left: 5px solid var(--defect);
+overflow-wrap: anywhere; }
 .sources { max-width: 60rem; overflow-wrap: anywhere; }
 .protocol { margin: 1.5rem 0 0; max-width: 60rem; }
 .name { margin-top: 1.25rem; }

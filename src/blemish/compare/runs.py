@@ -1,4 +1,4 @@
-"""Evaluations on disk: which `metrics.json` lie below a path, and what each of them is of. Does not import torch."""
+"""Evaluations on disk: find the `metrics.json` files below a path and read them. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from blemish.errors import BlemishError
 from blemish.metrics.names import TITLES
 
 METRICS = tuple(TITLES)
-"""What can be compared, by its name in `metrics.json`."""
+"""The metrics that can be compared, by their names in `metrics.json`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained detector held against one test set.
+    """The evaluation of one trained detector on one test set.
 
     Attributes
     ----------
-    path : of its `metrics.json`.
+    path : the `metrics.json` file.
     method, recipe : of the detector.
-    seed : of its training; None for weights that were converted.
-    options : what else decides the result, by name: every setting ("anomalies.shape"), the textures.
-    conditions : what should not decide it but may, by name: the number of training images, the precision.
+    seed : of the training; None for converted weights.
+    options : settings that determine the result, by name: every setting ("anomalies.shape"), the textures.
+    conditions : conditions that may influence the result, by name: the number of training images, the precision.
     data : the name of the test set's folder or file.
-    n_good, n_defective : its images.
-    protocol : the name of how it was measured; figures under different names are not compared.
-    metrics : fractions of 1 by the names in `METRICS`; None where one is not defined.
-    protocol_description : the protocol in a sentence; "" if its name is one.
+    n_good, n_defective : the numbers of test images.
+    protocol : the name of the evaluation protocol; figures under different protocols are never compared.
+    metrics : fractions of 1 by the names in `METRICS`; None where a metric is not defined.
+    protocol_description : the protocol in one sentence; "" if there is no description.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Read the evaluations that lie at or below some paths, each once, in the order given.
+    """Read the evaluations at or below the given paths, each file once, in the order of the paths.
 
     Parameters
     ----------
@@ -58,21 +58,21 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
     Returns
     -------
-    The runs, and a line for each detector found that has not been evaluated.
+    The runs, and a warning for each detector that has not been evaluated.
 
     Raises
     ------
     BlemishError
-        If a path holds no evaluation, or one of them cannot be read or does not say what it is of.
+        If a path holds no evaluation, or an evaluation cannot be read or does not name its detector or data.
     """
     files: dict[Path, Path] = {}
     not_evaluated = []
     for path in paths:
-        found = list(_metrics_files(path))
-        files |= {file.resolve(): file for file in found if file.resolve() not in files}
-        folders = {parent for file in found for parent in file.parents}
+        paths_below = list(_metrics_files(path))
+        files |= {file.resolve(): file for file in paths_below if file.resolve() not in files}
+        evaluated_folders = {parent for file in paths_below for parent in file.parents}
         for detector in sorted(path.rglob("detector.blemish")) if path.is_dir() else ():
-            if detector.parent not in folders:
+            if detector.parent not in evaluated_folders:
                 not_evaluated.append(f"{detector.parent} is left out: there is no metrics.json in it or below")
     return [read_run(file) for file in files.values()], list(dict.fromkeys(not_evaluated))
 
@@ -82,23 +82,25 @@ def _metrics_files(path: Path) -> Iterator[Path]:
         yield path
         return
     if not path.is_dir():
-        raise BlemishError(f"{path}: no such file or folder; give run folders, or folders that `evaluate` wrote")
-    found = sorted(path.rglob("metrics.json"))
-    if not found:
+        raise BlemishError(
+            f"{path}: no such file or folder; give run folders, or folders written by `blemish evaluate`"
+        )
+    matches = sorted(path.rglob("metrics.json"))
+    if not matches:
         raise BlemishError(
             f"{path}: no metrics.json in it or below; first run "
             f"`blemish evaluate {path / 'detector.blemish'} DATA --out {path / 'evaluation'}`"
         )
-    yield from found
+    yield from matches
 
 
 def read_run(path: Path) -> Run:
-    """Read one `metrics.json`; what an older one does not say is taken from the run folder that it lies in.
+    """Read one `metrics.json`. If it does not name its detector (older versions), the run folder around it does.
 
     Raises
     ------
     BlemishError
-        If it cannot be read, is no `metrics.json` of `blemish evaluate`, or nothing says what it is of.
+        If it cannot be read, is no `metrics.json` of `blemish evaluate`, or does not name its detector or data.
     """
     content = _read_json(path)
     detector = content.get("detector")
@@ -112,10 +114,10 @@ def read_run(path: Path) -> Run:
         protocol, n_good, n_defective = str(content["protocol"]), int(content["n_good"]), int(content["n_defective"])
     except (KeyError, TypeError, ValueError) as error:
         raise BlemishError(
-            f"{path}: no metrics.json as compare needs it (lacks or misstates {error}); evaluate the detector again"
+            f"{path}: missing or invalid value in metrics.json ({error}); evaluate the detector again"
         ) from error
     if not isinstance(data, str):
-        raise BlemishError(f"{path}: does not name its data; evaluate the detector again")
+        raise BlemishError(f"{path}: the key 'data' is missing or no text; evaluate the detector again")
     conditions = {name: str(detector[name]) for name in ("n_train", "precision") if name in detector}
     return Run(
         path, method, recipe, seed, _options(detector), conditions, data, n_good, n_defective, protocol,
@@ -129,7 +131,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BlemishError(f"{path}: cannot be read as JSON ({error}); evaluate the detector again") from error
     if not isinstance(content, dict):
-        raise BlemishError(f"{path}: holds no JSON object; give a metrics.json that `blemish evaluate` wrote")
+        raise BlemishError(f"{path}: holds no JSON object; give a metrics.json written by `blemish evaluate`")
     return content
 
 
@@ -140,7 +142,9 @@ def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float | None]:
         if value is not None and not (is_number and 0 <= value <= 1):
             raise BlemishError(f"{path}: {name} is {value!r}, should be in [0, 1]; evaluate the detector again")
     if not any(name in content for name in METRICS):
-        raise BlemishError(f"{path}: holds none of {', '.join(METRICS)}; give a metrics.json of `blemish evaluate`")
+        raise BlemishError(
+            f"{path}: has none of {', '.join(METRICS)}; give a metrics.json written by `blemish evaluate`"
+        )
     return values
 
 
@@ -153,19 +157,20 @@ def _from_run_folder(path: Path) -> tuple[dict[str, Any], Any]:
                 data = Path(config["data"])
                 detector = {**_read_json(folder / "summary.json"), "settings": dict(config["settings"])}
             except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+                reason = str(error).splitlines()[0]
                 raise BlemishError(
-                    f"{folder / 'config.yaml'}: cannot be read as what `fit` wrote ({str(error).splitlines()[0]}); "
+                    f"{folder / 'config.yaml'}: cannot be read as a configuration of `fit` ({reason}); "
                     "evaluate the detector again"
                 ) from error
             return detector, data.stem if data.suffix == ".csv" else data.name
     raise BlemishError(
-        f"{path}: does not say which detector it is of (an older blemish wrote it), and no run folder is around it; "
+        f"{path}: does not name its detector (written by an older version) and does not lie in a run folder; "
         "evaluate the detector again"
     )
 
 
 def _options(detector: Mapping[str, Any]) -> dict[str, str]:
-    """What decides a result beside method, recipe and seed: names and values as text."""
+    """What determines a result in addition to method, recipe and seed: names and values as text."""
     flat = dict(_flat(detector.get("settings") or {}))
     flat.pop("seed", None)
     flat["textures"] = json.dumps(detector.get("textures"), ensure_ascii=False)

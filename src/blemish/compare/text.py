@@ -16,9 +16,9 @@ from blemish.compare.comparison import DECIMALS, Cell, Column, Comparison, Row, 
 from blemish.metrics.names import TITLES
 
 METRIC_NAMES = {name: title[0].upper() + title[1:] for name, title in TITLES.items()}
-UNITS = "All figures in %, differences (Δ, ours minus published) in percentage points."
-SPREAD = "Mean ± standard deviation over seeds (their number in parentheses); one seed has no spread."
-BEST = "Bold: the best of its row, as printed."
+UNITS = "All figures in %; differences (Δ: ours minus published) in percentage points."
+SPREAD = "Mean ± standard deviation over seeds (number of seeds in parentheses); a single seed has no spread."
+BEST = "Bold: the best figure of its row, as printed."
 
 CSV_COLUMNS = (
     "protocol", "metric", "data", "is_mean", "n_good", "n_defective", "method", "recipe", "variant", "is_published",
@@ -27,7 +27,7 @@ CSV_COLUMNS = (
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line for each figure, in `CSV_COLUMNS`; numbers are not rounded, what there is not is empty."""
+    """One line per figure with the columns `CSV_COLUMNS`. Numbers are not rounded; missing values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -50,36 +50,36 @@ def _csv_line(table: Table, row: Row, column: Column, cell: Cell) -> dict[str, o
     }  # fmt: skip
 
 
-# --- what people read -------------------------------------------------------------------------------------------
+# --- Markdown and terminal --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Text:
-    """One place in a printed table."""
+class _CellText:
+    """The text of one table cell: a value, and a suffix that is never bold."""
 
-    words: str
-    after: str = ""
+    value: str
+    suffix: str = ""
     is_best: bool = False
 
 
 def percent(value: float) -> str:
-    """A figure with as many decimals as the papers give."""
+    """A figure with as many decimals as in the papers."""
     return f"{value:.{DECIMALS}f}"
 
 
 def difference(points: float) -> str:
-    """With its sign; what is 0.0 in print has none."""
+    """A difference with its sign; one that is printed as 0.0 has no sign."""
     rounded = round(points, DECIMALS)
     return f"{rounded:+.{DECIMALS}f}".replace("-", "−") if rounded else percent(0.0)
 
 
 def spread(cell: Cell) -> str:
-    """What follows a mean."""
+    """The spread as it is printed after a mean; "" if there is none."""
     return "" if cell.spread_points is None else f" ± {percent(cell.spread_points)}"
 
 
 def seeds(number: int) -> str:
-    """A number of seeds in words."""
+    """A number of seeds as text, such as "2 seeds"."""
     return f"{number} seed{'s' * (number != 1)}"
 
 
@@ -96,28 +96,28 @@ def _has_difference(table: Table, column: Column) -> bool:
     return any(cell.difference_points is not None for cell in table.cells_of(column))
 
 
-def _texts(table: Table, row: Row) -> list[_Text]:
+def _texts(table: Table, row: Row) -> list[_CellText]:
     texts = []
     for column, cell in zip(table.columns, row.cells, strict=True):
         texts.append(_cell_text(cell, with_seeds=not table.n_seeds(column)))
         if _has_difference(table, column):
             points = cell.difference_points if cell else None
-            texts.append(_Text("" if points is None else difference(points)))
+            texts.append(_CellText("" if points is None else difference(points)))
     return texts
 
 
-def _cell_text(cell: Cell | None, *, with_seeds: bool) -> _Text:
+def _cell_text(cell: Cell | None, *, with_seeds: bool) -> _CellText:
     if cell is None:
-        return _Text("–")
+        return _CellText("–")
     number = f" ({len(cell.seeds)})" if with_seeds and cell.seeds else ""
-    return _Text(percent(cell.mean_percent), spread(cell) + number, cell.is_best)
+    return _CellText(percent(cell.mean_percent), spread(cell) + number, cell.is_best)
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Tables as GitHub shows them, the protocol above those that share it."""
+    """Markdown tables for GitHub, grouped under the name of their protocol."""
     lines = ["# Comparison", "", UNITS, SPREAD, BEST, ""]
     if comparison.warnings:
-        lines += ["Mind:", "", *(f"- {_markdown(warning)}" for warning in comparison.warnings), ""]
+        lines += ["Warnings:", "", *(f"- {_markdown(warning)}" for warning in comparison.warnings), ""]
     for protocol, heading in comparison.protocols.items():
         lines += [f"**Protocol:** {_markdown(heading)}", ""]
         for table in comparison.tables:
@@ -133,7 +133,8 @@ def _markdown_table(table: Table) -> Iterable[str]:
     yield "|---" + "|---:" * (len(heads) - 1) + "|"
     for row in table.rows:
         texts = (
-            f"**{one.words}**{one.after}" if one.is_best else one.words + one.after for one in _texts(table, row)
+            f"**{text.value}**{text.suffix}" if text.is_best else text.value + text.suffix
+            for text in _texts(table, row)
         )
         label = f"*{_markdown(row.label)}*" if row.is_mean else _markdown(row.label)
         yield "| " + " | ".join([label, *texts]) + " |"
@@ -146,7 +147,7 @@ def _markdown(text: str) -> str:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the tables, the protocol above those that share it, and what a reader has to know."""
+    """Print the tables, grouped by protocol, then units, sources and warnings."""
     for protocol, heading in comparison.protocols.items():
         console.print(f"[bold]protocol:[/] {escape(heading)}", highlight=False)
         for table in comparison.tables:
@@ -155,7 +156,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for line in (f"{UNITS} {SPREAD} {BEST}", *comparison.sources):
         console.print(escape(line), highlight=False, soft_wrap=True)
     for warning in comparison.warnings:
-        console.print(f"[bold yellow]mind:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 def _terminal_table(table: Table) -> TerminalTable:
@@ -168,7 +169,8 @@ def _terminal_table(table: Table) -> TerminalTable:
         if row.is_mean:
             shown.add_section()
         texts = (
-            f"[bold]{one.words}[/]{one.after}" if one.is_best else one.words + one.after for one in _texts(table, row)
+            f"[bold]{text.value}[/]{text.suffix}" if text.is_best else text.value + text.suffix
+            for text in _texts(table, row)
         )
         shown.add_row(escape(row.label), *texts)
     return shown

@@ -1,1 +1,1 @@
-"""A detector held against labelled test images."""
+"""Evaluation of a detector on labelled test images."""

@@ -1,4 +1,4 @@
-"""Hold a detector against labelled test images. Reads labels; never changes the detector."""
+"""Evaluate a detector on labelled test images. Reads labels; never changes the detector."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from blemish.metrics import Rankings, StreamingMetrics, rank_maps
 from blemish.metrics.streaming import error_bounds
 
 MAX_EXACT_PX = 2**26
-"""Of more pixels than these (1024 maps of 256x256; exact metrics take a GiB for them) the metrics come from
-histograms, with a bound on their error."""
-ALL = ""  # no kind of defect is called that
+"""Largest number of pixels for exact metrics: 1024 maps of 256x256, which take 1 GiB. For more pixels the metrics
+come from histograms, with a bound on their error."""
+ALL = ""  # never the name of a defect
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     metrics: dict[str, Any]
     """The content of ``metrics.json``."""
@@ -35,28 +35,28 @@ class Evaluation:
     scores: NDArray[np.float64]
     """(N,) image scores, in the order of ``samples``."""
     rankings: Rankings
-    """Of all samples, for the curves."""
+    """Rankings of all samples, for the curves."""
 
 
 def evaluate(
     detector: Detector, data: str | Path, layout: str = "auto", protocol: str = DEFAULT_PROTOCOL
 ) -> Evaluation:
-    """Inspect a dataset's test images and compare with their labels and masks.
+    """Inspect the test images of a dataset and compare the results with their labels and masks.
 
-    The pixels of a defective image whose mask is not known count nowhere.
+    The pixels of a defective image without a known mask are not counted.
 
     Parameters
     ----------
-    protocol : name of one of ``evaluation.protocols.PROTOCOLS``; the default compares at 256x256, like the papers.
+    protocol : a name in ``evaluation.protocols.PROTOCOLS``; the default compares at 256x256, like the papers.
 
     Raises
     ------
     BlemishError
-        If the data hold no labelled test images, or one of them cannot be read; or the protocol is unknown.
+        If the data have no labelled test images, an image cannot be read, or the protocol is unknown.
     """
     rules = protocol_named(protocol)
     dataset = open_dataset(data, layout)
-    samples = tuple(one for one in dataset.samples if one.split == rules.split)
+    samples = tuple(sample for sample in dataset.samples if sample.split == rules.split)
     if not samples:
         raise BlemishError(
             f"{data}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv manifest"
@@ -64,10 +64,10 @@ def evaluate(
     results = _results(detector, samples, rules)
     n_px = (rules.resolution if isinstance(rules.resolution, int) else detector.size_hw[0]) ** 2 * len(samples)
     is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
-    ranked = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
+    rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
 
     threshold = detector.threshold.value
-    metrics = _row(ranked[ALL], threshold)
+    metrics = _row(rankings[ALL], threshold)
     metrics |= {
         "threshold": threshold,
         "false_rejects": None if metrics["tnr"] is None else 1.0 - metrics["tnr"],
@@ -76,31 +76,31 @@ def evaluate(
         "protocol_description": rules.description,
     }
     if not is_exact:
-        metrics["error_bounds"] = _comparable(error_bounds(ranked[ALL]))
+        metrics["error_bounds"] = _without_nan(error_bounds(rankings[ALL]))
     metrics["by_defect"] = {}
-    for defect in sorted(set(ranked) - {ALL}):
-        row = _row(ranked[defect], threshold)
+    for defect in sorted(set(rankings) - {ALL}):
+        row = _row(rankings[defect], threshold)
         metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
     metrics |= _origin(detector, Path(data), dataset)
-    return Evaluation(metrics, samples, ranked[ALL].image_scores.astype(np.float64), ranked[ALL])
+    return Evaluation(metrics, samples, rankings[ALL].image_scores.astype(np.float64), rankings[ALL])
 
 
 @dataclass(frozen=True)
 class _Result:
-    """Score, anomaly map and mask of one sample, both (H, W) as the protocol has them."""
+    """Image score, anomaly map and mask of one sample; map and mask are (H, W), converted by the protocol."""
 
     score: float
     map: NDArray[Any]
     mask: NDArray[np.bool_] | None
-    """None if it is not known."""
+    """None if the mask is not known."""
 
 
 def _results(detector: Detector, samples: tuple[Sample, ...], protocol: Protocol) -> Iterator[_Result]:
-    """One for each sample, in their order."""
+    """Inspect the samples and yield their results in order."""
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
 
-    def compared(judgement: Judgement) -> _Result:
+    def result_of(judgement: Judgement) -> _Result:
         sample = by_name[judgement.checked().photograph.name]
         anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
         mask: NDArray[np.bool_] | None = None
@@ -110,64 +110,69 @@ def _results(detector: Detector, samples: tuple[Sample, ...], protocol: Protocol
             mask = np.zeros(anomaly_map.shape, np.bool_)
         return _Result(judgement.score, anomaly_map, mask)
 
-    return judge(detector, sources, compared)
+    return judge(detector, sources, result_of)
 
 
 def _groups(samples: tuple[Sample, ...]) -> dict[str, NDArray[np.bool_]]:
-    """Which samples are looked at together: all, and each kind of defect with all good ones; (N,) bool."""
+    """Return the groups of samples to evaluate: all, and each kind of defect with all good samples; (N,) bool."""
     kinds = np.array([sample.defect if sample.is_defective else "" for sample in samples])
     groups = {str(kind): (kinds == kind) | (kinds == "") for kind in np.unique(kinds) if kind}
     return groups | {ALL: np.ones(len(samples), np.bool_)}
 
 
 def _rank_exactly(samples: tuple[Sample, ...], results: Iterator[_Result]) -> dict[str, Rankings]:
-    """The rankings of all groups, from all maps in memory."""
-    found = list(results)
-    scores = np.array([one.score for one in found])
+    """Return the rankings of all groups, computed from all maps in memory."""
+    all_results = list(results)
+    scores = np.array([result.score for result in all_results])
     labels = np.array([sample.is_defective for sample in samples])
-    known = np.array([one.mask is not None for one in found])
-    ranked = {}
-    for group, chosen in _groups(samples).items():
-        drawn = [one for one, is_in in zip(found, chosen & known, strict=True) if is_in]
-        maps = np.stack([one.map for one in drawn]) if drawn else np.empty((0, 1, 1), np.float32)
-        masks = np.stack([one.mask for one in drawn if one.mask is not None]) if drawn else np.empty((0, 1, 1), bool)
-        pixels = rank_maps(maps, masks, scores[chosen & known], labels[chosen & known])
-        ranked[group] = replace(pixels, image_scores=scores[chosen], is_defective=labels[chosen])
-    return ranked
+    has_mask = np.array([result.mask is not None for result in all_results])
+    rankings = {}
+    for group, is_member in _groups(samples).items():
+        is_used = is_member & has_mask  # (N,) bool, samples whose pixels are ranked
+        used = [result for result, use in zip(all_results, is_used, strict=True) if use]
+        maps = np.stack([result.map for result in used]) if used else np.empty((0, 1, 1), np.float32)
+        masks = [result.mask for result in used if result.mask is not None]
+        all_masks = np.stack(masks) if masks else np.empty((0, 1, 1), bool)
+        pixels = rank_maps(maps, all_masks, scores[is_used], labels[is_used])
+        rankings[group] = replace(pixels, image_scores=scores[is_member], is_defective=labels[is_member])
+    return rankings
 
 
 def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> dict[str, Rankings]:
-    """The same from histograms: one map in memory at a time."""
+    """Return the same rankings from histograms, with few maps in memory at a time."""
     groups = _groups(samples)
     metrics = {group: StreamingMetrics() for group in groups}
     for number, (sample, result) in enumerate(zip(samples, results, strict=True)):
         score, label = [result.score], [sample.is_defective]
-        for group, chosen in groups.items():
-            if not chosen[number]:
+        for group, is_member in groups.items():
+            if not is_member[number]:
                 continue
             if result.mask is None:
                 metrics[group].update_images(score, label)
             else:
                 metrics[group].update(result.map[None], result.mask[None], score, label)
-    return {group: one.rankings() for group, one in metrics.items()}
+    return {group: streaming.rankings() for group, streaming in metrics.items()}
 
 
 def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
-    return _comparable(rankings.metrics(threshold))
+    return _without_nan(rankings.metrics(threshold))
 
 
 def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
-    """What was tested on what: the file is understood wherever it lies, and `blemish compare` sorts by it."""
-    settings = detector.settings.of_the_result()
+    """Return which detector was evaluated on which data, so that `metrics.json` is self-contained.
+
+    `blemish compare` sorts by these values.
+    """
+    settings = detector.settings.result_settings()
     description = {
         "method": detector.method_name,
         **detector.provenance,
-        # What was chosen on good images is a result, not a setting: runs that differ in it are alike.
+        # Settings chosen on good images are results: runs that differ only in them have the same settings.
         "settings": settings | dict.fromkeys(detector.provenance.get("chosen", {}), "chosen"),
     }
     return {"data": name_of(path), "layout": dataset.layout, "detector": description}
 
 
-def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN: what is not defined (a class is missing) becomes null."""
+def _without_nan(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN (a metric that is undefined because a class is missing) by None, because JSON has no NaN."""
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in metrics.items()}

@@ -1,7 +1,7 @@
-"""How maps and masks are brought together before they are compared: named, so that a figure can tell it.
+"""Protocols: how maps and masks are resized and cropped before they are compared. Each has a name to cite.
 
-The same detector has other figures at another resolution or under another crop. A protocol's name ends in its
-version, which changes when its meaning does; figures of two protocols belong into two columns.
+The figures of a detector depend on resolution and crop. The name of a protocol ends in its version, which changes
+when its meaning changes; figures of different protocols must not be mixed in one column.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ class Protocol:
 
     Attributes
     ----------
-    name : with its version, such as "256/1".
-    resolution : side of the square that maps and masks are resized to, px; or the network's, or each image's own.
-    crop_px : side of the square that is cut from the middle afterwards; None keeps all. The image score is that of
-        the whole image all the same.
-    mask_rule : where a mask shrinks, a pixel is defective if at least half of it was, or if any of it was.
-    split : which samples are taken.
+    name : name with version, such as "256/1".
+    resolution : side of the square that maps and masks are resized to, px; or "network" for the resolution of the
+        network, or "original" for that of each image.
+    crop_px : side of the square that is then cut from the centre; None for no crop. The image score is always that
+        of the whole image.
+    mask_rule : if a mask shrinks, a pixel is defective if at least half ("half") or any part ("any") of it was.
+    split : split of the samples to evaluate.
     """
 
     name: str
@@ -39,33 +40,33 @@ class Protocol:
 
     @property
     def description(self) -> str:
-        """The protocol in a sentence, for headers and files."""
-        at = {"network": "the network's resolution", "original": "each image's own resolution"}
-        where = at.get(str(self.resolution), f"{self.resolution}x{self.resolution}")
+        """Description in one sentence, for headers and files."""
+        named = {"network": "the network's resolution", "original": "each image's own resolution"}
+        resolution = named.get(str(self.resolution), f"{self.resolution}x{self.resolution}")
         crop = f"{self.crop_px}x{self.crop_px} centre crop" if self.crop_px else "no crop"
         rule = "cut at half" if self.mask_rule == "half" else "defective where any part is"
         return (
-            f"{where}, {crop}, {self.split} images; masks resized by area and {rule}, maps bilinear; 8-connected "
-            f"regions; AUPRO up to FPR 0.3 (aupro_05: 0.05); AUPIMO over FPR 1e-5 to 1e-4 of good images"
+            f"{resolution}, {crop}, {self.split} images; masks resized by area and {rule}, maps bilinear; "
+            f"8-connected regions; AUPRO up to FPR 0.3 (aupro_05: 0.05); AUPIMO over FPR 1e-5 to 1e-4 of good images"
         )
 
     def of_map(self, anomaly_map: NDArray[Any], original_hw: tuple[int, int]) -> NDArray[Any]:
-        """The part of an anomaly map that counts.
+        """Return the part of an anomaly map to evaluate, resized and cropped.
 
         Parameters
         ----------
-        anomaly_map : (H, W) float, at the network's size.
-        original_hw : height and width of the image it belongs to, px.
+        anomaly_map : (H, W) float, in the size of the network.
+        original_hw : height and width of the photograph, px.
         """
         return self._cropped(resize(anomaly_map, self._size_hw(anomaly_map.shape, original_hw)))
 
     def of_mask(self, mask: NDArray[np.bool_], network_hw: tuple[int, int]) -> NDArray[np.bool_]:
-        """The part of a mask that counts, of the size of `of_map`.
+        """Return the part of a mask to evaluate, in the size of the result of `of_map`.
 
         Parameters
         ----------
-        mask : (H, W) bool, at the image's own size.
-        network_hw : height and width of the anomaly map as the network gives it, px.
+        mask : (H, W) bool, in the size of the photograph.
+        network_hw : height and width of the network's anomaly map, px.
         """
         share = resize(mask.astype(np.float32), self._size_hw(network_hw, mask.shape))
         return self._cropped(share >= 0.5 if self.mask_rule == "half" else share > 1e-6)
@@ -84,8 +85,8 @@ class Protocol:
 
 
 PROTOCOLS = {
-    one.name: one
-    for one in (
+    protocol.name: protocol
+    for protocol in (
         Protocol("256/1", 256),  # DRÆM
         Protocol("256-crop224/1", 256, crop_px=224),  # DSR
         Protocol("network/1", "network"),
@@ -96,7 +97,7 @@ DEFAULT_PROTOCOL = "256/1"
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol of a name, or a line that lists them."""
+    """Return the protocol with this name; an unknown name raises an error that lists the names."""
     if name not in PROTOCOLS:
         raise BlemishError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -1,1 +1,1 @@
-"""Photographs in, judgements out: sources, framing, the one stream, and sinks."""
+"""Inspection of photographs: sources, framing, the stream of judgements, and sinks."""

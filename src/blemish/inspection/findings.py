@@ -1,4 +1,4 @@
-"""What a detector says of a photograph."""
+"""The result of inspecting a photograph."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from blemish.data.loading import resize
 from blemish.regions import Region, outline, regions
 
 ROW = ("path", "score", "threshold", "is_defective", "regions", "error")
-"""Of a row of ``findings.jsonl``."""
+"""Keys of a row of ``findings.jsonl``."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a detector says of one photograph."""
+    """The result of inspecting one photograph."""
 
     path: str | None
-    """Where it came from, if it was a file."""
+    """File of the photograph; None if it was not a file."""
     score: float
     """Image score, >= 0, higher is worse."""
     threshold: float
     is_defective: bool
     """Whether the score is above the threshold."""
     map: NDArray[np.float32]
-    """(H, W) float32 anomaly map at the photograph's own size, >= 0."""
+    """(H, W) float32 anomaly map in the size of the photograph, >= 0."""
     mask: NDArray[np.bool_]
-    """(H, W) bool, what is outlined; all False in a photograph that passes."""
+    """(H, W) bool anomaly mask, the area to outline; all False if the photograph is not defective."""
     regions: list[Region]
     """The blemishes, worst first."""
     explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    """(H, W, 3) uint8 images of the method's own, such as ``reconstruction``; only if asked for."""
+    """(H, W, 3) uint8 images that explain the result, such as ``reconstruction``; empty unless requested."""
 
     def row(self) -> dict[str, Any]:
-        """Its row of ``findings.jsonl``."""
+        """Return the row of ``findings.jsonl``."""
         regions = [
             {"bbox_xyxy": list(region.bbox_xyxy), "area_px": region.area_px, "peak": region.peak}
             for region in self.regions
@@ -53,7 +53,7 @@ def finding(
     path: str | None = None,
     explanation: dict[str, NDArray[np.uint8]] | None = None,
 ) -> Finding:
-    """What a map (h, w) of any resolution and a finite score say of a photograph of ``size_hw`` px."""
+    """Build the finding of a photograph of ``size_hw`` px from a map (h, w) of any resolution and a finite score."""
     anomaly_map = np.asarray(resize(anomaly_map, size_hw))
     is_defective = score > threshold
     mask = outline(anomaly_map) if is_defective else np.zeros(size_hw, dtype=np.bool_)
@@ -62,5 +62,5 @@ def finding(
 
 
 def row_of_error(path: str | None, threshold: float, error: str) -> dict[str, Any]:
-    """The row of a photograph that could not be inspected."""
+    """Return the row of ``findings.jsonl`` for a photograph that could not be inspected."""
     return dict.fromkeys(ROW) | {"path": path, "threshold": threshold, "error": error}

@@ -1,4 +1,4 @@
-"""How a photograph of any size becomes what a network sees, and how its map comes back. No network knows of it."""
+"""Framing: cuts photographs of any size into the network's input tiles and joins the maps. No network uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemish.errors import BlemishError
 
 
 class Framing(ABC):
-    """How photographs are cut into tiles, and what the tiles' maps say together: a frozen dataclass."""
+    """Cuts photographs into tiles and joins the maps of the tiles. Subclasses are frozen dataclasses."""
 
     @property
     @abstractmethod
@@ -24,18 +24,18 @@ class Framing(ABC):
 
     @abstractmethod
     def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 to tiles (N, h, w, 3) uint8, N >= 1."""
+        """Cut a photograph (H, W, 3) uint8 into tiles (N, h, w, 3) uint8, N >= 1."""
 
     @abstractmethod
     def join(
         self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
     ) -> tuple[NDArray[np.float32], float]:
-        """Maps (N, h, w) and scores (N,) of a photograph's tiles to its map, of any resolution, and its score."""
+        """Join the maps (N, h, w) and scores (N,) of the tiles into one map, of any resolution, and one score."""
 
 
 @dataclass(frozen=True)
 class Whole(Framing):
-    """The photograph in one piece, resized to a square: an axis that shrinks is averaged, so nothing thin is lost."""
+    """One tile: the whole photograph, resized to a square by averaging where it shrinks, so thin defects are kept."""
 
     size_px: int
 
@@ -49,7 +49,7 @@ class Whole(Framing):
     def join(
         self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
     ) -> tuple[NDArray[np.float32], float]:
-        """The map as the network gave it: who needs it larger resizes it once."""
+        """Return the map at the network's resolution; the caller resizes it if necessary."""
         return maps[0], float(scores[0])
 
 
@@ -57,18 +57,18 @@ KINDS: dict[str, type[Framing]] = {"whole": Whole}
 
 
 def describe(framing: Framing) -> dict[str, Any]:
-    """A framing for JSON."""
-    name = next(name for name, kind in KINDS.items() if kind is type(framing))
+    """Return a description of the framing for JSON."""
+    name = next(name for name, framing_type in KINDS.items() if framing_type is type(framing))
     return {"kind": name, **asdict(framing)}  # type: ignore[call-overload]
 
 
-def described(description: Mapping[str, Any]) -> Framing:
-    """What ``describe`` was given.
+def from_description(description: Mapping[str, Any]) -> Framing:
+    """Return the framing that ``describe`` described.
 
     Raises
     ------
     BlemishError
-        If this version knows no such framing.
+        If the kind of framing is unknown to this version.
     """
     values = dict(description)
     kind = values.pop("kind", None)

@@ -1,4 +1,4 @@
-"""Where judgements go: each sink is a context manager that takes one at a time."""
+"""Sinks that write judgements to files: context managers that take one judgement at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blemish.inspection.stream import Judgement
 
 
 class _File:
-    """A text file, open while the sink is. A file name in another encoding than UTF-8 does not stop it."""
+    """A text file, open as long as the sink. It also accepts paths that are not valid UTF-8."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,14 +28,14 @@ class _File:
 
 
 class Rows(_File):
-    """``findings.jsonl``: one row a photograph, on disk when it is taken."""
+    """``findings.jsonl``: one row for each photograph, flushed immediately."""
 
     def take(self, judgement: Judgement) -> None:
         print(json.dumps(judgement.row()), file=self.file, flush=True)
 
 
 class Table(_File):
-    """``findings.csv``: the same with counts in place of the regions."""
+    """``findings.csv``: the same rows, but with the number of regions and the largest area instead of the regions."""
 
     COLUMNS = ("path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error")
 

@@ -1,4 +1,4 @@
-"""Where photographs come from, each with a name of its own."""
+"""Sources of photographs: each photograph gets a unique name."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph that is still to be read."""
+    """A photograph that has not been read yet."""
 
     image: ImageLike
-    """A path, a PIL image, or an array, as ``reading.as_rgb`` takes it."""
+    """A path, a PIL image, or an array; see ``reading.as_rgb``."""
     name: str
-    """For files about it: no other photograph of its source has it."""
+    """Used in names of output files; unique within the source."""
 
     @property
     def path(self) -> str | None:
-        """Where it lies, if it is a file."""
+        """Path of the file; None if the image is not a file."""
         return str(self.image) if isinstance(self.image, str | Path) else None
 
     def read(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB.
+        """Read the image as (H, W, 3) uint8 RGB.
 
         Raises
         ------
         BlemishError
-            If it cannot be read; names it.
+            If the image cannot be read; the message names it.
         """
         return as_rgb(self.image)
 
 
 def photographs(images: Iterable[ImageLike]) -> Iterator[Photograph]:
-    """Images with their names: that of the file, with its folder where two would be the same."""
+    """Yield images with unique names: the name of the file, with its folder if the name is already taken."""
     taken: set[str] = set()
     for number, image in enumerate(images, 1):
         is_file = isinstance(image, str | Path)
@@ -61,7 +61,7 @@ def photographs(images: Iterable[ImageLike]) -> Iterator[Photograph]:
 
 
 def image_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files as they are, and the images in folders and below.
+    """Yield the files, and all images in the folders and their subfolders.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""The one stream of judgements, in order and in bounded memory: whoever inspects takes them from here.
+"""The stream of judgements, in order and in bounded memory; all inspection code uses it.
 
-Photographs are read ahead, judged a few at a time, and what their taker does with each is done beside the reading. On
-a GPU that goes on while it works. On a CPU they take turns with the network, each with all cores: a convolution waits
-for its slowest core, and would wait for the one that draws.
+Photographs are read ahead in threads and judged in small batches. The caller's work on each judgement runs in the
+same threads. On a GPU, reading and work continue while the network runs. On a CPU, the work and the network take
+turns, each with all cores: a convolution waits for its slowest core, so it would wait for a core that is drawing.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from blemish.runtimes.base import Runtime
 from blemish.thresholds import Threshold
 
 BATCH_SIZE = 8
-"""Tiles that the network sees at a time."""
+"""Tiles in one call of the network."""
 N_AHEAD = 4
-"""Photographs that are read before they are asked for, beyond those that a GPU judges meanwhile."""
+"""Photographs that are read ahead, in addition to those that a GPU judges at the same time."""
 TOGETHER_PX = 2**19
-"""Photographs are judged together as long as their tiles have no more pixels: 8 of 256 px, 32 of 128 px."""
+"""Photographs are judged together up to this number of pixels in their tiles: 8 tiles of 256 px, 32 of 128 px."""
 MAX_BATCH_PX = 24_000_000
-"""But no more photographs than have these pixels: they are kept until their taker is done with them."""
+"""Limit of pixels in the photographs of a batch: they stay in memory until the work on them is done."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Judge(Protocol):
-    """What judges: a ``blemish.Detector``."""
+    """Interface of the detector that judges: a ``blemish.Detector``."""
 
     runtime: Runtime
     framing: Framing
@@ -51,23 +51,23 @@ class Judge(Protocol):
 
 @dataclass
 class Judgement:
-    """A photograph, with its map and score, or with what is wrong with it."""
+    """A photograph with its map and score, or with the error that prevented them."""
 
     detector: Judge
     photograph: Photograph
     image: NDArray[np.uint8] | None = None
     """(H, W, 3) uint8 RGB; None if it could not be read."""
     tiles: NDArray[np.uint8] | None = None
-    """(N, h, w, 3) uint8, until they have been judged."""
+    """(N, h, w, 3) uint8; None after judging."""
     map: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    """(h, w) anomaly map, as the framing joins it."""
+    """(h, w) anomaly map, joined by the framing."""
     score: float = math.nan
     explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    """(h, w, 3) uint8 images of the method's own."""
+    """(h, w, 3) uint8 explanation images of the method, by name."""
     error: BlemishError | None = None
 
     def checked(self) -> Judgement:
-        """Itself.
+        """Return the judgement itself, after checking that it has no error.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Judgement:
 
     @cached_property
     def finding(self) -> Finding:
-        """Map, outlines and verdict at the photograph's own size.
+        """Map, outlines and verdict in the size of the photograph.
 
         Raises
         ------
@@ -99,30 +99,30 @@ class Judgement:
         return finding(self.map, self.score, threshold, self.size_hw, self.photograph.path, explanation)
 
     def row(self) -> dict[str, Any]:
-        """A row of ``findings.jsonl``; of what could not be judged, one with an error."""
+        """Return the row of ``findings.jsonl``; a photograph that could not be judged gets a row with the error."""
         if self.error is not None:
             return row_of_error(self.photograph.path, self.detector.threshold.value, str(self.error))
         return self.finding.row()
 
 
-def _itself(judgement: Judgement) -> Any:
+def _unchanged(judgement: Judgement) -> Any:
     return judgement
 
 
 def judge(
     detector: Judge,
     photographs: Iterable[Photograph],
-    work: Callable[[Judgement], Result] = _itself,
+    work: Callable[[Judgement], Result] = _unchanged,
     *,
     explain: bool = False,
 ) -> Iterator[Result]:
-    """Judge photographs, one after the other.
+    """Judge photographs in order.
 
     Parameters
     ----------
-    work : what is to be done with each judgement, in other threads; its results are given in the photographs' order.
-        Without it, the judgements themselves.
-    explain : also make the method's own pictures.
+    work : called with each judgement, in other threads; its results are yielded in the order of the photographs.
+        Default: the judgements themselves are yielded.
+    explain : also compute the method's explanation images.
     """
 
     def read(photograph: Photograph) -> Judgement:
@@ -156,7 +156,7 @@ def judge(
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], n_ahead: int
 ) -> Iterator[Result]:
-    """``map(work, items)`` in other threads, at most ``n_ahead`` items ahead of who takes the results."""
+    """``map(work, items)`` in other threads, at most ``n_ahead`` items ahead of the consumer."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))
@@ -167,7 +167,7 @@ def _in_order(
 
 
 def _batches(judgements: Iterable[Judgement], n_together: int) -> Iterator[list[Judgement]]:
-    """Some that fit into memory together."""
+    """Group judgements into batches that fit into memory."""
     batch: list[Judgement] = []
     n_tiles = n_px = 0
     for judgement in judgements:
@@ -182,7 +182,7 @@ def _batches(judgements: Iterable[Judgement], n_together: int) -> Iterator[list[
 
 
 def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
-    """Give those that could be read their map and score."""
+    """Set map, score and explanation of all judgements whose photograph could be read."""
     readable = [judgement for judgement in batch if judgement.tiles is not None]
     if not readable:
         return
@@ -191,32 +191,36 @@ def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
     maps, scores, pictures = inspected(detector.runtime, torch.from_numpy(tiles).permute(0, 3, 1, 2), explain)
     ends = np.cumsum(counts)
     for judgement, end, count in zip(readable, ends.tolist(), counts, strict=True):
-        own = slice(end - count, end)
-        judgement.map, judgement.score = detector.framing.join(maps[own], scores[own], judgement.size_hw)
+        own_tiles = slice(end - count, end)
+        judgement.map, judgement.score = detector.framing.join(maps[own_tiles], scores[own_tiles], judgement.size_hw)
         judgement.explanation = {name: picture[end - count] for name, picture in pictures.items()}
         judgement.tiles = None
-        if not math.isfinite(judgement.score):  # which is not above any threshold, and must not pass for that
+        if not math.isfinite(judgement.score):  # NaN is not above any threshold: it would pass as good
             path = judgement.photograph.path or "an image"
-            judgement.error = BlemishError(f"{path}: its score is no number; the detector is damaged, train it anew")
+            judgement.error = BlemishError(
+                f"{path}: its score is not a number; the detector is damaged, train it again"
+            )
 
 
 @torch.inference_mode()
 def inspected(
     runtime: Runtime, tiles: Tensor, explain: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, NDArray[np.uint8]]]:
-    """Maps (N, h, w), scores (N,) and pictures (N, h, w, 3) of tiles (N, 3, h, w) uint8, a few at a time."""
+    """Return maps (N, h, w), scores (N,) and pictures (N, h, w, 3) of tiles (N, 3, h, w) uint8, in small batches."""
     results, pictures = [], []
-    for some in torch.split(tiles, BATCH_SIZE):
-        images = (some.to(runtime.device).float() / 255.0).contiguous(memory_format=torch.channels_last)
-        maps, scores = runtime(images)
+    for batch in torch.split(tiles, BATCH_SIZE):
+        images = batch.to(runtime.device).float() / 255.0  # (B, 3, h, w)
+        images = images.contiguous(memory_format=torch.channels_last)
+        maps, scores = runtime(images)  # (B, 1, h, w), (B,)
         results.append((maps[:, 0].cpu(), scores.cpu()))
         explained = runtime.explain(images) if explain else {}
         pictures.append({name: _to_uint8(picture) for name, picture in explained.items()})
     all_maps, all_scores = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
-    return all_maps, all_scores, {name: np.concatenate([one[name] for one in pictures]) for name in pictures[0]}
+    all_pictures = {name: np.concatenate([of_batch[name] for of_batch in pictures]) for name in pictures[0]}
+    return all_maps, all_scores, all_pictures
 
 
 def _to_uint8(pictures: Tensor) -> NDArray[np.uint8]:
-    """(B, 3, h, w) in [0, 1] to (B, h, w, 3)."""
+    """Convert (B, 3, h, w) float in [0, 1] to (B, h, w, 3) uint8."""
     pixels = (pictures.permute(0, 2, 3, 1) * 255.0).round().clamp(0, 255).to(torch.uint8)
     return np.asarray(pixels.cpu().numpy())

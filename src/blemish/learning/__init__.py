@@ -1,1 +1,1 @@
-"""From good images to a detector."""
+"""Training: from good images to a detector."""

@@ -1,4 +1,4 @@
-"""Which weights a stage of training ends with: the last ones, their moving average, or those that did best."""
+"""The final weights of a training stage: the last weights, their moving average, or the best on validation images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from blemish.methods.base import Learner, Stage
 
 
 class Average:
-    """Exponential moving average of weights and batch-norm statistics; does nothing at a decay of 0."""
+    """Exponential moving average of weights and batch-norm statistics; does nothing if the decay is 0."""
 
     def __init__(self, method: Learner, decay: float) -> None:
         self.decay = decay
-        everything = [*method.parameters(), *method.buffers()]
-        self.live = [one.detach() for one in everything if one.is_floating_point()] if decay > 0 else []
-        self.shadow = [one.clone() for one in self.live]
+        tensors = [*method.parameters(), *method.buffers()]
+        self.live = [tensor.detach() for tensor in tensors if tensor.is_floating_point()] if decay > 0 else []
+        self.shadow = [tensor.clone() for tensor in self.live]
 
     def update(self, step: int) -> None:
-        if self.live:  # short memory at first, so that the start is forgotten
+        if self.live:  # a low decay at first, so that the average forgets the initial weights
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(self.shadow, self.live, 1.0 - decay)
 
@@ -33,8 +33,8 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The average in place of the weights, for a while."""
-        last = [one.clone() for one in self.live]
+        """Use the average in place of the weights within the context."""
+        last = [tensor.clone() for tensor in self.live]
         self.apply()
         try:
             yield
@@ -43,18 +43,18 @@ class Average:
                 torch._foreach_copy_(self.live, last)
 
     def load(self, shadow: list[Tensor]) -> None:
-        for mine, theirs in zip(self.shadow, shadow, strict=True):
-            mine.copy_(theirs)
+        for own, saved in zip(self.shadow, shadow, strict=True):
+            own.copy_(saved)
 
 
 class Best:
-    """The weights that did best on the validation images; does nothing for a stage that does not validate."""
+    """Keeps the weights with the best validation; does nothing for a stage without validation."""
 
     def __init__(self, method: Learner, stage: Stage) -> None:
         self.stage, self.n_worse = stage, 0
-        everything = [*method.parameters(), *method.buffers()] if stage.validate_every else []
-        self.live = [one.detach() for one in everything]
-        self.weights = [one.clone() for one in self.live]
+        tensors = [*method.parameters(), *method.buffers()] if stage.validate_every else []
+        self.live = [tensor.detach() for tensor in tensors]
+        self.weights = [tensor.clone() for tensor in self.live]
         self.value, self.step = -math.inf, 0
 
     def is_due(self, done: int, n_steps: int) -> bool:
@@ -62,7 +62,7 @@ class Best:
         return every > 0 and (done % every == 0 or done == n_steps)
 
     def offer(self, step: int, value: float, *, is_counted: bool) -> None:
-        """Keep the weights of this step if they did better than all before; if not, that may cost patience."""
+        """Keep the weights of this step if ``value`` is the best so far; else use up patience if ``is_counted``."""
         if value > self.value:
             self.value, self.step, self.n_worse = value, step, 0
             torch._foreach_copy_(self.weights, self.live)
@@ -71,7 +71,7 @@ class Best:
 
     @property
     def is_final(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether the stage must stop because its patience is used up."""
         return 0 < self.stage.patience <= self.n_worse
 
     def apply(self) -> None:
@@ -82,7 +82,7 @@ class Best:
         return {name: getattr(self, name) for name in ("value", "step", "n_worse", "weights")}
 
     def load(self, state: dict[str, Any]) -> None:
-        for mine, theirs in zip(self.weights, state["weights"], strict=True):
-            mine.copy_(theirs)
+        for own, saved in zip(self.weights, state["weights"], strict=True):
+            own.copy_(saved)
         for name in ("value", "step", "n_worse"):
             setattr(self, name, state[name])

@@ -1,4 +1,4 @@
-"""The thresholds of a trained method, from good images that it has not seen."""
+"""Calibration: the thresholds of a trained method, from good images that were not used for training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from blemish.thresholds import conformal_threshold
 def calibrated(
     method: Method, images: Tensor, false_reject_rate: float, provenance: dict[str, Any] | None = None
 ) -> Detector:
-    """A detector of a trained method, with thresholds from good images.
+    """Return a detector with a trained method and thresholds from good images.
 
     Parameters
     ----------
-    images : (N, 3, H, W) uint8 good images that training has not seen.
+    images : (N, 3, H, W) uint8 good images that were not used for training.
     false_reject_rate : in (0, 1); see ``thresholds.conformal_threshold``.
     """
     detector = Detector.uncalibrated(method, 0.0, false_reject_rate, provenance)
@@ -30,7 +30,7 @@ def calibrated(
 
 
 def pixel_threshold(maps: Tensor) -> float:
-    """What few pixels of good images reach: the 99.5 % quantile of their maps (N, 1, H, W)."""
+    """Return the value that few pixels of good images reach: the 99.5 % quantile of their maps (N, 1, H, W)."""
     values = maps.flatten()
     rank = int(0.995 * (len(values) - 1))
     return float(values.kthvalue(rank + 1).values)

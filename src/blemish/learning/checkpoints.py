@@ -1,4 +1,4 @@
-"""The checkpoint of a training run, read."""
+"""Reading of the checkpoint of a training run."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 
 from blemish.errors import BlemishError
 
-CHECKPOINT_FORMAT = 2  # part of what must be equal for one to be resumed
+CHECKPOINT_FORMAT = 2  # must be equal to resume from a checkpoint
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
-    """What ``Trainer`` wrote, weights-only.
+    """Read a checkpoint that ``Trainer`` wrote, with torch's ``weights_only``.
 
     Raises
     ------
     BlemishError
-        If it is damaged, or of a run with another fingerprint.
+        If it is damaged, or belongs to a run with another fingerprint.
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start anew") from error
+        raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start again") from error
     if checkpoint["fingerprint"] != fingerprint:
         raise BlemishError(
-            f"{path}: is of a run with other settings or images; resume with those, or take another --out"
+            f"{path}: is of a run with other settings or images; resume with those, or give another --out"
         )
     return checkpoint
 
 
 def as_here(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
-    """An optimizer's state with the options of this device: the checkpoint may come from another one."""
+    """Return a saved optimizer state with the options of this device: the checkpoint may come from another device."""
     options = ("lr", "fused", "capturable", "foreach")
     groups = [
         {**saved, **{name: group[name] for name in options if name in group}}

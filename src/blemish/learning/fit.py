@@ -1,4 +1,4 @@
-"""Good images -> Detector: data, training, calibration in one page."""
+"""From good images to a detector: data, training and calibration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter, TrainingRecord
 from blemish.learning.training import Trainer
 from blemish.methods import OWN_RECIPE, build
-from blemish.methods.base import OF_THE_SPEED, Ingredients, Method
+from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method
 
 
 def fit(
@@ -45,10 +45,10 @@ def fit(
     ----------
     data : a folder of good images, or a dataset of a known layout (its good training images are used, its test
         images are never read).
-    method : which paper; or a method that was built (``blemish.DSR.build(settings)``), which is trained in place.
+    method : name of the method; or a method object (``blemish.DSR.build(settings)``), which is trained in place.
     out : run folder for ``detector.blemish``, ``config.yaml``, ``metrics.jsonl``, ``summary.json`` and the
-        checkpoint; None keeps nothing on disk.
-    resume : go on from the checkpoint in ``out``.
+        checkpoint; None writes nothing to disk.
+    resume : continue from the checkpoint in ``out``.
     options : the fields of ``learning.options.FitOptions``: ``recipe``, ``settings``, ``textures``, ``codebook``,
         ``defects``, ``defect_masks``, ``calibration``, ``false_rejects``, ``seed``, ``device``, ``precision``,
         ``layout``.
@@ -56,44 +56,44 @@ def fit(
     Raises
     ------
     BlemishError
-        If something given is wrong: names it and the remedy.
+        If an argument is wrong; the message names it and the remedy.
     """
-    chosen = _options(data, method, options)
-    network = method if isinstance(method, Method) else _network(chosen)
+    checked = _options(data, method, options)
+    network = method if isinstance(method, Method) else _network(checked)
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
     share = network.validation_share
-    images = split_images(chosen.data, chosen.calibration, chosen.layout, size_hw, chosen.seed, share)
-    ingredients = ingredients_of(network, chosen.textures, chosen.defects, chosen.defect_masks)
-    config = chosen.config(asdict(network.settings))
+    images = split_images(checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share)
+    ingredients = ingredients_of(network, checked.textures, checked.defects, checked.defect_masks)
+    config = checked.config(asdict(network.settings))
     trainer = Trainer(
-        network, images.train, ingredients, validation=images.validation, seed=chosen.seed, device=chosen.device,
-        precision=chosen.precision, folder=folder, fingerprint=_fingerprint(images, network, ingredients),
+        network, images.train, ingredients, validation=images.validation, seed=checked.seed, device=checked.device,
+        precision=checked.precision, folder=folder, fingerprint=_fingerprint(images, network, ingredients),
         tensorboard=tensorboard, reporter=reporter, resume=resume,
     )  # fmt: skip
-    is_first = trainer.accelerator.is_main_process
-    if folder is not None and is_first:  # all that was given is in order: from here on an earlier run may be replaced
+    is_main = trainer.accelerator.is_main_process
+    if folder is not None and is_main:  # all arguments are valid: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = trainer.run()
     finished = network.finish(images.train, images.validation)
-    provenance = _provenance(chosen, images, network, ingredients, record)
+    provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, chosen.false_rejects, provenance)
-    if folder is not None and is_first:
+    detector = calibrated(network, images.calibration, checked.false_rejects, provenance)
+    if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
     return detector
 
 
 def _options(data: str | Path, method: str | Method, options: Mapping[str, Any]) -> FitOptions:
-    """Checked; of a method that was built, with what it says of itself."""
+    """Return the checked options; for a method object, method and seed come from the object."""
     if not isinstance(method, Method):
         return FitOptions.from_dict({"data": data, "method": method, **options})
     if fixed := sorted({"recipe", "settings", "codebook"} & {*options}):
-        raise BlemishError(f"{', '.join(fixed)}: of no use with a method that was built; build it with them")
-    own = {"method": method.name, "recipe": OWN_RECIPE, "seed": method.settings.seed}
-    return FitOptions.from_dict({"data": data, **own, **options})
+        raise BlemishError(f"{', '.join(fixed)}: not used with a method object; pass them when you build the method")
+    from_method = {"method": method.name, "recipe": OWN_RECIPE, "seed": method.settings.seed}
+    return FitOptions.from_dict({"data": data, **from_method, **options})
 
 
 def _network(options: FitOptions) -> Method:
@@ -101,46 +101,46 @@ def _network(options: FitOptions) -> Method:
 
 
 def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty", "started", "finished"]:
-    """How far a run folder is with ``fit(data, **options)``.
+    """Return the state of ``fit(data, **options)`` in a run folder.
 
     Raises
     ------
     BlemishError
-        If it holds a run of something else.
+        If the folder holds a run with other data, options or settings.
     """
     if not (folder / "config.yaml").exists():
         return "empty"
-    asked = FitOptions.from_dict({"data": data, **options})
-    wanted = asked.config(_network(asked).settings.of_the_result())
+    requested = FitOptions.from_dict({"data": data, **options})
+    expected = requested.config(_network(requested).settings.result_settings())
     try:
-        found = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        found = None
-    if isinstance(found, dict) and isinstance(found.get("settings"), dict):
-        found["settings"] = {name: value for name, value in found["settings"].items() if name not in OF_THE_SPEED}
-    if found != wanted:
-        raise BlemishError(f"{folder}: holds a run with other data, options or settings; take another --out")
+        config = None
+    if isinstance(config, dict) and isinstance(config.get("settings"), dict):
+        config["settings"] = {name: value for name, value in config["settings"].items() if name not in SPEED_SETTINGS}
+    if config != expected:
+        raise BlemishError(f"{folder}: holds a run with other data, options or settings; give another --out")
     return "finished" if (folder / "summary.json").exists() else "started"
 
 
 def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
-    """Remove what an earlier run left, so that nothing old stands beside what is new."""
-    old = ["detector.blemish", "summary.json", *(path.name for path in folder.glob(".*.part"))]
-    for name in old if keep_checkpoint else [*old, "checkpoint.pt"]:
+    """Remove the files of an earlier run, so that the folder never mixes files of two runs."""
+    names = ["detector.blemish", "summary.json", *(path.name for path in folder.glob(".*.part"))]
+    for name in names if keep_checkpoint else [*names, "checkpoint.pt"]:
         (folder / name).unlink(missing_ok=True)
 
 
 def _fingerprint(images: SplitImages, method: Method, ingredients: Ingredients) -> str:
-    """What must be equal for a checkpoint to be resumed."""
+    """Return a digest of images and settings that must be equal to resume from a checkpoint."""
     banks = [bank.images for bank in (ingredients.textures, ingredients.defects) if bank is not None]
-    settings = json.dumps(method.settings.of_the_result(), sort_keys=True)
+    settings = json.dumps(method.settings.result_settings(), sort_keys=True)
     return _digest(images.train, images.validation, *banks, *method.pretrained, settings)
 
 
 def _provenance(
     options: FitOptions, images: SplitImages, method: Method, ingredients: Ingredients, record: TrainingRecord
 ) -> dict[str, Any]:
-    """What a detector tells of where it comes from."""
+    """Return the origin of a detector, which is stored in its file."""
     return {
         "recipe": options.recipe, "seed": options.seed, "data": name_of(options.data),
         "n_train": len(images.train), "n_validation": len(images.validation),
@@ -158,12 +158,14 @@ def _digest(*parts: Any) -> str:
     digest = hashlib.sha256()
     for part in parts:
         is_tensor = isinstance(part, Tensor)
-        digest.update(part.cpu().contiguous().view(-1).numpy() if is_tensor else str(part).encode())  # no copy: large
+        digest.update(
+            part.cpu().contiguous().view(-1).numpy() if is_tensor else str(part).encode()
+        )  # no copy: it may be large
     return digest.hexdigest()
 
 
 def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
-    """What scripts read after a run."""
+    """Return the content of ``summary.json``."""
     provenance = detector.provenance
     return {
         "method": detector.method_name,

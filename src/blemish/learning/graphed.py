@@ -1,4 +1,4 @@
-"""Steps of training that a GPU repeats as one launch."""
+"""A training step as a CUDA graph: a GPU repeats it as one launch."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import torch
 from torch import Generator
 
 from blemish import graphs
-from blemish.graphs import aside, tell
+from blemish.graphs import on_side_stream, warn_without_graph
 from blemish.synthesis.draw import Tape
 
 Result = TypeVar("Result")
 N_WARM_UP = 3
-"""Steps that run as they are before one is captured: in them libraries choose kernels, and optimizers make their
-state."""
+"""Steps that run normally before the capture: in them, libraries choose kernels and optimizers create their state."""
 
 
 class GraphedStep(Generic[Result]):
-    """A step of training, repeated as a graph from the fourth call on.
+    """A training step that is repeated as a CUDA graph from the fourth call on.
 
-    If it cannot be captured, that is told in one line and the steps go on as they are.
+    If it cannot be captured, one line on stderr reports this and the steps continue without a graph.
 
     Parameters
     ----------
-    step : draws only through ``draw.drawn``; its tensors have the same shapes each time.
-    generator : CPU generator that it draws from.
+    step : one step. Must draw random numbers only through ``draw.drawn``, with the same shapes in each call.
+    generator : CPU generator that the step draws from.
     """
 
     def __init__(self, step: Callable[[], Result], generator: Generator, device: torch.device) -> None:
@@ -37,19 +36,19 @@ class GraphedStep(Generic[Result]):
         self.result: Result | None = None
 
     def __call__(self) -> Result:
-        """Take the step. The result is overwritten by the next one."""
+        """Take the step. The next call overwrites the result."""
         self.n_calls += 1
         if self.n_calls == N_WARM_UP:
             with self.tape.recording():
-                return aside(self.step, self.device)
+                return on_side_stream(self.step, self.device)
         if self.n_calls < N_WARM_UP:
-            return aside(self.step, self.device)
+            return on_side_stream(self.step, self.device)
         if self.n_calls == N_WARM_UP + 1:
             try:
                 with self.tape.playing():
                     self.replay, self.result = graphs.capture(self.step, self.device)
             except RuntimeError as error:
-                tell("the training step", error)
+                warn_without_graph("the training step", error)
         if self.replay is None or self.result is None:
             return self.step()
         self.tape.refill()

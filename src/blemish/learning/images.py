@@ -1,4 +1,4 @@
-"""Good images for training, for what a method chooses by, and to set the threshold from."""
+"""The split of the good images into training, validation and calibration images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 @dataclass(frozen=True)
 class SplitImages:
-    """Good images, (N, 3, H, W) uint8."""
+    """Good images, (N, 3, H, W) uint8 each."""
 
     train: Tensor
     validation: Tensor
-    """What a method chooses by; none, for one that has nothing to choose."""
+    """For choices during training; empty (N = 0) for a method without choices."""
     calibration: Tensor
 
 
@@ -33,9 +33,9 @@ def split_images(
     seed: int,
     validation_share: float = 0.0,
 ) -> SplitImages:
-    """Read the good training images and hold some out, or read those to calibrate on from their own folder.
+    """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
-    ``validation_share`` of the good images (at least 2, if any) is kept from training, too.
+    The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out.
     """
     dataset = open_dataset(data, layout)
     paths = [sample.path for sample in dataset.train]
@@ -60,7 +60,9 @@ def split_images(
     n_validation = max(2, round(validation_share * len(paths))) if validation_share else 0
     parts = good[n_validation:], good[:n_validation], held_out
     loaded = load_images([path for part in parts for path in part], size_hw)
-    return SplitImages(*torch.split(loaded, [len(part) for part in parts]))  # views: they may lie in a file
+    return SplitImages(
+        *torch.split(loaded, [len(part) for part in parts])
+    )  # views, not copies: the images may be in a memory-mapped file
 
 
 def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:

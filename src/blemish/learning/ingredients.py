@@ -1,4 +1,4 @@
-"""What damage is made of: read from where the options say."""
+"""Ingredients of simulated damage: textures and real defects, read from the folders in the options."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ def ingredients_of(
     defects: Path | None = None,
     defect_masks: Path | None = None,
 ) -> Ingredients:
-    """What a method takes of: textures from a folder or made on the spot, real defects from a folder if one is given.
+    """Return the ingredients of a method: textures from a folder or generated, real defects if a folder is given.
 
     Raises
     ------
     BlemishError
-        If a folder cannot be read, or holds what the method does not use.
+        If a folder cannot be read, or its content is not used by the method.
     """
     size_hw = (method.settings.image_size_px,) * 2
     return Ingredients(_textures(method, textures, size_hw), _defects(method, defects, defect_masks, size_hw))
 
 
 def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
-    """What damage is made of, if the method pastes textures: those of a folder, or some made on the spot."""
+    """Return textures for a method that pastes them: those of a folder, or generated ones."""
     if not method.uses_textures:
         return None
     return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
 
 
 def _defects(method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int]) -> DefectBank | None:
-    """Real defects to learn from beside the simulated ones, if a folder of them is given."""
+    """Return real defects to learn from in addition to the simulated ones, if a folder is given."""
     if folder is None:
         if masks is not None:
             raise BlemishError(f"defect_masks {masks}: no defects to go with them; give defects, too")

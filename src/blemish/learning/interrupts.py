@@ -1,4 +1,4 @@
-"""Ctrl-C while training: the step is completed, and a checkpoint written."""
+"""Ctrl-C during training: the step is completed and a checkpoint is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C is remembered until a step is complete; the second one is immediate."""
+    """Yield a function that returns whether Ctrl-C was pressed. A second Ctrl-C interrupts immediately."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped.is_set
@@ -26,8 +26,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         stopped.set()
 
-    before = signal.signal(signal.SIGINT, remember)
+    previous = signal.signal(signal.SIGINT, remember)
     try:
         yield stopped.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

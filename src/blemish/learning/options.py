@@ -1,7 +1,8 @@
-"""What a training run is made of, said once.
+"""The options of a training run, defined in one place.
 
-The command line and its help, ``blemish.fit``, ``config.yaml`` and ``--config`` are made from it: a new option is one
-field with its docstring. Nothing heavy is imported before it is needed, since the command line reads this to parse.
+The command line and its help, ``blemish.fit``, ``config.yaml`` and ``--config`` are derived from it: a new option is
+one field with its docstring. Heavy modules are imported only when needed, since the command line reads this module to
+parse its arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from blemish.settings import CheckedSettings, Device, Precision
 
 @dataclass(frozen=True)
 class FitOptions(CheckedSettings):
-    """Options of ``fit``, and with ``settings`` all that a run is made of."""
+    """Options of ``fit``; together with ``settings`` they define a run completely."""
 
     noun: ClassVar[str] = "option"
 
@@ -26,52 +27,52 @@ class FitOptions(CheckedSettings):
     method: str = "draem"
     """Which paper: draem (default), dsr, ssae."""
     recipe: str = "small"
-    """paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). Of ssae also paper-object,
-    and paper-CATEGORY for each category of MVTec AD."""
+    """paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). For ssae
+    also paper-object, and paper-CATEGORY for each category of MVTec AD."""
     textures: Path | None = None
-    """Folder of photographs that simulated damage is made of (draem, ssae; dsr only with `--set anomalies=image`).
-    Default: textures made on the spot."""
+    """Folder of photographs whose textures simulated damage is made of (draem, ssae; dsr only with
+    `--set anomalies=image`). Default: generated textures."""
     codebook: Path | None = None
-    """File of `blemish pretrain` (dsr). Default: the one that comes with blemish."""
+    """Codebook file from `blemish pretrain` (dsr). Default: the codebook that comes with blemish."""
     defects: Path | None = None
-    """Folder of photographs of real defects that join the simulated ones (draem, dsr); one is enough. Without
-    --defect-masks a dataset whose training images include defective ones."""
+    """Folder of photographs of real defects to learn from in addition to simulated ones (draem, dsr); one photograph
+    is enough. Without --defect-masks: a dataset whose training images include defective ones."""
     defect_masks: Path | None = None
-    """Folder of their masks: a name like the photograph's, white where it is defective."""
+    """Folder of the masks of --defects: named like the photograph, white where it is defective."""
     calibration: Path | None = None
     """Folder of good images to set the threshold from. Default: 10 % of DATA are held out."""
     false_rejects: float = 0.01
     """Share of good parts that may be rejected. Default: 0.01."""
     seed: int = 0
-    """Same seed, same machine: same weights (on a CPU). Default: 0."""
+    """Random seed. The same seed on the same machine gives the same weights (on a CPU). Default: 0."""
     device: Device = "auto"
     """Default: auto."""
     precision: Precision = "auto"
-    """Default: auto, bf16 where the hardware is fast at it."""
+    """Default: auto, which is bf16 if the hardware is fast at it, else float32."""
     layout: str = "auto"
-    """auto (default), or a layout that `blemish data --help` lists."""
+    """Layout of the dataset: auto (default), or a layout that `blemish data --help` lists."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Single settings of the method in place of the recipe's."""
+    """Settings of the method that replace those of the recipe."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         from blemish.thresholds import n_needed
 
-        n_needed(self.false_rejects)  # refuses what is no rate
+        n_needed(self.false_rejects)  # raises if it is not a rate
 
     def config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``config.yaml`` holds: these options, and all settings of the method."""
+        """Return the content of ``config.yaml``: these options, and all settings of the method."""
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
         return plain({**values, "settings": settings})  # type: ignore[no-any-return]
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Options from a YAML file, as ``config.yaml`` of a run is one; not yet checked.
+    """Read options from a YAML file such as the ``config.yaml`` of a run; their values are not checked.
 
     Raises
     ------
     BlemishError
-        If it cannot be read, or names what is no option.
+        If the file cannot be read, or has an unknown option.
     """
     import yaml
 
@@ -88,7 +89,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tuples to lists, all the way down: YAML that any reader understands."""
+    """Convert tuples to lists, also in nested values, so that any YAML reader understands them."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value

@@ -1,4 +1,4 @@
-"""Natural images -> the codebook file that DSR builds on (``blemish pretrain``)."""
+"""Pretraining: from natural images to the codebook file that DSR builds on (``blemish pretrain``)."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from blemish.methods.dsr.vq_training import VQSettings, VQTraining
 
 HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.02, 2, 200
 MAX_SQUARES = 8
-"""Squares that are cut from one image, at most."""
+"""Largest number of squares cut from one image."""
 MAX_COUNTED = 1000
-"""Squares of the training images, evenly spaced, in which codes in use are counted."""
+"""Largest number of training squares, evenly spaced, in which the codes in use are counted."""
 BATCH_SIZE = 8
 
 
 class Pretrained(NamedTuple):
-    """What pretraining gives."""
+    """The result of pretraining."""
 
     network: VQAutoencoder
-    """As it is saved."""
+    """The network with the saved weights, which are rounded to half precision."""
     held_out: Tensor
-    """(N, 3, S, S) uint8 images that training has not seen."""
+    """(N, 3, S, S) uint8 images that were not used for training."""
     card: dict[str, Any]
-    """Data, steps, PSNR, SSIM and codes in use; of several processes only the first measures the last three."""
+    """Data, steps, PSNR, SSIM and codes in use; with several processes only the first measures the last three."""
 
 
 def pretrain(
@@ -61,22 +61,22 @@ def pretrain(
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Pretrained:
-    """Train DSR's VQ autoencoder on natural images, measure it on some that were held out, and save it.
+    """Train DSR's VQ autoencoder on natural images, measure it on held-out images, and save it.
 
     Parameters
     ----------
-    images : folders of photographs of anything, read with their subfolders; kept in memory, 0.2 MB for each square
-        of 256 px.
-    out : codebook file to write, .safetensors; in a folder of the same name, ``metrics.jsonl``, ``card.json``
-        and the checkpoint.
-    recipe, settings : ``paper`` or ``small``, and single settings in place of the recipe's.
-    start : a codebook file to go on from.
-    resume : go on from the checkpoint.
+    images : folders of photographs of any subject, read with their subfolders and kept in memory: 0.2 MB for each
+        square of 256 px.
+    out : codebook file to write, .safetensors; ``metrics.jsonl``, ``card.json`` and the checkpoint are written to a
+        folder of the same name.
+    recipe, settings : ``paper`` or ``small``, and settings that replace those of the recipe.
+    start : a codebook file to start training from.
+    resume : continue from the checkpoint.
 
     Raises
     ------
     BlemishError
-        If something given is wrong: names it and the remedy.
+        If an argument is wrong; the message names it and the remedy.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -87,12 +87,12 @@ def pretrain(
     folder = make_folder(out.with_suffix(""))
     trainer = Trainer(
         learner, train, seed=seed, device=device, precision=precision, folder=folder,
-        fingerprint=_fingerprint(train, s, start),         reporter=reporter, resume=resume,
+        fingerprint=_fingerprint(train, s, start), reporter=reporter, resume=resume,
     )  # fmt: skip
     record, network = trainer.run(), learner.autoencoder
     network.normalize()
     card = {
-        "images": [name_of(Path(one)) for one in images], "n_images": n_images, "n_squares": len(train),
+        "images": [name_of(Path(folder)) for folder in images], "n_images": n_images, "n_squares": len(train),
         "n_held_out": len(held_out), "recipe": recipe, "settings": asdict(s),
         "start": None if start is None else Path(start).name, "iterations": record.iterations,
         "training_s": round(record.training_s, 1), "images_per_s": round(record.images_per_s, 2),
@@ -100,7 +100,7 @@ def pretrain(
     }  # fmt: skip
     if trainer.accelerator.is_main_process:
         save_codebook(network, out, card)
-        network.load_state_dict(load_codebook(out).state_dict())  # measured as it is saved: in half precision
+        network.load_state_dict(load_codebook(out).state_dict())  # measure the saved weights: half precision
         card |= {
             "held_out": quality(network, held_out),
             "codes_in_use": codes_in_use(network, train[:: -(-len(train) // MAX_COUNTED)]),
@@ -117,20 +117,20 @@ def _settings(recipe: str, values: Mapping[str, Any]) -> VQSettings:
 
 
 def _fingerprint(train: Tensor, settings: VQSettings, start: str | Path | None) -> str:
-    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(settings.of_the_result(), sort_keys=True).encode())
+    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(settings.result_settings(), sort_keys=True).encode())
     digest.update(Path(start).read_bytes() if start is not None else b"")
     return digest.hexdigest()
 
 
 def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:
-    """A codebook to go on from, of the shape that the settings describe."""
+    """Load a codebook to start from, and check that its shapes match the settings."""
     network = load_codebook(path)
-    wanted, found = (
-        {name: tuple(tensor.shape) for name, tensor in one.state_dict().items()}
-        for one in (settings.network(), network)
+    expected_shapes, shapes = (
+        {name: tuple(tensor.shape) for name, tensor in autoencoder.state_dict().items()}
+        for autoencoder in (settings.network(), network)
     )
-    if wanted != found:
-        n_codes, n_features = found["codebook_low.codes"]
+    if expected_shapes != shapes:
+        n_codes, n_features = shapes["codebook_low.codes"]
         raise BlemishError(
             f"{path}: holds {n_codes} codes of {n_features} features, or other layers, than the settings n_codes, "
             f"n_features, n_hidden, n_layers say; set those it was trained with"
@@ -142,7 +142,7 @@ def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:
 
 
 def squares(image: NDArray[np.uint8], side_px: int) -> list[NDArray[np.uint8]]:
-    """Resize the short side to ``side_px`` and cut the least number of evenly spaced squares that show all.
+    """Resize the short side to ``side_px`` and cut the fewest evenly spaced squares that cover the image.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def squares(image: NDArray[np.uint8], side_px: int) -> list[NDArray[np.uint8]]:
 
     Returns
     -------
-    (side_px, side_px, 3) uint8 each; 8 at most.
+    (side_px, side_px, 3) uint8 each; at most 8, which do not cover a very long image.
     """
     height, width = image.shape[:2]
     scale = side_px / min(height, width)
@@ -162,13 +162,13 @@ def squares(image: NDArray[np.uint8], side_px: int) -> list[NDArray[np.uint8]]:
 
 
 def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[Tensor, Tensor, int]:
-    """Squares to train on and one square of each image that is held out, (N, 3, S, S) uint8; how many images."""
-    found = [path for folder in folders for path in list_images(folder, recursive=True)]
-    paths = list({path.resolve(): path for path in found}.values())  # folders may hold each other
+    """Return squares to train on, one square of each held-out image, both (N, 3, S, S) uint8, and the image count."""
+    listed = [path for folder in folders for path in list_images(folder, recursive=True)]
+    paths = list({path.resolve(): path for path in listed}.values())  # a folder may contain another one
     n_held_out = min(MAX_HELD_OUT, max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(paths))))
     if len(paths) <= n_held_out:
-        named = ", ".join(map(str, folders)) or "no folder"
-        raise BlemishError(f"{named}: {len(paths)} images; give folders of some hundred photographs or more")
+        names = ", ".join(map(str, folders)) or "no folder"
+        raise BlemishError(f"{names}: {len(paths)} images; give folders of some hundred photographs or more")
 
     def load(path: Path) -> list[NDArray[np.uint8]] | BlemishError:
         try:
@@ -178,13 +178,14 @@ def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[Tensor,
 
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(load, paths))
-    errors = [str(one) for one in loaded if isinstance(one, BlemishError)]
+    errors = [str(result) for result in loaded if isinstance(result, BlemishError)]
     if errors:
         raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be read:", *errors]))
-    cut = [one for one in loaded if not isinstance(one, BlemishError)]
-    order = torch.randperm(len(cut), generator=torch.Generator().manual_seed(settings.seed)).tolist()
-    held_out = [cut[number][0] for number in order[:n_held_out]]
-    train = [square for number in order[n_held_out:] for square in cut[number]]
+    squares_of_images = [result for result in loaded if not isinstance(result, BlemishError)]
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = torch.randperm(len(squares_of_images), generator=generator).tolist()
+    held_out = [squares_of_images[number][0] for number in order[:n_held_out]]
+    train = [square for number in order[n_held_out:] for square in squares_of_images[number]]
     return _stacked(train), _stacked(held_out), len(paths)
 
 
@@ -197,27 +198,27 @@ def _stacked(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 @torch.inference_mode()
 def quality(network: VQAutoencoder, images: Tensor) -> dict[str, float]:
-    """Mean over (N, 3, H, W) uint8 images of PSNR (-10 log10 of an image's mean squared error) and of SSIM."""
+    """Return the means over (N, 3, H, W) uint8 images of PSNR (-10 log10 of the mean squared error, dB) and SSIM."""
     errors, similarities = [], []
-    for made, image in reconstructions(network, images):
-        errors.append((made - image).square().mean((1, 2, 3)).clamp_min(1e-10))
-        similarities.append(ssim_map(made, image).mean((1, 2, 3)))
+    for reconstruction, image in reconstructions(network, images):
+        errors.append((reconstruction - image).square().mean((1, 2, 3)).clamp_min(1e-10))  # (B,)
+        similarities.append(ssim_map(reconstruction, image).mean((1, 2, 3)))  # (B,)
     psnr_db = -10.0 * torch.cat(errors).log10()
     return {"psnr_db": round(float(psnr_db.mean()), 2), "ssim": round(float(torch.cat(similarities).mean()), 4)}
 
 
 def reconstructions(network: VQAutoencoder, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of reconstructions and of the (N, 3, H, W) uint8 images they are of: (B, 3, H, W) float in [0, 1]."""
+    """Yield reconstructions and images in batches (B, 3, H, W) float in [0, 1], from (N, 3, H, W) uint8 images."""
     network.eval()
-    where = network.codebook_low.codes.device
+    device = network.codebook_low.codes.device
     for batch in torch.split(images, BATCH_SIZE):
-        image = batch.to(where).float() / 255.0
+        image = batch.to(device).float() / 255.0
         yield network(image).clamp(0.0, 1.0), image
 
 
 @torch.inference_mode()
 def codes_in_use(network: VQAutoencoder, images: Tensor) -> dict[str, int]:
-    """How many codes of either level stand for something in (N, 3, H, W) uint8 images."""
+    """Return how many codes of each level (low, high) are used by (N, 3, H, W) uint8 images."""
     network.eval()
     used = {
         name: torch.zeros(len(codebook.codes), dtype=torch.bool, device=codebook.codes.device)
@@ -229,4 +230,4 @@ def codes_in_use(network: VQAutoencoder, images: Tensor) -> dict[str, int]:
         high = network.codebook_high(network.features_high(early, network.codebook_low.look_up(low)))
         used["low"][low.flatten()] = True
         used["high"][high.flatten()] = True
-    return {name: int(one.sum()) for name, one in used.items()}
+    return {name: int(is_used.sum()) for name, is_used in used.items()}

@@ -1,4 +1,4 @@
-"""What a training run tells: while it runs, and when it is done."""
+"""Progress reports during a training run, and the record after it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Who is told how training goes."""
+    """Interface for reports of training progress."""
 
     def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
-        """``step`` of ``n_steps`` steps of ``stage`` are done; ``left_s`` more seconds are expected."""
+        """Report that ``step`` of ``n_steps`` steps of ``stage`` are done; ``left_s`` is the expected time left."""
 
 
 @dataclass
 class TrainingRecord:
-    """What a training run was."""
+    """Size, time, device and precision of a finished training run."""
 
     iterations: int
     n_images_seen: int

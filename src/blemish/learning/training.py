@@ -1,8 +1,8 @@
-"""The one training loop: every method, every stage.
+"""The training loop of all methods and stages.
 
-It adds the losses that a method names, steps, logs, and keeps a checkpoint to resume from. It knows nothing of
-thresholds, detectors or files of images. Devices, mixed precision and several GPUs (``accelerate launch``) are
-accelerate's business.
+It sums the losses of a method, takes optimizer steps, logs, and saves a checkpoint to resume from. It is independent
+of thresholds, detectors and image files. The accelerate library handles devices, mixed precision and several GPUs
+(``accelerate launch``).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ LOG_EVERY = 20
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:
-    """Whether images leave half of a GPU to the networks."""
+    """Whether the images need less than half of the free GPU memory; always true on a CPU."""
     return device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
 
 
 class _Objective(nn.Module):
-    """``Learner.loss`` as a ``forward``, which is what autocast and DDP wrap."""
+    """``Learner.loss`` as a module's ``forward``, which autocast and DDP wrap."""
 
     def __init__(self, method: Learner, ingredients: Ingredients) -> None:
         super().__init__()
@@ -53,23 +53,23 @@ class _Objective(nn.Module):
 
 
 class Trainer:
-    """Trains a method on images in memory, or in a file that is read as it is needed.
+    """Trains a method on images in memory or in a memory-mapped file.
 
     Parameters
     ----------
-    method : trained in place.
+    method : is trained in place.
     images : (N, 3, H, W) uint8 good images, of the method's size.
-    ingredients : what damage is made of.
-    validation : the same, not among them, for stages that validate.
-    seed : of the order of images and the damage. Same seed, same machine, on a CPU: same weights.
-    folder : where ``checkpoint.pt`` and ``metrics.jsonl`` are kept; None keeps nothing.
-    fingerprint : whatever must be equal for a checkpoint to be resumed (settings, data).
-    resume : go on from the checkpoint in ``folder``, if there is one yet.
+    ingredients : textures and real defects for simulated damage.
+    validation : other good images of the same format, for stages that validate.
+    seed : seed of the order of images and of the damage. Same seed, same machine, on a CPU: same weights.
+    folder : folder for ``checkpoint.pt`` and ``metrics.jsonl``; None writes no files.
+    fingerprint : text that must be equal to resume from a checkpoint (settings, data).
+    resume : continue from the checkpoint in ``folder``, if it exists.
 
     Raises
     ------
     BlemishError
-        If the device is not there, or the checkpoint is damaged or of another run.
+        If the device is not available, or the checkpoint is damaged or belongs to another run.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class Trainer:
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         resume: bool = False,
     ) -> None:
-        where = resolve_device(device)
-        self.precision = resolve_precision(precision, where)
+        requested = resolve_device(device)
+        self.precision = resolve_precision(precision, requested)
         keep_freed_memory()
-        if where.type == "cuda":  # what accelerate takes, unless it starts several processes
-            torch.cuda.set_device(where)
-        AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in other precisions
+        if requested.type == "cuda":  # accelerate takes the current device, unless it starts several processes
+            torch.cuda.set_device(requested)
+        AcceleratorState._reset_state(reset_partial_state=True)  # a process may train twice, in different precisions
         self.accelerator = Accelerator(
-            cpu=where.type != "cuda",
+            cpu=requested.type != "cuda",
             mixed_precision="bf16" if self.precision == "bf16" else "no",
             log_with="tensorboard" if tensorboard else None,
             project_dir=str(folder) if tensorboard else None,
@@ -105,21 +105,17 @@ class Trainer:
             if importlib.util.find_spec("tensorboard") is None:
                 raise BlemishError('--tensorboard: tensorboard is not installed; pip install "blemish[tracking]"')
             self.accelerator.init_trackers("tensorboard")
-        self.device = with_index(self.accelerator.device) if where.type == "cuda" else where
+        self.device = with_index(self.accelerator.device) if requested.type == "cuda" else requested
         self.method, self.ingredients = method.to(self.device), ingredients
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.is_resident = _fits(images, self.device)
-        """Whether the images lie on the device; if not, each batch is sent there."""
+        """Whether the images are on the device; if not, each batch is copied to it."""
         self.images = images.to(self.device) if self.is_resident else images
         self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
         n_processes = self.accelerator.num_processes
-        self.folder, self.fingerprint, self.reporter = (
-            folder,
-            f"{CHECKPOINT_FORMAT}/{fingerprint}/{n_processes}",
-            reporter,
-        )
-        self.checkpoint_every_s = checkpoint_every_s
+        self.fingerprint = f"{CHECKPOINT_FORMAT}/{fingerprint}/{n_processes}"
+        self.folder, self.reporter, self.checkpoint_every_s = folder, reporter, checkpoint_every_s
         self.elapsed_s, self.n_steps_done, self.n_images_seen = 0.0, 0, 0
         self.checkpoint = self._load_checkpoint() if resume else None
         self.uses_graphs = self.device.type == "cuda" and method.settings.cuda_graphs and n_processes == 1
@@ -127,22 +123,22 @@ class Trainer:
     # --- the loop ---------------------------------------------------------------------------------------------
 
     def run(self) -> TrainingRecord:
-        """Train all stages, or what the checkpoint leaves of them.
+        """Train all stages, or those that remain after the checkpoint.
 
         Raises
         ------
         BlemishError
-            If a loss or a weight is no longer finite; the last good checkpoint stays.
+            If a loss or a weight is not finite; the last good checkpoint is kept.
         TrainingInterrupted
-            After Ctrl-C, when the checkpoint is written.
+            After Ctrl-C, once the checkpoint is written.
         """
         checkpoint = self.checkpoint
-        first = checkpoint["stage"] if checkpoint else 0
+        first_stage = checkpoint["stage"] if checkpoint else 0
         self._start_log(self.n_steps_done)
         with stop_on_interrupt() as interrupted:
             for number, stage in enumerate(self.method.stages()):
-                if number >= first:
-                    self._run_stage(number, stage, checkpoint if number == first else None, interrupted)
+                if number >= first_stage:
+                    self._run_stage(number, stage, checkpoint if number == first_stage else None, interrupted)
         self.accelerator.end_training()
         self.method.eval()
         return TrainingRecord(self.n_steps_done, self.n_images_seen, self.elapsed_s, str(self.device), self.precision)
@@ -160,40 +156,40 @@ class Trainer:
             average.load(checkpoint["average"])
             best.load(checkpoint["best"])
         batch_size = self._batch_size(stage)
-        first_bad = torch.tensor(-1, device=self.device)
+        first_bad_step = torch.tensor(-1, device=self.device)  # the first step with a loss that is not finite, or -1
         began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
 
-        side, take_step = None, self.step(stage, objective, optimizer, batch_size, None)
+        side_px, take_step = None, self.step(stage, objective, optimizer, batch_size, None)
         for step in range(start, n_steps):
-            if side != self._side(stage, step / n_steps):
-                side = self._side(stage, step / n_steps)
-                take_step = self.step(stage, objective, optimizer, batch_size, side)
+            if side_px != self._side_px(stage, step / n_steps):
+                side_px = self._side_px(stage, step / n_steps)
+                take_step = self.step(stage, objective, optimizer, batch_size, side_px)
             rate = stage.learning_rate * stage.schedule(step / n_steps)
             _set_rate(optimizer, rate)
             losses, total = take_step()
             average.update(step)
-            first_bad = torch.where((first_bad < 0) & ~total.isfinite(), step, first_bad)
+            first_bad_step = torch.where((first_bad_step < 0) & ~total.isfinite(), step, first_bad_step)
             self.n_steps_done += 1
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
             done = step + 1
             validated: dict[str, float] = {}
             if best.is_due(done, n_steps):
-                self._stop_if_bad(stage, int(first_bad.cpu()))
+                self._stop_if_bad(stage, int(first_bad_step.cpu()))
                 with average.applied():
                     value = self._validate(stage)
-                    best.offer(done, value, is_counted=side is None)
+                    best.offer(done, value, is_counted=side_px is None)
                 validated = {"validation": value}
             finished = done == n_steps or best.is_final
-            alone = self.accelerator.num_processes == 1
-            if done % LOG_EVERY and not finished and not validated and not (alone and interrupted()):
+            is_single = self.accelerator.num_processes == 1
+            if done % LOG_EVERY and not finished and not validated and not (is_single and interrupted()):
                 continue
-            self._stop_if_bad(stage, int(first_bad.cpu()))
+            self._stop_if_bad(stage, int(first_bad_step.cpu()))
             now_s = time.perf_counter()
             self.elapsed_s = elapsed_before_s + now_s - began_s
             left_s = (now_s - began_s) / (done - start) * (n_steps - done)
-            shown = _numbers(losses | self.method.observe()) | validated
-            self._log(stage, done, n_steps, shown, rate, left_s)
+            logged = _numbers(losses | self.method.observe()) | validated
+            self._log(stage, done, n_steps, logged, rate, left_s)
             stop, is_due = self._agree(interrupted(), now_s - saved_s > self.checkpoint_every_s)
             if stop or is_due or finished:
                 if finished:
@@ -209,7 +205,7 @@ class Trainer:
         self.accelerator.free_memory(objective, optimizer)
 
     def _batch_size(self, stage: Stage) -> int:
-        """Images a step of this process."""
+        """Return the number of images per step of this process."""
         batch_size, left_over = divmod(stage.batch_size, self.accelerator.num_processes)
         if left_over:
             raise BlemishError(
@@ -218,16 +214,16 @@ class Trainer:
         return int(batch_size)
 
     def _begin(self, stage: Stage) -> tuple[Any, Any]:
-        """What gives a stage's losses, and the optimizer of its parameters."""
-        learned = {id(parameter) for parameter in stage.parameters}
+        """Return the objective of a stage and the optimizer of its parameters."""
+        trained_ids = {id(parameter) for parameter in stage.parameters}
         for parameter in self.method.parameters():
-            parameter.requires_grad_(id(parameter) in learned)
+            parameter.requires_grad_(id(parameter) in trained_ids)
         self.method.train()
         options = {"fused": True} if self.device.type == "cuda" else {}
         if self.uses_graphs:
             options = {"fused": True, "capturable": True}
         optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **options)
-        if self.uses_graphs:  # the rate lies where a graph can read it
+        if self.uses_graphs:  # a tensor, which a graph reads at each step
             for group in optimizer.param_groups:
                 group["lr"] = torch.tensor(stage.learning_rate, device=self.device)
         prepared: tuple[Any, Any] = self.accelerator.prepare(
@@ -236,13 +232,16 @@ class Trainer:
         return prepared
 
     def step(
-        self, stage: Stage, objective: Any, optimizer: Any, batch_size: int, side: int | None
+        self, stage: Stage, objective: Any, optimizer: Any, batch_size: int, side_px: int | None
     ) -> Callable[[], tuple[dict[str, Tensor], Tensor]]:
-        """What takes a step of a stage, with whole images or crops of ``side`` px: gives its losses and their sum."""
+        """Return a function that takes a training step and returns the losses and their sum.
+
+        It trains on whole images if ``side_px`` is None, else on square crops of ``side_px``.
+        """
 
         def take() -> tuple[dict[str, Tensor], Tensor]:
-            optimizer.zero_grad(set_to_none=True)  # a capture that failed may have left some
-            losses = objective(stage, self._draw(batch_size, side), self.generator)
+            optimizer.zero_grad(set_to_none=True)  # a failed capture may have left gradients
+            losses = objective(stage, self._draw(batch_size, side_px), self.generator)
             total = torch.stack(list(losses.values())).sum()
             self.accelerator.backward(total)
             optimizer.step()
@@ -251,36 +250,36 @@ class Trainer:
 
         return GraphedStep(take, self.generator, self.device) if self.uses_graphs else take
 
-    def _draw(self, batch_size: int, side: int | None) -> Tensor:
-        """Draw images with replacement (as the authors of DRÆM and DSR do): (B, 3, H, W) float in [0, 1]."""
+    def _draw(self, batch_size: int, side_px: int | None) -> Tensor:
+        """Draw images or crops with replacement, as the authors of DRÆM and DSR do: (B, 3, H, W) float in [0, 1]."""
         images, (height, width) = self.images, self.images.shape[-2:]
 
-        def pixels(generator: Generator) -> tuple[Tensor, ...]:
-            """Which image; for crops, which rows and columns of it, too."""
-            index = torch.randint(len(images), (batch_size,), generator=generator)
-            if side is None:
+        def indices(generator: Generator) -> tuple[Tensor, ...]:
+            """Draw the indices of the images; for crops, also of channels, rows and columns."""
+            index = torch.randint(len(images), (batch_size,), generator=generator)  # (B,)
+            if side_px is None:
                 return (index,)
-            room = torch.tensor([height - min(side, height), width - min(side, width)])
-            corner = (torch.rand(batch_size, 2, generator=generator) * (room + 1)).long()
-            rows = corner[:, :1] + torch.arange(min(side, height))
-            columns = corner[:, 1:] + torch.arange(min(side, width))
-            channels = torch.arange(3).view(-1, 1, 1)
+            room = torch.tensor([height - min(side_px, height), width - min(side_px, width)])  # (2,)
+            corner = (torch.rand(batch_size, 2, generator=generator) * (room + 1)).long()  # (B, 2)
+            rows = corner[:, :1] + torch.arange(min(side_px, height))  # (B, h)
+            columns = corner[:, 1:] + torch.arange(min(side_px, width))  # (B, w)
+            channels = torch.arange(3).view(-1, 1, 1)  # (3, 1, 1)
             return index.view(-1, 1, 1, 1), channels, rows[:, None, :, None], columns[:, None, None, :]
 
         if self.is_resident:
-            batch = images[drawn(pixels, self.generator, self.device)]
+            batch = images[drawn(indices, self.generator, self.device)]
         else:
-            batch = drawn(lambda generator: images[pixels(generator)], self.generator, self.device)
+            batch = drawn(lambda generator: images[indices(generator)], self.generator, self.device)
         return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
-    def _side(self, stage: Stage, progress: float) -> int | None:
-        """Side of the crops that training sees now, px; None for whole images."""
-        side = stage.crop_px(progress) if stage.crop_px is not None else None
-        return None if side is None or side >= max(self.images.shape[-2:]) else side
+    def _side_px(self, stage: Stage, progress: float) -> int | None:
+        """Return the side of the crops at this progress in [0, 1), px; None for whole images."""
+        side_px = stage.crop_px(progress) if stage.crop_px is not None else None
+        return None if side_px is None or side_px >= max(self.images.shape[-2:]) else side_px
 
     @torch.no_grad()
     def _validate(self, stage: Stage) -> float:
-        """What the first process finds: statistics of batch norm may differ between them."""
+        """Return the validation of the first process, since batch-norm statistics may differ between processes."""
         if self.validation is None or not len(self.validation):
             raise BlemishError(f"stage {stage.name} validates, and there are no validation images")
         self.method.eval()
@@ -290,30 +289,30 @@ class Trainer:
             return value
         return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
-    def _agree(self, *mine: bool) -> list[bool]:
-        """What the first process says: all must save, or stop, after the same step."""
+    def _agree(self, *decisions: bool) -> list[bool]:
+        """Return the decisions of the first process: all processes must save, or stop, after the same step."""
         if self.accelerator.num_processes == 1:
-            return list(mine)
-        said = torch.tensor(mine, dtype=torch.uint8, device=self.device)
-        return [bool(one) for one in broadcast(said).tolist()]
+            return list(decisions)
+        flags = torch.tensor(decisions, dtype=torch.uint8, device=self.device)
+        return [bool(flag) for flag in broadcast(flags).tolist()]
 
     def _weights_are_finite(self) -> bool:
-        tensors = [one for one in self.method.state_dict().values() if one.is_floating_point()]
-        return bool(torch.stack([one.isfinite().all() for one in tensors]).all().cpu())
+        tensors = [tensor for tensor in self.method.state_dict().values() if tensor.is_floating_point()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all().cpu())
 
-    def _stop_if_bad(self, stage: Stage, first_bad: int) -> None:
-        if first_bad >= 0:
-            kept = self.folder is not None and (self.folder / "checkpoint.pt").exists()
+    def _stop_if_bad(self, stage: Stage, first_bad_step: int) -> None:
+        if first_bad_step >= 0:
+            has_checkpoint = self.folder is not None and (self.folder / "checkpoint.pt").exists()
             raise BlemishError(
-                f"training: a loss or weight of stage {stage.name} was not finite at step {first_bad + 1}; "
-                f"lower learning_rate or take --precision float32"
-                + (f" (the checkpoint before it is kept in {self.folder})" if kept else "")
+                f"training: a loss or weight of stage {stage.name} was not finite at step {first_bad_step + 1}; "
+                f"lower learning_rate or use --precision float32"
+                + (f" (the checkpoint before it is kept in {self.folder})" if has_checkpoint else "")
             )
 
     # --- the record -------------------------------------------------------------------------------------------
 
     def _start_log(self, n_steps_done: int) -> None:
-        """Keep only the rows up to the checkpoint that training goes on from."""
+        """Remove the rows after the checkpoint from which training continues."""
         if self.folder is None or not self.accelerator.is_main_process:
             return
         path = self.folder / "metrics.jsonl"
@@ -366,7 +365,7 @@ class Trainer:
     def _load_checkpoint(self) -> dict[str, Any] | None:
         path = None if self.folder is None else self.folder / "checkpoint.pt"
         if path is None or not path.exists():
-            return None  # killed before the first one: start anew
+            return None  # killed before the first checkpoint: start again
         checkpoint = read_checkpoint(path, self.fingerprint)
         self.method.load_state_dict(checkpoint["method"])
         self.generator.set_state(checkpoint["generators"][self.accelerator.process_index])
@@ -376,9 +375,9 @@ class Trainer:
 
 
 def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
-    """Scalars of the device as numbers: it is waited for once."""
-    together = torch.stack([scalar.detach().double() for scalar in scalars.values()])
-    return dict(zip(scalars, together.cpu().tolist(), strict=True))
+    """Convert scalars on the device to numbers, with one synchronization for all."""
+    stacked = torch.stack([scalar.detach().double() for scalar in scalars.values()])
+    return dict(zip(scalars, stacked.cpu().tolist(), strict=True))
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:

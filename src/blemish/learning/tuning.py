@@ -1,7 +1,7 @@
-"""Settings chosen on good images alone: train with each, and keep what finds simulated damage best.
+"""Tuning: choose settings on good images only. Train with each combination and keep the best on simulated damage.
 
-What a method calls its validation (``Method.validate``) is measured on good images that were kept from training, with
-damage painted on them, the same for all settings. No defect and no test image is read.
+The validation of the method (``Method.validate``) is measured on good images that were held out from training, with
+simulated damage on them, the same for all settings. No real defect and no test image is read.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ RESULT_FILES = ("detector.blemish", "config.yaml", "summary.json")
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination of settings, fitted."""
+    """The result of training with one combination of settings."""
 
     folder: Path
-    """Its run folder."""
+    """Run folder of the trial."""
     settings: dict[str, Any]
-    """Those that were tried, by their dotted names."""
+    """Values of the tried settings, by their dotted names."""
     validation: float
-    """How well it finds simulated damage, as the method says it (``Method.validate``)."""
+    """Result of ``Method.validate``: how well simulated damage is detected; higher is better."""
     training_s: float
     chosen: dict[str, Any]
-    """What good images decided after training."""
+    """Settings that were chosen on good images after training."""
 
     def row(self) -> dict[str, Any]:
-        """A line of ``trials.csv``."""
-        found = {"validation": self.validation, "training_s": self.training_s}
-        return {"trial": self.folder.name, **self.settings, **found, **self.chosen}
+        """Return the row of ``trials.csv``."""
+        results = {"validation": self.validation, "training_s": self.training_s}
+        return {"trial": self.folder.name, **self.settings, **results, **self.chosen}
 
 
 def tune(
@@ -57,53 +57,54 @@ def tune(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> list[Trial]:
-    """Fit with every combination of the ``tried`` settings, and keep the best.
+    """Train with every combination of the ``tried`` settings, and keep the best.
 
-    A combination that an earlier call has fitted into ``out`` is not fitted again.
+    A combination that an earlier call has finished in ``out`` is not trained again.
 
     Parameters
     ----------
-    tried : names of settings and their values; empty tries half, the same and twice the recipe's batch size,
-        and half and all of its iterations.
-    out : folder for a run folder of each combination (``trial-01`` and so on), ``trials.csv``, and the best one's
-        ``detector.blemish``, ``config.yaml`` (for ``blemish fit --config``) and ``summary.json``.
-    settings : those that all combinations share, in place of the recipe's.
-    options : further ones of ``fit``.
+    tried : values to try, by the names of settings; if empty: half, equal and twice the recipe's batch size, each
+        with half and all of its iterations.
+    out : folder for a run folder of each combination (``trial-01`` and so on), ``trials.csv``, and the files
+        ``detector.blemish``, ``config.yaml`` (for ``blemish fit --config``) and ``summary.json`` of the best one.
+    settings : settings of all combinations that replace those of the recipe.
+    options : further options of ``fit``.
 
     Returns
     -------
-    One for each combination, in the order of their folders.
+    One trial for each combination, in the order of their folders.
 
     Raises
     ------
     BlemishError
-        If the method does not validate, no damage shows on the images, a setting is unknown or of the wrong type, or
-        ``out`` holds other trials.
+        If the method has no validation, no simulated damage is visible on the images, a setting is unknown or has the
+        wrong type, or ``out`` holds other trials.
     """
     if not method_type(method).validation_share:
         raise BlemishError(f"tune: {method} has nothing to choose by; methods that do: ssae")
     if "seed" in tried:
         raise BlemishError("tune: seed is no setting to choose; give --seed instead")
     shared, seed = dict(settings or {}), options.get("seed", 0)
-    trials = _combinations(tried or _usual(build(method, recipe, seed, shared).settings))
-    given = [functools.reduce(lambda put, one: with_value(put, *one), trial.items(), shared) for trial in trials]
-    for one in given:  # mistakes are told before training
-        build(method, recipe, seed, one)
+    combinations = _combinations(tried or _default_values(build(method, recipe, seed, shared).settings))
+    overrides = [_merged(shared, combination) for combination in combinations]
+    for settings_of_trial in overrides:  # report mistakes before any training
+        build(method, recipe, seed, settings_of_trial)
     make_folder(out)
-    done: list[Trial] = []
-    for number, (trial, changes) in enumerate(zip(trials, given, strict=True), 1):
+    trials: list[Trial] = []
+    for number, (combination, settings_of_trial) in enumerate(zip(combinations, overrides, strict=True), 1):
         folder = out / f"trial-{number:02d}"
-        wanted = {"method": method, "recipe": recipe, "settings": changes, **options}
-        state = state_of(folder, data, **wanted)
+        fit_options = {"method": method, "recipe": recipe, "settings": settings_of_trial, **options}
+        state = state_of(folder, data, **fit_options)
         if state != "finished":
-            fit(data, out=folder, resume=state == "started", reporter=reporter, **wanted)
+            fit(data, out=folder, resume=state == "started", reporter=reporter, **fit_options)
         summary = json.loads((folder / "summary.json").read_text())
         if summary["validation"] is None:
             raise BlemishError(f"tune: no simulated damage shows on the images of {data}, so nothing can be compared")
-        done.append(Trial(folder, trial, *(summary[name] for name in ("validation", "training_s", "chosen"))))
-        write_text(out / "trials.csv", _table([one.row() for one in done]))
-    _copy_results(best_of(done), out)
-    return done
+        results = (summary[name] for name in ("validation", "training_s", "chosen"))
+        trials.append(Trial(folder, combination, *results))
+        write_text(out / "trials.csv", _table([trial.row() for trial in trials]))
+    _copy_results(best_of(trials), out)
+    return trials
 
 
 def _copy_results(best: Trial, out: Path) -> None:
@@ -113,18 +114,23 @@ def _copy_results(best: Trial, out: Path) -> None:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The one that finds simulated damage best."""
+    """Return the trial with the highest validation."""
     return max(trials, key=lambda trial: trial.validation)
 
 
-def _usual(settings: Any) -> dict[str, list[int]]:
-    """What is tried if nothing is asked for."""
+def _default_values(settings: Any) -> dict[str, list[int]]:
+    """Return the values to try by default."""
     batch, iterations = settings.batch_size, settings.iterations
     return {"batch_size": [max(2, batch // 2), batch, 2 * batch], "iterations": [max(1, iterations // 2), iterations]}
 
 
 def _combinations(tried: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
+
+
+def _merged(settings: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return nested settings with the values of dotted names put in."""
+    return functools.reduce(lambda nested, item: with_value(nested, *item), values.items(), settings)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

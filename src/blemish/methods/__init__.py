@@ -1,4 +1,4 @@
-"""The methods, one paper each, by name."""
+"""The methods by name; each implements one paper."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from blemish.methods.dsr import DSR
 from blemish.methods.ssae import SSAE
 
 OWN_RECIPE = "own"
-"""Of a run whose method its caller has built: its settings are those that its ``config.yaml`` holds."""
+"""Recipe name of a run whose caller has built the method; all its settings are in the run's ``config.yaml``."""
 METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, DSR, SSAE)}
 
 
 def method_type(name: str) -> type[Method]:
-    """The class of a method.
+    """The class of the method with this name.
 
     Raises
     ------
@@ -37,12 +37,12 @@ def build(
     settings: Mapping[str, Any] | None = None,
     codebook: str | Path | None = None,
 ) -> Method:
-    """A method with the settings of a recipe, some of them replaced. Its weights are drawn from ``seed``."""
+    """A new method with the settings of a recipe; ``settings`` override them. Its weights are drawn from ``seed``."""
     kind = method_type(method)
     recipes = {**kind.recipes, OWN_RECIPE: kind.settings_type()}
     if recipe not in recipes:
         raise BlemishError(f"unknown recipe {recipe!r} of {method}; there are: {', '.join(kind.recipes)}")
-    chosen, given = recipes[recipe], dict(settings or {})
-    if given.get("iterations") and "epochs" not in given and hasattr(chosen, "epochs"):  # the two exclude each other
-        given["epochs"] = None
-    return kind.build(chosen.replaced({**given, "seed": seed}), codebook)
+    recipe_settings, overrides = recipes[recipe], dict(settings or {})
+    if overrides.get("iterations") and "epochs" not in overrides and hasattr(recipe_settings, "epochs"):
+        overrides["epochs"] = None  # iterations and epochs exclude each other
+    return kind.build(recipe_settings.replaced({**overrides, "seed": seed}), codebook)

@@ -1,4 +1,7 @@
-"""The authors' released weights of DRÆM and of DSR's codebook -> ours. Unpickled weights-only: nothing is run."""
+"""Conversion of the authors' released weights of DRÆM and of DSR's codebook.
+
+Files are unpickled with ``weights_only=True``, so no code in them is run.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def convert_draem(reconstructive: Path, discriminative: Path) -> DRAEM:
     Raises
     ------
     BlemishError
-        If a file cannot be read weights-only, or is not of the network it should be of.
+        If a file cannot be read weights-only, or does not belong to the expected network.
     """
     method = DRAEM(DRAEMSettings())
     for network, path in ((method.reconstructive, reconstructive), (method.discriminative, discriminative)):
@@ -32,13 +35,13 @@ def convert_draem(reconstructive: Path, discriminative: Path) -> DRAEM:
 
 
 def _from_bgr(method: DRAEM) -> None:
-    """The authors' networks see BGR, as OpenCV reads it: turn round the weights that meet a channel, for RGB."""
+    """Reverse the colour channels of the weights, in place: the authors' networks see BGR, ours RGB."""
     with torch.no_grad():
-        weight = method.reconstructive.get_parameter("encoder.blocks.0.0.weight")
+        weight = method.reconstructive.get_parameter("encoder.blocks.0.0.weight")  # (C, 3, 3, 3)
         weight.copy_(weight[:, [2, 1, 0]])
-        for parameter in method.reconstructive.head.parameters():
+        for parameter in method.reconstructive.head.parameters():  # (3, C, 3, 3) and (3,)
             parameter.copy_(parameter[[2, 1, 0]])
-        weight = method.discriminative.get_parameter("encoder.blocks.0.0.weight")
+        weight = method.discriminative.get_parameter("encoder.blocks.0.0.weight")  # (C, 6, 3, 3): two images
         weight.copy_(weight[:, [2, 1, 0, 5, 4, 3]])
 
 
@@ -48,12 +51,12 @@ def convert_codebook(path: Path) -> VQAutoencoder:
     Raises
     ------
     BlemishError
-        If the file cannot be read weights-only, or is not of this network.
+        If the file cannot be read weights-only, or does not belong to this network.
     """
-    theirs = {name: one for name, one in _read_state_dict(path).items() if "_ema_" not in name}
+    theirs = {name: tensor for name, tensor in _read_state_dict(path).items() if "_ema_" not in name}
     network = VQAutoencoder()
     network.load_state_dict(_renamed(theirs, network.state_dict(), path, _our_vq_name, "DSR's VQ autoencoder"))
-    with torch.no_grad():  # it sees BGR, too
+    with torch.no_grad():  # this network sees BGR, too
         first, last = network.encoder_high.get_parameter("0.weight"), network.decoder.get_submodule("4")
         first.copy_(first[:, [2, 1, 0]])
         last.get_parameter("weight").copy_(last.get_parameter("weight")[:, [2, 1, 0]])
@@ -80,11 +83,14 @@ _VQ_PARTS = {
     "_decoder_b._conv_trans_2": "decoder.4",
     "upsample_t": "upsample_low",
 }
-"""The authors' names of what we call otherwise."""
+"""Beginnings of the authors' tensor names, and ours."""
 
 
 def _our_vq_name(theirs: str) -> str | None:
-    """``_encoder_b._residual_stack._layers.1._block.3.weight`` is ``encoder_high.5.1.narrow.weight``."""
+    """Our name of an authors' tensor, or None if it is unknown.
+
+    ``_encoder_b._residual_stack._layers.1._block.3.weight`` is ``encoder_high.5.1.narrow.weight``.
+    """
     for part, ours in _VQ_PARTS.items():
         if theirs.startswith(part):
             rest = theirs.removeprefix(part).replace("._layers", "")
@@ -93,6 +99,7 @@ def _our_vq_name(theirs: str) -> str | None:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file that ``torch.save`` wrote; BlemishError if it is anything but a state dict."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -107,21 +114,22 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _our_name(theirs: str) -> str | None:
-    """Our name of one of the authors' tensors: ``decoder.up2.1.weight`` is ``ups.1.0.weight``."""
+    """Our name of an authors' tensor, or None if it is unknown: ``decoder.up2.1.weight`` is ``ups.1.0.weight``."""
     part, _, name = theirs.partition(".")
     if part.startswith("encoder"):
-        found = re.fullmatch(r"block(\d)\.(.*)", name)
-        return f"encoder.blocks.{int(found[1]) - 1}.{found[2]}" if found else None
-    found = re.fullmatch(r"(up|db)(_b|\d)\.(\d)\.(.*)|fin_out\.0\.(.*)", name)
-    if not found or not part.startswith("decoder"):
+        match = re.fullmatch(r"block(\d)\.(.*)", name)
+        return f"encoder.blocks.{int(match[1]) - 1}.{match[2]}" if match else None
+    match = re.fullmatch(r"(up|db)(_b|\d)\.(\d)\.(.*)|fin_out\.0\.(.*)", name)
+    if not match or not part.startswith("decoder"):
         return None
-    if found[5]:
-        return f"head.{found[5]}"
-    # The U-Net counts its steps _b, 1, 2 ..., the other decoder 1, 2 ...; an `up` begins with the interpolation.
-    level = 0 if found[2] == "_b" else int(found[2]) - (part == "decoder")
-    return (
-        f"ups.{level}.{int(found[3]) - 1}.{found[4]}" if found[1] == "up" else f"blocks.{level}.{found[3]}.{found[4]}"
-    )
+    kind, step, layer, parameter, head_parameter = match.groups()
+    if head_parameter:
+        return f"head.{head_parameter}"
+    # The U-Net counts its decoder steps _b, 1, 2 ..., the reconstructive network 1, 2 ....
+    level = 0 if step == "_b" else int(step) - (part == "decoder")
+    if kind == "up":  # the first layer of an authors' `up` is the interpolation, which has no weights
+        return f"ups.{level}.{int(layer) - 1}.{parameter}"
+    return f"blocks.{level}.{layer}.{parameter}"
 
 
 def _renamed(
@@ -131,7 +139,7 @@ def _renamed(
     our_name: Callable[[str], str | None],
     network: str,
 ) -> dict[str, Tensor]:
-    """The authors' tensors under our names; refused unless there is exactly one of the right shape for each."""
+    """The authors' tensors under our names. BlemishError unless they match ours one to one, with the same shapes."""
     renamed = {our_name(name): tensor for name, tensor in theirs.items()}
     missing = sorted(set(ours) - set(renamed))
     if missing or len(renamed) != len(ours) or len(theirs) != len(ours):

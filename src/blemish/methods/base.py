@@ -1,4 +1,4 @@
-"""The contract of a method: what the loop, the detector and the tests may rely on."""
+"""The contract of a method: what the training loop, the detector and the tests rely on."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from blemish.synthesis.real_defects import DefectBank
     from blemish.synthesis.textures import TextureBank
 
-OF_THE_SPEED = ("cuda_graphs",)
-"""Settings that change no result."""
+SPEED_SETTINGS = ("cuda_graphs",)
+"""Settings that change the speed but not the results."""
 
 
 @dataclass(frozen=True)
 class Settings(CheckedSettings):
-    """What every method's settings begin with; a method adds its own. Frozen, and plain enough for JSON."""
+    """The settings that all methods share; a method's subclass adds its own. Frozen, and serializable as JSON."""
 
     image_size_px: int = 256
     """Images are resized to this square before the network sees them."""
     batch_size: int = 8
     seed: int = 0
-    """Of the initial weights; the loop takes it for the order of images and the damage, too."""
+    """Seed of the initial weights; the training loop also uses it for the order of images and the damage."""
     cuda_graphs: bool = True
-    """On a GPU, repeat a training step and an inspection as one launch. The same results, sooner; more memory."""
+    """On a GPU, launch a training step or an inspection as one CUDA graph: same results, faster, more memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("image_size_px", "batch_size", least=1)
 
-    def of_the_result(self) -> dict[str, Any]:
-        """All settings but those that change no result, for JSON."""
-        return {name: value for name, value in asdict(self).items() if name not in OF_THE_SPEED}
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that affect the results, for JSON: all but ``SPEED_SETTINGS``."""
+        return {name: value for name, value in asdict(self).items() if name not in SPEED_SETTINGS}
 
     def check_widths(self, *names: str) -> None:
-        """Refuse networks without blocks, or of blocks without channels."""
+        """Raise BlemishError if a setting of widths is empty or has a width below 1."""
         self.check_range(*names, least=1)
         for name in names:
             if not getattr(self, name):
                 raise BlemishError(f"setting {name}: empty; give the channels of one block or more, such as [16, 32]")
 
     def check_window(self, name: str) -> None:
-        """Refuse the side of a square that has no centre, or is larger than the image."""
+        """Raise BlemishError if the side of a square window is even, below 1 or larger than the image."""
         side_px = getattr(self, name)
         if side_px % 2 == 0 or not 1 <= side_px <= self.image_size_px:
             raise BlemishError(
@@ -62,7 +62,7 @@ class Settings(CheckedSettings):
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run over some of a method's parameters."""
+    """One training run of a subset of a method's parameters."""
 
     name: str
     parameters: tuple[nn.Parameter, ...]
@@ -71,20 +71,20 @@ class Stage:
     batch_size: int
     learning_rate: float
     epochs: int | None = None
-    """Passes over the training images, in place of ``iterations``."""
+    """Passes over the training images, instead of ``iterations``."""
     schedule: Callable[[float], float] = field(default=lambda progress: 1.0)
-    """Factor on the learning rate, given the share of the stage that is done, in [0, 1)."""
+    """Maps the progress of the stage, in [0, 1), to a factor on the learning rate."""
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     ema_decay: float = 0.0
-    """Above 0, the stage ends with an exponential moving average of the weights in place of the last ones."""
+    """Above 0, the stage ends with an exponential moving average of the weights instead of the last weights."""
     crop_px: Callable[[float], int] | None = None
-    """Side of the random squares that training sees in place of whole images, given the share of the stage that is
-    done; what is larger than the images means whole ones."""
+    """Maps the progress of the stage, in [0, 1), to the side of the random crops that training sees instead of whole
+    images. A side larger than the images means whole images."""
     validate_every: int = 0
-    """Steps between calls of ``Method.validate``; 0 for none. With them, the stage ends with the weights that did
-    best."""
+    """Steps between calls of ``Method.validate``; 0 for none. If it is set, the stage ends with the weights that
+    validated best."""
     patience: int = 0
-    """Stop after so many validations in a row without a better one, counted from when training sees whole images; 0
+    """Stop after this many validations in a row without an improvement, counted from the first one on whole images; 0
     never stops early."""
 
     def n_iterations(self, n_images: int) -> int:
@@ -93,55 +93,61 @@ class Stage:
 
 
 class Chosen(NamedTuple):
-    """What good images decided after training."""
+    """The settings that were chosen on good images after training."""
 
     settings: dict[str, Any]
-    """Settings of the method that took the place of those given."""
+    """Settings of the method that replace the configured ones."""
     value: float | None
-    """How well the method does with them, as ``Method.validate`` says it; None if that was not asked."""
+    """The validation result with these settings, as in ``Method.validate``; None if nothing was validated."""
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What training brings along, and a detector never has."""
+    """Data that training needs besides good images. A detector does not contain it."""
 
     textures: TextureBank | None = None
-    """What simulated damage is made of, for a method with ``uses_textures``."""
+    """Textures for the simulated damage, for a method with ``uses_textures``."""
     defects: DefectBank | None = None
-    """Real defects that join the simulated ones, for a method with ``uses_defects``."""
+    """Real defects to train on besides the simulated ones, for a method with ``uses_defects``."""
 
 
 class Learner(nn.Module, ABC):
-    """What the training loop needs to know of a network."""
+    """The interface of a network to the training loop."""
 
     settings: Settings
 
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:
-        """What is trained, in this order."""
+        """The training stages, in order."""
 
     @abstractmethod
     def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
-        """Named losses to be summed, of good images (a method spoils them first), float (B, 3, H, W) in [0, 1].
+        """Named scalar losses on good images; the training loop adds them up.
 
-        ``generator`` is a CPU generator and the only source of randomness.
+        Parameters
+        ----------
+        images : (B, 3, H, W) float in [0, 1], good images; the method simulates damage on them.
+        generator : CPU generator, the only source of randomness.
         """
 
     def observe(self) -> dict[str, Tensor]:
-        """Scalars that the log shows beside the losses. Default: none."""
+        """Scalars to log besides the losses. Default: none."""
         return {}
 
     def validate(self, stage: Stage, images: Tensor) -> float:
-        """How well the method does what ``stage`` trains, on good images it has not seen; higher is better.
+        """How well the method does on what ``stage`` trains; higher is better.
 
-        Called in inference mode for stages with ``validate_every``: (N, 3, H, W) float in [0, 1]. Always draws the
-        same damage.
+        Called in inference mode for stages with ``validate_every``. It draws the same damage at each call.
+
+        Parameters
+        ----------
+        images : (N, 3, H, W) float in [0, 1], good images that training has not seen.
         """
         raise NotImplementedError(f"{type(self).__name__} has no validation")
 
 
 class Method(Learner):
-    """A network that learns from good images only, with the damage and the losses it learns by.
+    """A detection method: the network, its simulated damage and its losses. It learns from good images.
 
     Parameters
     ----------
@@ -152,11 +158,11 @@ class Method(Learner):
     settings_type: ClassVar[type[Settings]]
     recipes: ClassVar[Mapping[str, Settings]]
     exact: ClassVar[tuple[str, ...]] = ()
-    """Modules that compute in float32 also where inspection is in bf16, for what they give is rounded to codes."""
+    """Modules that compute in float32 even when inspection runs in bf16, because their output is rounded to codes."""
     exact_on_cpu: ClassVar[tuple[str, ...]] = ()
-    """Others that do so on a CPU only. On a GPU they compute as they do in training."""
+    """Further modules that do so on a CPU only. On a GPU they compute as in training."""
     validation_share: ClassVar[float] = 0.0
-    """Share of the good images kept from training for ``validate`` and ``finish``."""
+    """Share of the good images that is kept out of training, for ``validate`` and ``finish``."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__()
@@ -168,26 +174,26 @@ class Method(Learner):
 
         Parameters
         ----------
-        codebook : file of ``blemish pretrain``, for a method that builds on one; None takes the one that comes with
-            blemish.
+        codebook : file of ``blemish pretrain``, for a method that needs a codebook; None takes the one that comes
+            with blemish.
 
         Raises
         ------
         BlemishError
-            If the method builds on none, or the file is none.
+            If the method needs no codebook, or the file is not a codebook.
         """
         if codebook is not None:
-            raise BlemishError(f"codebook {codebook}: {cls.name} builds on none; leave it out, or take dsr")
+            raise BlemishError(f"codebook {codebook}: {cls.name} needs no codebook; leave it out, or take dsr")
         return cls(settings)
 
     @classmethod
     def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
-        """A method with these weights: a ``state_dict`` of one with the same settings.
+        """A method with the weights of ``tensors``, the ``state_dict`` of a method with the same settings.
 
         Raises
         ------
         RuntimeError
-            If they do not fit.
+            If the tensors do not match the network.
         """
         method = cls(settings)
         method.load_state_dict(tensors)
@@ -195,7 +201,7 @@ class Method(Learner):
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Inspect: float (B, 3, H, W) in [0, 1] to anomaly maps (B, 1, H, W) and image scores (B,), both >= 0."""
+        """Inspect images (B, 3, H, W) float in [0, 1]: anomaly maps (B, 1, H, W) and image scores (B,), both >= 0."""
 
     @property
     def uses_textures(self) -> bool:
@@ -204,35 +210,36 @@ class Method(Learner):
 
     @property
     def uses_defects(self) -> bool:
-        """Whether real defects join the losses, with these settings."""
+        """Whether ``loss`` can use real defects, with these settings."""
         return False
 
     @property
     def pretrained(self) -> tuple[Tensor, ...]:
-        """What the method was given and does not train. Default: nothing."""
+        """Pretrained tensors, which the method does not train. Default: none."""
         return ()
 
     def finish(self, train: Tensor, validation: Tensor) -> Chosen:
-        """Decide what is not trained, by good images: those of training, and those that it has not seen.
+        """Choose, on good images, the settings that are not trained.
 
-        Called once, after training. Default: nothing is decided.
+        Called once, after training. Default: nothing is chosen.
 
         Parameters
         ----------
-        train, validation : (N, 3, H, W) uint8; ``validation`` is empty for a method without a ``validation_share``.
+        train, validation : (N, 3, H, W) uint8, the images of training and those it has not seen. ``validation`` is
+            empty for a method without a ``validation_share``.
         """
         return Chosen({}, None)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
-        """Images worth seeing beside the map, by name: (B, 3, H, W) in [0, 1]. Default: none."""
+        """Images to show next to the anomaly map, by name: (B, 3, H, W) in [0, 1]. Default: none."""
         return {}
 
 
 def step_schedule(milestones: Iterable[float], factor: float) -> Callable[[float], float]:
-    """Multiply the rate by ``factor`` at each of ``milestones``, shares of the stage in [0, 1]."""
-    marks = tuple(milestones)
-    return lambda progress: factor ** sum(progress >= mark for mark in marks)
+    """Multiply the learning rate by ``factor`` at each of ``milestones``, shares of the stage in [0, 1]."""
+    shares = tuple(milestones)
+    return lambda progress: factor ** sum(progress >= share for share in shares)
 
 
 def cosine_schedule(warm_up: float) -> Callable[[float], float]:

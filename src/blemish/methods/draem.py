@@ -4,22 +4,26 @@ Zavrtanik, Kristan, Skočaj, ICCV 2021, https://arxiv.org/abs/2108.07610
 
     blemish fit parts/good --method draem --recipe small
 
-One network repairs an image, a second one looks at the repair beside the image and says, pixel by pixel,
-what is an anomaly. Both learn together, from good images with textures pasted on them.
+One network repairs an image. A second network compares the repair with the image and classifies each pixel as normal
+or anomalous. Both are trained together, on good images with textures pasted on them.
 
-Where the paper and the authors' code differ, the defaults (recipe ``paper``) follow the code, from which the
-published numbers came:
+Where the paper and the authors' code differ, the defaults (recipe ``paper``) follow the code, which produced the
+published numbers:
 
 - the discriminative network sees the reconstruction first, then the image;
-- opacity from U[0.2, 1] (paper: U[0.1, 1]); the noise is cut at 0.5 (paper: at a random threshold);
-- 3 of 10 augmentations of the texture (paper: of 7);
-- good images are turned by up to 90 degrees with probability 0.3 (paper: always, by up to 45);
+- opacity from U[0.2, 1] (paper: U[0.1, 1]); the noise is thresholded at 0.5 (paper: at a random threshold);
+- 3 of 10 augmentations of the texture (paper: 3 of 7);
+- good images are rotated by up to 90 degrees with probability 0.3 (paper: always, by up to 45);
 - the learning rate falls to a fifth at 80 % and 90 % (paper: to a tenth after 400 and 600 of 700 epochs).
 
-And where we differ from the authors' code: the noise is defined beyond the borders of the image, so a turned
-mask has no empty corners, and its lattice has a random phase; the order of the augmentations is random
-only among those that map grey values (``synthesis/photometric.py``); photographs shrink by area averaging.
-Recipe ``small`` works on patches of 2x2 pixels with narrow networks: four times less work for each channel.
+Differences from the authors' code:
+
+- the noise is defined outside of the image, too, so a rotated mask has no empty corners; its lattice has a random
+  phase;
+- the order of the augmentations is random only among those that map grey values (``synthesis/photometric.py``);
+- photographs are reduced by area averaging.
+
+Recipe ``small`` works on patches of 2x2 pixels with narrow networks: a quarter of the work for each channel.
 """
 
 from __future__ import annotations
@@ -46,17 +50,17 @@ class DRAEMSettings(Settings):
     """Network, damage and schedule. The defaults are the authors' code: recipe ``paper``."""
 
     architecture: Literal["full", "discriminative", "reconstruction-ssim", "reconstruction-msgms"] = "full"
-    """The others are rows of table 3: Disc., Recon.-AE and Recon.-AE_MSGMS."""
+    """``full`` is DRÆM; the rest are rows of table 3: Disc., Recon.-AE and Recon.-AE_MSGMS."""
     reconstructive_widths: tuple[int, ...] = (128, 256, 512, 1024, 1024)
     discriminative_widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
     patch_px: int = 1
-    """Both networks take patches of this side as pixels (and give them back): 2 is a quarter of the work. Ours."""
+    """Both networks work on patches of this side as if they were pixels: 2 is a quarter of the work. Ours."""
     anomalies: AnomalySettings = field(default_factory=AnomalySettings)
     rotation_probability: float = 0.3
     max_rotation_deg: float = 90.0
     epochs: int | None = 700
     iterations: int = 0
-    """Steps in place of ``epochs``, if that is None."""
+    """Training steps, if ``epochs`` is None."""
     learning_rate: float = 1e-4
     schedule: Literal["step", "cosine"] = "step"
     """``step``: x0.2 at 80 % and 90 %. ``cosine``: 5 % warm-up, then to zero."""
@@ -81,12 +85,15 @@ class DRAEMSettings(Settings):
 
 
 def _decoder_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """What each step up ends with: the width two levels up, the last one keeps the first's."""
+    """Output channels of each decoder step: the width of the encoder two levels up; the last step repeats the first.
+
+    (a, b, c, d) becomes (b, a, a).
+    """
     return (*reversed(widths[:-2]), widths[0])
 
 
 class ReconstructiveNetwork(nn.Module):
-    """Repairs an image: an encoder-decoder without skips (section 3.1). 69.05 M parameters by default."""
+    """Repairs an image: an encoder-decoder without skip connections (section 3.1). 69.05 M parameters by default."""
 
     def __init__(self, widths: tuple[int, ...], patch_px: int = 1) -> None:
         super().__init__()
@@ -100,10 +107,12 @@ class ReconstructiveNetwork(nn.Module):
         self.head = nn.Conv2d(n_in, 3 * patch_px**2, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W), about [0, 1]
-        x = self.encoder(F.pixel_unshuffle(images, self.patch_px))[-1]
+        x = F.pixel_unshuffle(images, self.patch_px)  # (B, 3 p^2, h, w) with p = patch_px, h = H / p, w = W / p
+        x = self.encoder(x)[-1]  # (B, widths[-1], h / 2^n, w / 2^n), n = len(widths) - 1
         for up, block in zip(self.ups, self.blocks, strict=True):
-            x = block(up(upsample_twice(x)))
-        return F.pixel_shuffle(self.head(x), self.patch_px)
+            x = block(up(upsample_twice(x)))  # (B, n_out, 2 h', 2 w'): twice the size at each step
+        x = self.head(x)  # (B, 3 p^2, h, w)
+        return F.pixel_shuffle(x, self.patch_px)  # (B, 3, H, W)
 
 
 class DiscriminativeNetwork(UNet):
@@ -114,7 +123,7 @@ class DiscriminativeNetwork(UNet):
 
 
 def _initialize(module: nn.Module) -> None:
-    """The authors' start: convolutions N(0, 0.02), batch norm N(1, 0.02) and 0."""
+    """The authors' initial weights: convolutions N(0, 0.02), batch norm N(1, 0.02), its bias 0."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -164,25 +173,26 @@ class DRAEM(Method):
             self.apply(_initialize)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = images.shape[-2:]
-        padded = pad_to_multiple(images, self.multiple_px)
-        _, anomaly_map = self._repair_and_judge(padded)
-        anomaly_map = anomaly_map[..., :height, :width]
-        return anomaly_map, smoothed_maximum(anomaly_map, self.settings.score_window_px)  # section 3.4, eq. 5
+        height, width = images.shape[-2:]  # images: (B, 3, H, W)
+        padded = pad_to_multiple(images, self.multiple_px)  # (B, 3, H', W'), multiples of multiple_px
+        _, anomaly_map = self._reconstruct_and_detect(padded)  # (B, 1, H', W')
+        anomaly_map = anomaly_map[..., :height, :width]  # (B, 1, H, W)
+        image_score = smoothed_maximum(anomaly_map, self.settings.score_window_px)  # (B,); section 3.4, eq. 5
+        return anomaly_map, image_score
 
-    def _repair_and_judge(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Reconstruction (B, 3, H, W), if there is one, and anomaly map (B, 1, H, W) in float32."""
+    def _reconstruct_and_detect(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Reconstruction (B, 3, H, W), None without a reconstructive network, and float32 anomaly map (B, 1, H, W)."""
         architecture = self.settings.architecture
         if architecture == "discriminative":
-            return None, self.discriminative(images).float().softmax(1)[:, 1:]
-        reconstruction = self.reconstructive(images)
+            return None, self.discriminative(images).float().softmax(1)[:, 1:]  # (B, 1, H, W)
+        reconstruction = self.reconstructive(images)  # (B, 3, H, W)
         if architecture == "full":
-            logits = self.discriminative(torch.cat([reconstruction, images], 1))
-            return reconstruction, logits.float().softmax(1)[:, 1:]
+            logits = self.discriminative(torch.cat([reconstruction, images], 1))  # (B, 6, H, W) -> (B, 2, H, W)
+            return reconstruction, logits.float().softmax(1)[:, 1:]  # (B, 1, H, W)
         if architecture == "reconstruction-ssim":
-            similarity = ssim_map(reconstruction, images).mean(1, keepdim=True)
+            similarity = ssim_map(reconstruction, images).mean(1, keepdim=True)  # (B, 1, H, W)
         else:
-            similarity = msgms_map(reconstruction, images)
+            similarity = msgms_map(reconstruction, images)  # (B, 1, H, W)
         return reconstruction, (1.0 - similarity).clamp_min(0.0)
 
     @property
@@ -208,18 +218,18 @@ class DRAEM(Method):
     def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
-        spoiled, mask = spoil(images, ingredients.textures, generator, s.anomalies)
-        if ingredients.defects is not None:
+        spoiled, masks = spoil(images, ingredients.textures, generator, s.anomalies)  # (B, 3, H, W), (B, 1, H, W)
+        if ingredients.defects is not None:  # N real defects
             real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
-            spoiled, mask = torch.cat([spoiled, real.images]), torch.cat([mask, real.masks])
-        reconstruction, anomaly_map = self._repair_and_judge(spoiled)
+            spoiled, masks = torch.cat([spoiled, real.images]), torch.cat([masks, real.masks])  # (B + N, ...)
+        reconstruction, anomaly_map = self._reconstruct_and_detect(spoiled)  # (B + N, 3, H, W), (B + N, 1, H, W)
         losses = {}
         if reconstruction is not None:  # eq. 2
-            reconstruction = reconstruction[: len(images)]  # of a real defect it is not known what it should be
+            reconstruction = reconstruction[: len(images)]  # (B, 3, H, W): a real defect has no known good image
             losses["l2"] = l2_loss(reconstruction, images)
             losses["ssim"] = ssim_loss(reconstruction, images)
         if s.architecture in ("full", "discriminative"):  # eq. 3
-            losses["focal"] = focal_loss(anomaly_map, mask)
+            losses["focal"] = focal_loss(anomaly_map, masks)
         return losses
 
     @torch.no_grad()
@@ -227,5 +237,5 @@ class DRAEM(Method):
         if self.settings.architecture == "discriminative":
             return {}
         height, width = images.shape[-2:]
-        reconstruction = self.reconstructive(pad_to_multiple(images, self.multiple_px))
+        reconstruction = self.reconstructive(pad_to_multiple(images, self.multiple_px))  # (B, 3, H', W')
         return {"reconstruction": reconstruction[..., :height, :width].clamp(0.0, 1.0)}

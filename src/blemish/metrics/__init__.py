@@ -1,8 +1,8 @@
 """Image and pixel metrics of many anomaly maps. Does not import torch.
 
-`evaluate_maps` gives all of them, exact, from one sort of the scores; `StreamingMetrics` gives the same from
-batch after batch in constant memory, and says how far off each can be. Both read them from `Rankings`, which also
-gives the curves to draw.
+`evaluate_maps` computes all of them, exactly, from one sort of the scores; `StreamingMetrics` computes the same batch
+by batch in constant memory, with a bound on the error of each. Both compute them from `Rankings`, which also returns
+the curves to draw.
 """
 
 from blemish.metrics.curves import Curve, overlap_curve, pr_curve, roc_curve

@@ -1,4 +1,4 @@
-"""What callers hand in, as numpy arrays of the right kind, or one clear line why not."""
+"""Conversion of the arguments of metrics to checked numpy arrays."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IntArray = npt.NDArray[np.intp]
 
 
 def as_scores(values: Values) -> FloatArray:
-    """Array or tensor, on any device, to floats that compare as the values given do."""
+    """Convert an array, or a tensor on any device, to floats that keep the order of the values."""
     array = _to_numpy(values)
     return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
 def as_labels(values: Values) -> BoolArray:
-    """Array or tensor to bool; a float other than 0 and 1 (a mask resized with interpolation) is refused."""
+    """Convert an array or tensor to bool; floats other than 0 and 1 (a mask resized by interpolation) are refused."""
     array = _to_numpy(values)
     if array.dtype.kind == "f" and not ((array == 0) | (array == 1)).all():
         raise BlemishError("masks and labels must be bool, not fractions: threshold them or resize with 'nearest'")
@@ -34,7 +34,7 @@ def as_labels(values: Values) -> BoolArray:
 
 
 def as_maps_and_masks(maps: Values, masks: Values) -> tuple[FloatArray, BoolArray]:
-    """Maps as (N, H, W) finite floats and masks as (N, H, W) bool; (N, 1, H, W) is squeezed.
+    """Return maps as (N, H, W) finite floats and masks as (N, H, W) bool; (N, 1, H, W) is squeezed.
 
     Raises
     ------
@@ -42,14 +42,14 @@ def as_maps_and_masks(maps: Values, masks: Values) -> tuple[FloatArray, BoolArra
         If shapes differ or a map holds NaN or infinity.
     """
     scores, labels = as_scores(maps), as_labels(masks)
-    given = f"anomaly maps have shape {scores.shape} and masks {labels.shape}"
+    shapes = f"anomaly maps have shape {scores.shape} and masks {labels.shape}"
     if scores.ndim == 4 and scores.shape[1] == 1:
         scores = scores[:, 0]
     if labels.ndim == 4 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if scores.ndim != 3 or scores.shape != labels.shape:
-        raise BlemishError(f"{given}: give both as (N, H, W) or (N, 1, H, W) of the same size")
-    # One map at a time: flags for all of them would be a quarter of the maps' memory.
+        raise BlemishError(f"{shapes}: give both as (N, H, W) or (N, 1, H, W) of the same size")
+    # One map at a time: bool arrays for all maps would need a quarter of the maps' memory.
     broken = [index for index, anomaly_map in enumerate(scores) if not np.isfinite(anomaly_map).all()]
     if broken:
         raise BlemishError(
@@ -59,18 +59,21 @@ def as_maps_and_masks(maps: Values, masks: Values) -> tuple[FloatArray, BoolArra
     return scores, labels
 
 
-def as_finite_scores(scores: Values, labels: BoolArray, what: str) -> FloatArray:
-    """One finite score for each label, or a line that calls the scores `what`."""
+def as_finite_scores(scores: Values, labels: BoolArray, name: str) -> FloatArray:
+    """Return one finite score for each label; error messages call the scores `name`."""
     array = as_scores(scores)
     if array.shape != labels.shape:
-        raise BlemishError(f"{what} have shape {array.shape} but labels {labels.shape}: give one label for each")
+        raise BlemishError(f"{name} have shape {array.shape} but labels {labels.shape}: give one label for each")
     if not np.isfinite(array).all():
-        raise BlemishError(f"{what} contain NaN or infinity and cannot be ranked: check what produced them")
+        raise BlemishError(f"{name} contain NaN or infinity and cannot be ranked: check what produced them")
     return array
 
 
 def as_image_labels(masks: BoolArray, is_defective: Values | None) -> BoolArray:
-    """(N,) bool from `is_defective`, or whether each (H, W) mask has a True pixel; contradictions are refused."""
+    """Return (N,) bool: `is_defective`, or by default whether each (H, W) mask has a True pixel.
+
+    A mask with a True pixel whose image is called good is refused.
+    """
     has_mask = np.asarray(masks.any(axis=(1, 2)))
     if is_defective is None:
         return has_mask
@@ -79,7 +82,7 @@ def as_image_labels(masks: BoolArray, is_defective: Values | None) -> BoolArray:
         raise BlemishError(f"is_defective has shape {defective.shape}, masks {masks.shape}: give one per image")
     contradicted = np.flatnonzero(has_mask & ~defective)
     if contradicted.size:
-        raise BlemishError(f"image {contradicted[0]} is called good but its mask is not empty: mend one of them")
+        raise BlemishError(f"image {contradicted[0]} is called good but its mask is not empty: correct one of them")
     return defective
 
 

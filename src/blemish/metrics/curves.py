@@ -1,4 +1,4 @@
-"""ROC, PR and PRO as points to draw, from the ranking that the figures come from.
+"""ROC, PR and PRO curves as points to draw, from the same ranking as the metrics.
 
 The area under the points, joined by straight lines, is the metric itself: AUROC, average precision, AUPRO.
 """
@@ -18,15 +18,15 @@ MAX_POINTS = 2000
 
 
 class Curve(NamedTuple):
-    """Points in drawing order, to be joined by straight lines; none where the metric is NaN."""
+    """Points in drawing order, to be joined by straight lines; empty where the metric is NaN."""
 
     x: FloatArray
-    """(n,) in [0, 1], never falling."""
+    """(n,) in [0, 1], never decreasing."""
     y: FloatArray
     """(n,) in [0, 1]."""
 
 
-_NOTHING = Curve(np.empty(0), np.empty(0))
+_EMPTY_CURVE = Curve(np.empty(0), np.empty(0))
 
 
 def roc_curve(ranking: Ranking, max_points: int = MAX_POINTS) -> Curve:
@@ -35,8 +35,8 @@ def roc_curve(ranking: Ranking, max_points: int = MAX_POINTS) -> Curve:
     Returns
     -------
     Curve
-        At most `max_points` of the curve's corners. What is left out lies within 3 / `max_points` of the
-        lines: under a pixel for the default in a figure of 650 pixels.
+        At most `max_points` of the curve's corners. Omitted corners lie within 3 / `max_points` of the lines:
+        less than a pixel with the default in a figure of 650 pixels.
 
     Raises
     ------
@@ -49,14 +49,14 @@ def roc_curve(ranking: Ranking, max_points: int = MAX_POINTS) -> Curve:
 def overlap_curve(pixels: Ranking, lift: FloatArray, max_fpr: float = 0.3, max_points: int = MAX_POINTS) -> Curve:
     """PRO: mean overlap of regions against false-positive rate, from (0, 0) to `max_fpr`.
 
-    `lift` (K,) is what the overlap gains at each threshold, and sums to 1. Returns and raises as `roc_curve`,
-    x counted in `max_fpr`.
+    `lift` (K,) is the increase of the overlap at each threshold, and sums to 1. Returns and raises as `roc_curve`,
+    with x in units of `max_fpr` for the accuracy.
     """
     check_max_fpr(max_fpr)
     _check(max_points)
     if pixels.why_undefined():
-        return _NOTHING
-    # From the highest threshold down: along to where the negatives tied with it begin, up to where they end.
+        return _EMPTY_CURVE
+    # From the highest threshold down: each step starts before the negatives tied with it and ends after them.
     ends = np.stack([pixels.false_positives_above, pixels.false_positives], axis=1)[::-1].ravel()
     total = np.minimum(np.cumsum(lift[::-1]), 1.0)
     x = np.concatenate([[0.0], ends / pixels.n_negative, [1.0]])
@@ -64,8 +64,8 @@ def overlap_curve(pixels: Ranking, lift: FloatArray, max_fpr: float = 0.3, max_p
     inside = int(np.searchsorted(x, max_fpr, side="right"))
     if inside < len(x):
         x, y = np.append(x[:inside], max_fpr), np.append(y[:inside], np.interp(max_fpr, x, y))
-    # Neither ever falls, so between two corners kept the curve cannot leave the rectangle they span: cells of
-    # equal length along the curve bound what is lost.
+    # x and y never decrease, so between two kept corners the curve stays in their rectangle: cells of equal length
+    # along the curve bound the error.
     return _thinned(x, y, along=x / max_fpr + y, max_points=max_points)
 
 
@@ -76,8 +76,8 @@ def pr_curve(ranking: Ranking, max_points: int = MAX_POINTS) -> Curve:
     -------
     Curve
         At most `max_points` of the steps' corners: for each of `max_points` / 4 columns of equal width the
-        first, last, lowest and highest (the M4 of U. Jugel et al., VLDB 2014), which draw the same picture at
-        that many pixels.
+        first, last, lowest and highest (M4 of U. Jugel et al., VLDB 2014), which draw the same picture at that
+        many pixels.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def pr_curve(ranking: Ranking, max_points: int = MAX_POINTS) -> Curve:
     """
     _check(max_points)
     if ranking.why_undefined():
-        return _NOTHING
+        return _EMPTY_CURVE
     recall = ranking.true_positives[::-1] / ranking.n_positive
     precision = (ranking.true_positives / (ranking.true_positives + ranking.false_positives))[::-1]
     x = np.concatenate([[0.0], np.repeat(recall, 2)[:-1]])
@@ -94,7 +94,7 @@ def pr_curve(ranking: Ranking, max_points: int = MAX_POINTS) -> Curve:
 
 
 def _thinned(x: FloatArray, y: FloatArray, along: FloatArray, max_points: int) -> Curve:
-    """First, last, lowest and highest point of each cell of `along`, which never falls."""
+    """Return the first, last, lowest and highest point of each cell of `along`, which never decreases."""
     if len(x) <= max_points:
         return Curve(x, y)
     cells = max_points // 4

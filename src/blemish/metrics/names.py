@@ -1,6 +1,6 @@
-"""What the metrics that people look at are called, and what they mean: said once, for reports, tables and studies.
+"""Titles and meanings of the main metrics, for reports, tables and studies.
 
-All are fractions of 1, and higher is better. Their keys are those of ``metrics.json``.
+All are fractions of 1; higher is better. The keys are those of ``metrics.json``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AUROC, average precision and F1-max: exact, ties included, from one sort of the scores."""
+"""AUROC, average precision and F1-max: exact, including ties, from one sort of the scores."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How many samples of either class reach each score that a positive has.
+    """How many samples of either class reach each distinct score of the positives.
 
-    Every curve here moves in a way that counts only where a positive stands: recall, F1's optimum and the
-    steps of ROC, PRO and PIMO. So the K distinct scores of the positives are all the thresholds there are.
+    Recall, the optimum of F1 and the steps of ROC, PRO and PIMO change only at scores of positives. So the K distinct
+    scores of the positives are the only thresholds needed.
 
     Attributes
     ----------
@@ -28,11 +28,12 @@ class Ranking:
     positives : (K,) int
         Positives whose score equals the threshold.
     group : (n_positive,) int
-        For each positive, in the order given, the index of its threshold.
+        For each positive, in the order of the input, the index of its threshold.
     false_positives : (K,) int
         Negatives with score >= threshold.
     false_positives_above : (K,) int
-        Negatives with score > threshold. The difference to `false_positives` are ties across the classes.
+        Negatives with score > threshold. The difference to `false_positives` is the number of negatives tied with
+        positives.
     n_negative : int
     """
 
@@ -45,13 +46,13 @@ class Ranking:
 
     @classmethod
     def of(cls, positives: FloatArray) -> Ranking:
-        """Scores (n_positive,) of the positives, ranked, against no negatives yet."""
+        """Rank the scores (n_positive,) of the positives, without negatives yet."""
         thresholds, group, counts = np.unique(positives, return_inverse=True, return_counts=True)
-        none = np.zeros(len(thresholds), np.intp)
-        return cls(thresholds, counts, group, none, none, 0)
+        zeros = np.zeros(len(thresholds), np.intp)
+        return cls(thresholds, counts, group, zeros, zeros, 0)
 
     def with_negatives(self, negatives: FloatArray) -> Ranking:
-        """The same positives against further negatives: (n,) float, **ascending**, of the positives' dtype."""
+        """Return the ranking with further negatives: (n,) float, **ascending**, of the positives' dtype."""
         at_least = len(negatives) - np.searchsorted(negatives, self.thresholds, side="left")
         above = len(negatives) - np.searchsorted(negatives, self.thresholds, side="right")
         return replace(
@@ -68,13 +69,13 @@ class Ranking:
 
     @property
     def n_positive(self) -> int:
-        """Positives in all."""
+        """Number of positives."""
         return int(self.positives.sum())
 
-    def why_undefined(self, thing: str = "sample") -> str:
-        """Why every metric is NaN, such as "no good sample"; empty if both classes are there."""
+    def why_undefined(self, noun: str = "sample") -> str:
+        """Return the reason why every metric is NaN, such as "no good sample"; empty if both classes are present."""
         missing = [name for name, n in (("defective", self.n_positive), ("good", self.n_negative)) if n == 0]
-        return f"no {' and no '.join(missing)} {thing}" if missing else ""
+        return f"no {' and no '.join(missing)} {noun}" if missing else ""
 
     @property
     def _lacks_a_class(self) -> bool:
@@ -84,9 +85,9 @@ class Ranking:
         """Area under the ROC curve: P(positive > negative) + P(tie) / 2. NaN if a class is missing."""
         if self._lacks_a_class:
             return float("nan")
-        # A negative tied with a positive counts half: it is in one of the two counts.
-        beaten = 1 - (self.false_positives + self.false_positives_above) / (2 * self.n_negative)
-        return float(np.dot(self.positives, beaten)) / self.n_positive
+        # A negative tied with a positive counts half: it is in only one of the two counts.
+        share_below = 1 - (self.false_positives + self.false_positives_above) / (2 * self.n_negative)
+        return float(np.dot(self.positives, share_below)) / self.n_positive
 
     def average_precision(self) -> float:
         """Sum of precision times the step in recall, without interpolation. NaN if a class is missing."""
@@ -96,7 +97,7 @@ class Ranking:
         return float(np.dot(self.positives, precision)) / self.n_positive
 
     def f1_max(self) -> tuple[float, float]:
-        """Largest F1 over all thresholds, and the lowest threshold (score >= threshold) that has it."""
+        """Largest F1 over all thresholds, and the lowest threshold (score >= threshold) that reaches it."""
         if self._lacks_a_class:
             return float("nan"), float("nan")
         f1 = 2 * self.true_positives / (self.true_positives + self.false_positives + self.n_positive)
@@ -104,11 +105,11 @@ class Ranking:
         return float(f1[best]), float(self.thresholds[best])
 
     def lift(self, weights: FloatArray) -> npt.NDArray[np.float64]:
-        """What the positives at each threshold weigh together: (n_positive,) in the order given, to (K,)."""
+        """Sum the weights (n_positive,), in the order of the positives, over those at each threshold: (K,)."""
         return np.asarray(np.bincount(self.group, weights, minlength=len(self.thresholds)), np.float64)
 
 
-def rank(scores: Values, labels: Values, what: str = "scores") -> Ranking:
+def rank(scores: Values, labels: Values, name: str = "scores") -> Ranking:
     """Rank scores once for all metrics.
 
     Parameters
@@ -117,13 +118,13 @@ def rank(scores: Values, labels: Values, what: str = "scores") -> Ranking:
         Higher means more anomalous. float32 and float64 are compared as they are.
     labels : array or tensor of the same shape
         Bool, or numbers of which 0 is negative.
-    what : str
-        What the error message calls the scores.
+    name : str
+        Name of the scores in error messages.
 
     Returns
     -------
     Ranking
-        Besides it, memory holds one sorted copy of the negatives for the time of the call.
+        During the call, memory also holds one sorted copy of the negatives.
 
     Raises
     ------
@@ -131,12 +132,12 @@ def rank(scores: Values, labels: Values, what: str = "scores") -> Ranking:
         If shapes differ or a score is NaN or infinite.
     """
     labels = as_labels(labels)
-    scores = as_finite_scores(scores, labels, what)
-    return Ranking.of(scores[labels]).with_negatives(in_order(scores[~labels]))
+    scores = as_finite_scores(scores, labels, name)
+    return Ranking.of(scores[labels]).with_negatives(sorted_in_place(scores[~labels]))
 
 
-def in_order(scores: FloatArray) -> FloatArray:
-    """Scores (n,) sorted in place: for what indexing has just copied."""
+def sorted_in_place(scores: FloatArray) -> FloatArray:
+    """Sort scores (n,) in place and return them: for arrays that are already a copy."""
     scores.sort()
     return scores
 
@@ -157,6 +158,7 @@ def average_precision(scores: Values, labels: Values) -> float:
 def f1_max(scores: Values, labels: Values) -> tuple[float, float]:
     """Largest F1 of `score >= threshold`, in (0, 1], and that threshold; both NaN if a class is missing.
 
-    Arguments as for `rank`. The threshold has seen the labels: it describes a test set and decides nothing.
+    Arguments as for `rank`. The threshold depends on the labels: it describes a test set and
+    must not be used for decisions.
     """
     return rank(scores, labels).f1_max()

@@ -1,4 +1,4 @@
-"""AUPRO: how much of each defect is found before too much of the good area is marked.
+"""AUPRO: how much of each defect is marked before too much of the good area is marked.
 
 P. Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021 (per-region overlap, PRO).
 """
@@ -53,9 +53,9 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
 def overlap_area(pixels: Ranking, lift: FloatArray, max_fpr: float) -> float:
     """Area under (false-positive rate, overlap) up to `max_fpr`, divided by `max_fpr`; NaN if a class is missing.
 
-    `lift` (K,) is what the overlap gains at each threshold, and sums to 1. The positives at a threshold lift
-    the curve by a ramp as wide as the negatives tied with them, and keep it lifted: the area is the sum of
-    what each threshold adds left of the limit.
+    `lift` (K,) is the increase of the overlap at each threshold, and sums to 1. The positives at a threshold raise
+    the curve by a ramp as wide as the negatives tied with them; the area is the sum of what each threshold adds up
+    to the limit.
     """
     if pixels.why_undefined():
         return float("nan")
@@ -67,7 +67,7 @@ def overlap_area(pixels: Ranking, lift: FloatArray, max_fpr: float) -> float:
 
 
 def region_shares(mask: BoolArray) -> tuple[npt.NDArray[np.float64], int]:
-    """1 / area_px of the 8-connected region of each True pixel of a mask, and how many regions there are.
+    """Return 1 / area_px of the 8-connected region of each True pixel of a mask, and the number of regions.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def region_shares(mask: BoolArray) -> tuple[npt.NDArray[np.float64], int]:
 
 
 def region_weights(masks: BoolArray) -> npt.NDArray[np.float64]:
-    """What each defective pixel adds to the mean overlap: 1 / (area of its region * number of regions).
+    """Weight of each defective pixel in the mean overlap: 1 / (area of its region * number of regions).
 
     Parameters
     ----------
@@ -103,6 +103,6 @@ def region_weights(masks: BoolArray) -> npt.NDArray[np.float64]:
 
 
 def check_max_fpr(max_fpr: float) -> None:
-    """Refuse a limit that is no rate."""
+    """Refuse a limit that is not a rate."""
     if not 0 < max_fpr <= 1:
         raise BlemishError(f"max_fpr must be in (0, 1], not {max_fpr}: the literature uses 0.3 and 0.05")

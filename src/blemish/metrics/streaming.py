@@ -1,8 +1,7 @@
-"""The same metrics from batch after batch, in memory that does not grow with the maps, and how far off they are.
+"""The same metrics batch by batch, in memory that does not grow with the maps, with bounds on their error.
 
-Scores are counted in bins of equal width. Binning keeps their order, so all that is lost is the order within a bin:
-its pixels become ties. If every tie were lost by the positives, or every tie won, each metric would move one way;
-the true value lies between.
+Scores are counted in bins of equal width. Binning loses only the order within a bin: its pixels become ties. If the
+positives lose every tie, each metric is lowest; if they win every tie, it is highest. The true value lies between.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ ROUNDING = 1e-12
 class StreamingMetrics:
     """Metrics of a set of anomaly maps that need not fit in memory.
 
-    Beside five histograms (40 bytes a bin: 10 MB) it keeps 9 bytes of each image, its score and its label, so that
-    the image metrics are exact; of the maps it keeps nothing.
+    Memory holds five histograms (40 bytes per bin: 10 MB) and 9 bytes per image for its score and label, so that
+    the image metrics are exact. The maps are not kept.
 
     Parameters
     ----------
     score_range : (float, float)
-        Where the maps' scores lie; DRÆM's and DSR's are probabilities. Scores outside count in the first or
-        last bin: no error, but a looser bound.
+        Range of the maps' scores; those of DRÆM and DSR are probabilities. Scores outside count in the first or
+        last bin: that is not an error, but the bound is looser.
     n_bins : int
 
     Raises
@@ -88,23 +87,23 @@ class StreamingMetrics:
         image_scores: Values | None = None,
         is_defective: Values | None = None,
     ) -> None:
-        """Count a batch. Arguments and errors as for `evaluate_maps`; AUPIMO takes maps of one size."""
+        """Count a batch. Arguments and errors as for `evaluate_maps`; AUPIMO requires maps of equal size."""
         scores, labels = as_maps_and_masks(maps, masks)
         defective = as_image_labels(labels, is_defective)
         scores_of_images = smoothed_maxima(scores) if image_scores is None else image_scores
         self.update_images(scores_of_images, defective)
         self._sizes_hw.add(scores.shape[1:])
-        for anomaly_map, mask, is_bad in zip(scores, labels, defective, strict=True):
-            self._count(self._bins_of(anomaly_map), mask, bool(is_bad))
+        for anomaly_map, mask, has_defect in zip(scores, labels, defective, strict=True):
+            self._count(self._bins_of(anomaly_map), mask, bool(has_defect))
 
     def update_images(self, image_scores: Values, is_defective: Values) -> None:
-        """Count images whose masks are not known: (N,) float and bool. Their pixels count nowhere."""
+        """Count images without a known mask: scores (N,) float and labels (N,) bool. Their pixels are not counted."""
         defective = as_labels(is_defective)
         self._image_scores.extend(as_finite_scores(image_scores, defective, "image scores").tolist())
         self._is_defective.extend(defective.tolist())
 
     def rankings(self) -> Rankings:
-        """What was counted so far, each score rounded to its bin: for the curves, and for `compute`."""
+        """Return the rankings of all batches so far, each score rounded to its bin: for the curves and `compute`."""
         bins = np.flatnonzero(self._positives)
         defects = Ranking(
             thresholds=self.score_range[0] + bins / self._bins_per_unit,
@@ -122,21 +121,21 @@ class StreamingMetrics:
             good_pixels=good_pixels,
             region_lift=self._region_lift[bins] / max(self._n_regions, 1),
             image_lift=self._image_lift[bins] / max(self._n_masked, 1),
-            of_one_size=len(self._sizes_hw) < 2,
+            has_equal_sizes=len(self._sizes_hw) < 2,
         )
 
     def compute(self, threshold: float | None = None) -> dict[str, Any]:
-        """The metrics of `evaluate_maps`, of all batches so far, and `error_bounds`.
+        """Return the metrics of `evaluate_maps` over all batches so far, and `error_bounds`.
 
-        `error_bounds` (dict of float) holds for each pixel metric what it can differ by, at most, from the exact
-        one, and NaN where the metric is. Image metrics are exact. `pixel_f1_max_threshold` is the lower edge
-        of a bin, at which `pixel_f1_max` is reached; the threshold that is best by a hair more can be another.
+        `error_bounds` (dict of float) holds for each pixel metric the largest possible difference from the exact
+        value, and NaN where the metric is NaN. Image metrics are exact. `pixel_f1_max_threshold` is the lower
+        edge of the bin at which `pixel_f1_max` is reached; the exact optimum can lie at another threshold.
         """
         rankings = self.rankings()
         return {**rankings.metrics(threshold), "error_bounds": error_bounds(rankings)}
 
     def _bins_of(self, anomaly_map: FloatArray) -> IntArray:
-        """(H, W) bin of each pixel. Each step keeps the order, rounding included."""
+        """Return the (H, W) bin of each pixel. Each step keeps the order, including rounding."""
         position = (anomaly_map.astype(np.float64) - self.score_range[0]) * self._bins_per_unit
         return np.clip(position, 0, self.n_bins - 1).astype(np.intp)
 
@@ -147,54 +146,58 @@ class StreamingMetrics:
         self._other_negatives += np.bincount(bins[~mask], minlength=self.n_bins)
         shares, n_regions = region_shares(mask)
         if n_regions:
-            marked = bins[mask]
-            np.add.at(self._positives, marked, 1)
-            np.add.at(self._region_lift, marked, shares)
-            np.add.at(self._image_lift, marked, 1 / len(marked))
+            defect_bins = bins[mask]
+            np.add.at(self._positives, defect_bins, 1)
+            np.add.at(self._region_lift, defect_bins, shares)
+            np.add.at(self._image_lift, defect_bins, 1 / len(defect_bins))
             self._n_regions += n_regions
             self._n_masked += 1
 
 
 def error_bounds(rankings: Rankings) -> dict[str, float]:
-    """How far each pixel metric can be from that of any scores which these became by merging neighbours.
+    """Return how far each pixel metric can be from its exact value, for any order of the scores within the bins.
 
     Returns
     -------
     dict of str to float
-        The largest difference either way. For AUROC, AUPRO and AUPIMO the worst order within the bins attains it.
+        The largest difference in either direction. For AUROC, AUPRO and AUPIMO the worst order reaches it.
     """
     pixels, good = rankings.pixels, rankings.good_pixels
-    told = rankings.pixel_metrics()
+    binned = rankings.pixel_metrics()
     best = replace(rankings, pixels=_ties_won(pixels), good_pixels=_ties_won(good)).pixel_metrics()
     worst = replace(rankings, pixels=_ties_lost(pixels), good_pixels=_ties_lost(good)).pixel_metrics()
     worst["pixel_ap"] = lowest_average_precision(pixels)
     return {
         name: max(best[name] - value, value - worst[name]) + ROUNDING
-        for name, value in told.items()
+        for name, value in binned.items()
         if name != "pixel_f1_max_threshold"
     }
 
 
 def _ties_won(ranking: Ranking) -> Ranking:
-    """Every positive ahead of the negatives of its bin.
+    """Return the ranking with every positive above the negatives of its bin.
 
-    No order within the bins gives more: at a positive there are then as many true positives and as few false
-    ones as there can be.
+    This order gives the highest metrics: at each positive, the number of true positives is as high and the number of
+    false positives as low as possible.
     """
     return replace(ranking, false_positives=ranking.false_positives_above)
 
 
 def _ties_lost(ranking: Ranking) -> Ranking:
-    """Every positive behind the negatives of its bin: no order gives less, but for average precision."""
+    """Return the ranking with every positive below the negatives of its bin.
+
+    This order gives the lowest metrics, except for average precision.
+    """
     return replace(ranking, false_positives_above=ranking.false_positives)
 
 
 def lowest_average_precision(ranking: Ranking) -> float:
-    """Average precision when in each bin the negatives come first and the positives one after another.
+    """Average precision if in each bin the negatives rank above the positives, and no two positives are tied.
 
-    The j-th of p positives of a bin with a above it has precision (a + j) / (a + j + f), f false positives
-    included. Over j that is p - f * (1 / (a + f + 1) + ... + 1 / (a + f + p)), and the sum of reciprocals is
-    less than log((a + f + p + 1/2) / (a + f + 1/2)), since 1/x is convex.
+    A bin has p positives, with a positives above the bin, and f false positives down to its end. The j-th of its
+    positives has precision (a + j) / (a + j + f). Summed over j this is p - f * (1 / (a + f + 1) + ... +
+    1 / (a + f + p)), and the sum of reciprocals is less than log((a + f + p + 1/2) / (a + f + 1/2)), since 1/x is
+    convex.
     """
     if ranking.why_undefined():
         return float("nan")
@@ -204,7 +207,7 @@ def lowest_average_precision(ranking: Ranking) -> float:
 
 
 def _with_counts(ranking: Ranking, bins: IntArray, negatives: IntArray) -> Ranking:
-    """`Ranking.with_negatives` from a histogram (n_bins,); `bins` (K,) are those of the thresholds."""
+    """`Ranking.with_negatives` from a histogram (n_bins,); `bins` (K,) are the bins of the thresholds."""
     at_least = np.cumsum(negatives[::-1])[::-1]
     return replace(
         ranking,

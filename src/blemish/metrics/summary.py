@@ -1,4 +1,4 @@
-"""Everything a test set says about its anomaly maps, from one ranking of its images and one of its pixels."""
+"""All metrics of a test set, from one ranking of its images and one of its pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blemish.metrics.arrays import (
 )
 from blemish.metrics.curves import MAX_POINTS, Curve, overlap_curve, pr_curve, roc_curve
 from blemish.metrics.pimo import image_weights, mean_overlap, why_undefined
-from blemish.metrics.ranking import Ranking, in_order, rank
+from blemish.metrics.ranking import Ranking, rank, sorted_in_place
 from blemish.metrics.regions import overlap_area, region_weights
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rankings:
-    """A test set, ranked: what every metric and curve is read from.
+    """A ranked test set, from which every metric and curve is computed.
 
     Attributes
     ----------
     image_scores : (N,) float
     is_defective : (N,) bool
     pixels : Ranking
-        Defective pixels against all others, those around defects included.
+        Defective pixels against all other pixels, including those around defects.
     good_pixels : Ranking
-        Defective pixels against those of good images only; the thresholds of `pixels`.
+        Defective pixels against the pixels of good images only; same thresholds as `pixels`.
     region_lift, image_lift : (K,) float
-        What the mean overlap of regions (PRO) and of images (PIMO) gains at each threshold; each sums to 1.
-    of_one_size : bool
-        Whether all maps had one size. AUPIMO, a mean over images, takes it.
+        Increase of the mean overlap of regions (PRO) and of images (PIMO) at each threshold; each sums to 1.
+    has_equal_sizes : bool
+        Whether all maps have the same size. AUPIMO, a mean over images, requires it.
     """
 
     image_scores: FloatArray
@@ -52,10 +52,10 @@ class Rankings:
     good_pixels: Ranking
     region_lift: npt.NDArray[np.float64]
     image_lift: npt.NDArray[np.float64]
-    of_one_size: bool = True
+    has_equal_sizes: bool = True
 
     def metrics(self, threshold: float | None = None) -> dict[str, Any]:
-        """All metrics by name, as `evaluate_maps` returns them."""
+        """Return all metrics by name, as `evaluate_maps` does."""
         images = rank(self.image_scores, self.is_defective, "image scores")
         image_f1, image_f1_threshold = images.f1_max()
         values = {
@@ -67,7 +67,7 @@ class Rankings:
         }
         reasons = {"image": images.why_undefined("image"), "pixel": self.pixels.why_undefined("pixel")}
         why = {name: reasons[name.split("_")[0]] for name in values}
-        why["pixel_aupimo"] = why_undefined(self.good_pixels) if self.of_one_size else "maps of several sizes"
+        why["pixel_aupimo"] = why_undefined(self.good_pixels) if self.has_equal_sizes else "maps of several sizes"
         if threshold is not None:
             rates = rates_at(self.image_scores, self.is_defective, threshold)
             values |= rates._asdict()
@@ -80,7 +80,7 @@ class Rankings:
         }
 
     def pixel_metrics(self) -> dict[str, float]:
-        """Those of `metrics` whose name begins with `pixel`."""
+        """Return the metrics whose name begins with `pixel`."""
         f1, f1_threshold = self.pixels.f1_max()
         return {
             "pixel_auroc": self.pixels.auroc(),
@@ -89,13 +89,13 @@ class Rankings:
             "pixel_f1_max_threshold": f1_threshold,
             "pixel_aupro": overlap_area(self.pixels, self.region_lift, max_fpr=0.3),
             "pixel_aupro_05": overlap_area(self.pixels, self.region_lift, max_fpr=0.05),
-            "pixel_aupimo": mean_overlap(self.good_pixels, self.image_lift) if self.of_one_size else math.nan,
+            "pixel_aupimo": mean_overlap(self.good_pixels, self.image_lift) if self.has_equal_sizes else math.nan,
         }
 
     def curves(self, max_points: int = MAX_POINTS) -> dict[str, Curve]:
-        """Points to draw: `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr`, `pixel_pro` (up to a rate of 0.3).
+        """Return points to draw: `image_roc`, `image_pr`, `pixel_roc`, `pixel_pr`, `pixel_pro` (up to a rate of 0.3).
 
-        Each at most `max_points` long (at least 8), without visible change, and empty where its area is NaN.
+        Each has at most `max_points` points (at least 8) without visible change, and is empty where its area is NaN.
         """
         images = rank(self.image_scores, self.is_defective, "image scores")
         return {
@@ -123,12 +123,12 @@ def evaluate_maps(
     masks : same shape, bool
         True where defective. Pixel metrics are over the pixels of all N images together.
     image_scores : (N,) float, optional
-        Default: the maximum of the 21x21 mean of each map, zero padding counted (DRÆM eq. 5).
+        Default: the maximum of the 21x21 mean of each map; the zero padding counts in the mean (DRÆM eq. 5).
     is_defective : (N,) bool, optional
-        Default: images whose mask has a True pixel. Give it when a defect is known but not drawn, or too
-        small to survive resizing; the pixels of such an image still count as good, except for AUPIMO.
+        Default: images whose mask has a True pixel. Pass it if a defect is known but not drawn, or too small to
+        survive resizing; the pixels of such an image still count as good, except for AUPIMO.
     threshold : float, optional
-        The detector's, in units of the image score: an image is called defective above it.
+        Threshold of the detector, in units of the image score: an image is called defective above it.
 
     Returns
     -------
@@ -136,9 +136,9 @@ def evaluate_maps(
         Fractions of 1, all exact: `image_auroc`, `image_ap`, `image_f1_max`, `pixel_auroc`, `pixel_ap`,
         `pixel_f1_max`, `pixel_aupro` (up to a false-positive rate of 0.3), `pixel_aupro_05` (up to 0.05),
         `pixel_aupimo` (rates of 1e-5 to 1e-4 on good images) and, if `threshold` is given, `tpr`, `tnr` and
-        `ca`. In units of the scores: `image_f1_max_threshold`, `pixel_f1_max_threshold`, the lowest that reach
-        the best F1. As int: `n_good`, `n_defective`. What is not defined, since a class is missing, is NaN, and
-        `reasons` (dict of str) says why by the name of the metric.
+        `ca`. In units of the scores: `image_f1_max_threshold`, `pixel_f1_max_threshold`, the lowest thresholds
+        that reach the best F1. As int: `n_good`, `n_defective`. A metric that is undefined because a class is
+        missing is NaN, and `reasons` (dict of str) holds the reason by the name of the metric.
 
     Raises
     ------
@@ -147,9 +147,9 @@ def evaluate_maps(
 
     Notes
     -----
-    Beside its arguments it holds one sorted copy of the good images' pixels or of the others', whichever is
-    more, and about 100 bytes for each defective pixel. `blemish.metrics.StreamingMetrics` is for maps that do
-    not fit in memory.
+    Besides its arguments, memory holds one sorted copy of the good images' pixels or of the good pixels in defective
+    images, whichever is larger, and about 100 bytes per defective pixel. For maps that do not fit in memory, use
+    `blemish.metrics.StreamingMetrics`.
     """
     return rank_maps(maps, masks, image_scores, is_defective).metrics(threshold)
 
@@ -162,9 +162,9 @@ def rank_maps(
     defective = as_image_labels(labels, is_defective)
     scores_of_images = smoothed_maxima(scores) if image_scores is None else image_scores
     scores_of_images = as_finite_scores(scores_of_images, defective, "image scores")
-    # Every pixel is sorted once: those of good images, then those around defects, each against all defects.
-    good_pixels = Ranking.of(scores[labels]).with_negatives(in_order(scores[~defective].ravel()))
-    pixels = good_pixels.with_negatives(in_order(scores[~labels & defective[:, None, None]]))
+    # Each good pixel is sorted once: first those of good images, then those around defects.
+    good_pixels = Ranking.of(scores[labels]).with_negatives(sorted_in_place(scores[~defective].ravel()))
+    pixels = good_pixels.with_negatives(sorted_in_place(scores[~labels & defective[:, None, None]]))
     return Rankings(
         image_scores=scores_of_images,
         is_defective=defective,
@@ -179,22 +179,22 @@ class Rates(NamedTuple):
     """Shares of images judged correctly, in [0, 1]; NaN where there is no such image."""
 
     tpr: float
-    """Of the defective ones."""
+    """Share of the defective images judged defective."""
     tnr: float
-    """Of the good ones."""
+    """Share of the good images judged good."""
     ca: float
-    """Of all: the classification accuracy of the DAGM protocol."""
+    """Share of all images judged correctly: the classification accuracy of the DAGM protocol."""
 
 
 def rates_at(image_scores: Values, is_defective: Values, threshold: float) -> Rates:
-    """Verdicts of `score > threshold` beside the labels, as `blemish.scoring.Threshold` decides.
+    """Compare the verdicts `score > threshold`, as of `blemish.thresholds.Threshold`, with the labels.
 
     Parameters
     ----------
     image_scores : (N,) float, finite
     is_defective : (N,) bool
     threshold : float
-        In units of the image score, chosen without these labels.
+        In units of the image score; must be chosen without these labels.
 
     Raises
     ------
@@ -204,10 +204,13 @@ def rates_at(image_scores: Values, is_defective: Values, threshold: float) -> Ra
     labels = as_labels(is_defective)
     scores = as_finite_scores(image_scores, labels, "image scores")
     if math.isnan(threshold):
-        raise BlemishError("threshold is NaN: give the detector's, or none")
-    right = (scores.astype(np.float64) > threshold) == labels  # numpy would round the threshold to float32
+        raise BlemishError("threshold is NaN: give the threshold of the detector, or none")
+    is_correct = (scores.astype(np.float64) > threshold) == labels  # numpy would round the threshold to float32
     return Rates(
-        *(float(group.mean()) if group.size else math.nan for group in (right[labels], right[~labels], right))
+        *(
+            float(group.mean()) if group.size else math.nan
+            for group in (is_correct[labels], is_correct[~labels], is_correct)
+        )
     )
 
 

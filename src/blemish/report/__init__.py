@@ -1,1 +1,1 @@
-"""Pictures and pages for people."""
+"""Pictures and HTML pages for people to look at."""

@@ -1,6 +1,6 @@
-"""Curves and a histogram as SVG: drawn with the page's own colours, so they follow its light and dark.
+"""Curves and a histogram as SVG, in the colours of the page, so that they follow its light and dark modes.
 
-Pure: numbers in, markup out. Classes (`first`, `second`, `band`, `limit`) are coloured by `STYLE`.
+Pure functions: numbers in, markup out. `STYLE` colours the classes `first`, `second`, `band` and `limit`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SERIES = ("first", "second")
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a chart: what it counts, where it begins and ends, and where it has ticks."""
+    """One axis of a chart: its label, its range, and its ticks."""
 
     label: str
     low: float = 0.0
@@ -32,7 +32,7 @@ class Axis:
     ticks: tuple[float, ...] = (0.0, 0.5, 1.0)
 
     def share(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values as shares of the axis' length."""
+        """Values as shares of the length of the axis."""
         return np.asarray((values - self.low) / (self.high - self.low))
 
 
@@ -54,13 +54,13 @@ def curves_chart(
     band: Band | None = None,
     limit: tuple[str, float] | None = None,
 ) -> str:
-    """A figure with up to two curves, each with its name in the legend; those without points are left out.
+    """A figure with up to two curves, each with its name in the legend; curves without points are left out.
 
     Parameters
     ----------
     curves : name and points in the axes' units.
-    band : drawn below them, as far as it is inside the frame.
-    limit : name and place on the x axis of a vertical line.
+    band : drawn behind the curves, clipped to the frame.
+    limit : name and x value of a vertical line.
     """
     drawn = [(name, points) for name, points in curves if len(points.x)]
     if not drawn:
@@ -72,8 +72,8 @@ def curves_chart(
     )
     if band is not None:
         low, high = (np.clip(edge, y.low, y.high) for edge in (band.low, band.high))
-        around = _points(x, y, np.concatenate([band.x, band.x[::-1]]), np.concatenate([low, high[::-1]]))
-        content = f'<polygon class="band" points="{around}"/>{content}'
+        corners = _points(x, y, np.concatenate([band.x, band.x[::-1]]), np.concatenate([low, high[::-1]]))
+        content = f'<polygon class="band" points="{corners}"/>{content}'
         keys.append(("band", band.name))
     if limit is not None:
         content += _limit(x, limit[1])
@@ -82,7 +82,7 @@ def curves_chart(
 
 
 def axis_to(label: str, most: float) -> Axis:
-    """An axis from 0 to a round number that is not below ``most``, with three ticks."""
+    """An axis with three ticks, from 0 to a round number that is at least ``most``."""
     if not most > 0.0:
         return Axis(label)
     unit = 10.0 ** np.floor(np.log10(most))
@@ -91,7 +91,7 @@ def axis_to(label: str, most: float) -> Axis:
 
 
 def scores_chart(title: str, good: NDArray[Any], defective: NDArray[Any], threshold: float) -> str:
-    """How image scores are spread: good ones above the line, defective ones below it, and the threshold across.
+    """A histogram of image scores: good images above the line, defective ones below it, and the threshold.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def scores_chart(title: str, good: NDArray[Any], defective: NDArray[Any], thresh
     low, high = float(min(scores.min(), 0.0)), float(scores.max())
     high = high if high > low else low + 1.0
     edges = np.linspace(low, high, N_BINS + 1)
-    counts = [np.histogram(one, edges)[0] for one in (good, defective)]
-    most = max(1, *(int(one.max()) for one in counts))
+    counts = [np.histogram(values, edges)[0] for values in (good, defective)]
+    most = max(1, *(int(count.max()) for count in counts))
     x = Axis("image score", low, high, (low, float(f"{(low + high) / 2:.2g}"), high))
     y = Axis("images", -most, most, (-most, 0, most))
     middle = (TOP + BOTTOM) / 2
@@ -125,38 +125,38 @@ def scores_chart(title: str, good: NDArray[Any], defective: NDArray[Any], thresh
     return _figure(title, _axes(x, y) + "".join(bars) + line + _limit(x, threshold), keys)
 
 
-def _figure(title: str, content: str, named: Sequence[tuple[str, str]]) -> str:
-    """A chart with its legend: the class and the name of what is drawn."""
-    keys = "".join(f'<span><i class="key {kind}"></i>{html.escape(name)}</span>' for kind, name in named)
+def _figure(title: str, content: str, keys: Sequence[tuple[str, str]]) -> str:
+    """A chart with its legend; ``keys`` are the class and the name of each item drawn."""
+    legend = "".join(f'<span><i class="key {kind}"></i>{html.escape(name)}</span>' for kind, name in keys)
     label = html.escape(title)
-    described = html.escape(f"{title}: {', '.join(name for _, name in named)}") if named else label
+    description = html.escape(f"{title}: {', '.join(name for _, name in keys)}") if keys else label
     return (
         f'<figure class="chart"><figcaption>{label}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{described}">{content}</svg>'
-        f'<p class="keys">{keys}</p></figure>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{description}">{content}</svg>'
+        f'<p class="keys">{legend}</p></figure>'
     )
 
 
 def _axes(x: Axis, y: Axis) -> str:
     parts = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/>']
-    for tick, at in zip(x.ticks, _x(x, np.array(x.ticks)), strict=True):
-        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{_tick(tick)}</text>')
-    for tick, at in zip(y.ticks, _y(y, np.array(y.ticks)), strict=True):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick(abs(tick))}</text>')
+    for tick, place in zip(x.ticks, _x(x, np.array(x.ticks)), strict=True):
+        parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
+        parts.append(f'<text x="{place:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{_tick(tick)}</text>')
+    for tick, place in zip(y.ticks, _y(y, np.array(y.ticks)), strict=True):
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{place + 4:.1f}" text-anchor="end">{_tick(abs(tick))}</text>')
     middle_x, middle_y = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
     parts.append(f'<text x="{middle_x}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x.label)}</text>')
-    turned = f"rotate(-90 11 {middle_y})"
+    rotation = f"rotate(-90 11 {middle_y})"
     parts.append(
-        f'<text x="11" y="{middle_y}" text-anchor="middle" transform="{turned}">{html.escape(y.label)}</text>'
+        f'<text x="11" y="{middle_y}" text-anchor="middle" transform="{rotation}">{html.escape(y.label)}</text>'
     )
     return "".join(parts)
 
 
 def _limit(x: Axis, value: float) -> str:
-    at = float(_x(x, np.array([value]))[0])
-    return f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{BOTTOM}"/>'
+    place = float(_x(x, np.array([value]))[0])
+    return f'<line class="limit" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{BOTTOM}"/>'
 
 
 def _tick(value: float) -> str:
@@ -168,7 +168,7 @@ def _note(text: str) -> str:
 
 
 def _points(x: Axis, y: Axis, xs: NDArray[Any], ys: NDArray[Any]) -> str:
-    return " ".join(f"{one:.1f},{other:.1f}" for one, other in zip(_x(x, xs), _y(y, ys), strict=True))
+    return " ".join(f"{left:.1f},{top:.1f}" for left, top in zip(_x(x, xs), _y(y, ys), strict=True))
 
 
 def _x(axis: Axis, values: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
-"""The report of an evaluation: one HTML file, for the engineer who decides and for the researcher who checks.
+"""The report of an evaluation: one self-contained HTML file, for engineers and researchers.
 
-What was found in figures, curves and a table; then the images, wrong verdicts first. Nothing is loaded from anywhere.
+It shows figures, curves and a table, then the images, wrong verdicts first. It loads nothing from the network.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ MAX_ROWS = 200
 PICTURE_PX, QUALITY = 208, 80  # 200 rows of four pictures stay below 10 MB
 
 COLUMNS = {"n_defective": "defective", "found": "found", **TITLES}
-EXPLAINED = {"found": "share of the defective images that are rejected at the threshold", **MEANINGS}
+EXPLAINED = {"found": "share of the defective images that score above the threshold", **MEANINGS}
 
 
 def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_name: str) -> None:
-    """Write the report; the images that it shows, at most 200, are inspected once more for their pictures.
+    """Write the report. The images that it shows, at most 200, are inspected once more for their pictures.
 
     Raises
     ------
     BlemishError
-        If the file cannot be written, or an image no longer be read.
+        If the file cannot be written, or an image can no longer be read.
     """
     shown = _chosen(evaluation)
     rows = [_row(detector, evaluation.samples[number]) for number in shown]
@@ -66,17 +66,20 @@ def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_na
 
 
 def _chosen(evaluation: Evaluation) -> list[int]:
-    """The samples on the page: the worst misses, the worst false alarms, then the rest, evenly over the scores."""
+    """Indices of the samples on the page: the worst misses, the worst false alarms, then others evenly by score."""
     scores, threshold = evaluation.scores, evaluation.metrics["threshold"]
     labels = np.array([sample.is_defective for sample in evaluation.samples])
     order = np.argsort(scores, kind="stable")
-    misses = [int(one) for one in order if labels[one] and scores[one] <= threshold]
-    alarms = [int(one) for one in order[::-1] if not labels[one] and scores[one] > threshold]
-    right = [int(one) for one in order[::-1] if (scores[one] > threshold) == labels[one]]
-    room = max(MAX_ROWS - len(misses) - len(alarms), MAX_ROWS // 4)
-    some = [right[int(i * len(right) / room)] for i in range(room)] if len(right) > room else right
-    left = MAX_ROWS - len(some)
-    return [*misses[: max(left - len(alarms), left // 2)], *alarms[: max(left - len(misses), left // 2)], *some]
+    misses = [int(i) for i in order if labels[i] and scores[i] <= threshold]
+    alarms = [int(i) for i in order[::-1] if not labels[i] and scores[i] > threshold]
+    correct = [int(i) for i in order[::-1] if (scores[i] > threshold) == labels[i]]
+    n_correct = max(MAX_ROWS - len(misses) - len(alarms), MAX_ROWS // 4)
+    if len(correct) > n_correct:
+        correct = [correct[int(i * len(correct) / n_correct)] for i in range(n_correct)]
+    n_wrong = MAX_ROWS - len(correct)
+    n_misses = max(n_wrong - len(alarms), n_wrong // 2)
+    n_alarms = max(n_wrong - len(misses), n_wrong // 2)
+    return [*misses[:n_misses], *alarms[:n_alarms], *correct]
 
 
 def _row(detector: Detector, sample: Sample) -> Row:
@@ -92,7 +95,7 @@ def _row(detector: Detector, sample: Sample) -> Row:
     )
 
 
-# --- words and figures ---------------------------------------------------------------------------------------
+# --- texts and figures ---------------------------------------------------------------------------------------
 
 
 def _percent(value: float | None) -> str:
@@ -113,9 +116,9 @@ def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
         else ""
     )
     return html.escape(
-        f"A detector of method {detector.method_name}, {trained}held against {metrics['n_good']} good and "
-        f"{metrics['n_defective']} defective images. Their labels were read for this page alone: the threshold "
-        + ("comes from good images that were kept back." if detector.threshold.n_calibration else "was set by hand.")
+        f"A detector of method {detector.method_name}, {trained}evaluated on {metrics['n_good']} good and "
+        f"{metrics['n_defective']} defective images. Their labels were used only for this report: the threshold "
+        + ("comes from held-out good images." if detector.threshold.n_calibration else "was set by hand.")
     )
 
 
@@ -123,22 +126,20 @@ def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
     n_good, n_defective, threshold = metrics["n_good"], metrics["n_defective"], detector.threshold
     figures = []
     if n_defective:
-        n_found = round(metrics["found"] * n_defective)
-        missed = f"{n_defective - n_found} missed, at the threshold of {threshold.value:.3g}."
-        figures.append(Figure("Defective images found", f"{n_found} of {n_defective}", missed))
+        n_detected = round(metrics["found"] * n_defective)
+        missed = f"{n_defective - n_detected} missed, at the threshold of {threshold.value:.3g}."
+        figures.append(Figure("Defective images found", f"{n_detected} of {n_defective}", missed))
     if n_good:
         n_rejected = round(metrics["false_rejects"] * n_good)
         share = f"False alarms: {_percent(metrics['false_rejects'])}. {threshold.explain()}"
         figures.append(Figure("Good images rejected", f"{n_rejected} of {n_good}", share))
     if metrics["image_auroc"] is not None:
-        told = "Any threshold considered: how often a defective image scores above a good one. 50 % is chance."
-        figures.append(Figure("Image AUROC", _percent(metrics["image_auroc"]), told))
+        meaning = "How often a defective image scores above a good one, for any threshold. 50 % is chance."
+        figures.append(Figure("Image AUROC", _percent(metrics["image_auroc"]), meaning))
     if metrics["pixel_ap"] is not None:
-        told = (
-            f"How well the map ranks defective pixels above others. Pixel AUROC {_percent(metrics['pixel_auroc'])}, "
-        )
-        told += f"AUPRO {_percent(metrics['pixel_aupro'])}."
-        figures.append(Figure("Pixel AP", _percent(metrics["pixel_ap"]), told))
+        meaning = "How well the anomaly map ranks defective pixels above good ones. "
+        meaning += f"Pixel AUROC {_percent(metrics['pixel_auroc'])}, AUPRO {_percent(metrics['pixel_aupro'])}."
+        figures.append(Figure("Pixel AP", _percent(metrics["pixel_ap"]), meaning))
     return figures
 
 
@@ -157,13 +158,15 @@ def _charts(evaluation: Evaluation) -> str:
             scores,
             curves_chart("ROC", rate, recall, roc),
             curves_chart("Precision against recall", recall, Axis("precision"), pr),
-            curves_chart("PRO: cover of each defect", pro_rate, Axis("overlap"), [("regions", curves["pixel_pro"])]),
+            curves_chart(
+                "PRO: overlap with each defect", pro_rate, Axis("overlap"), [("regions", curves["pixel_pro"])]
+            ),
         ]
     )
 
 
 def _table(metrics: dict[str, Any]) -> str:
-    """Per kind of defect, the hardest first."""
+    """The metrics by kind of defect, the hardest kind first."""
     kinds = sorted(metrics["by_defect"].items(), key=lambda item: item[1]["image_auroc"] or 0.0)
     if not kinds:
         return ""
@@ -196,13 +199,13 @@ def _toolbar(evaluation: Evaluation, rows: Sequence[Row]) -> str:
         for score, sample in zip(evaluation.scores, evaluation.samples, strict=True)
     )
     n_wrong_shown = sum(judgement(row)[0] in ("missed", "false-alarm") for row in rows)
-    of_all = f"All {n_all} images"
+    heading = f"All {n_all} images"
     if n_shown < n_all:
-        of_all = (
+        heading = (
             f"{n_shown} of {n_all} images: {n_wrong_shown} of {n_wrong} wrong verdicts, the worst first, and others"
         )
     return (
-        f'<form class="toolbar" aria-label="Images" onsubmit="return false"><b>{of_all}</b>'
+        f'<form class="toolbar" aria-label="Images" onsubmit="return false"><b>{heading}</b>'
         f'<label>Show <select id="show">{_options(SHOW)}'
         f'<optgroup label="kind of defect">{options}</optgroup></select></label>'
         f'<label>Order <select id="order">{_options(ORDER)}</select></label>'
@@ -215,7 +218,7 @@ SHOW: Sequence[tuple[str, str]] = (
     ("judgement:missed", "missed"),
     ("judgement:false-alarm", "false alarms"),
     ("judgement:found", "found"),
-    ("judgement:passed", "rightly passed"),
+    ("judgement:passed", "correctly passed"),
 )
 ORDER: Sequence[tuple[str, str]] = (("", "wrong verdicts first"), ("high", "highest score"), ("low", "lowest score"))
 

@@ -1,4 +1,4 @@
-"""What was found, drawn onto the photograph. Pure: arrays in, arrays out, all (H, W, 3) uint8 RGB."""
+"""Draw findings onto photographs. Pure functions: arrays in, arrays out; pictures are (H, W, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ Rgb = tuple[int, int, int]
 OUTLINE_RGB: Rgb = (255, 221, 0)
 BORDER_RGB: Rgb = (0, 0, 0)
 DEFECT_RGB: Rgb = (168, 30, 6)
-PASS_RGB: Rgb = (0, 92, 120)  # told from the defect's red also by a colour-blind eye
+PASS_RGB: Rgb = (0, 92, 120)  # colour-blind readers can tell it from the red of defects
 PAPER_RGB: Rgb = (32, 32, 32)
 
 HIT_RGB: Rgb = (0, 158, 115)
 EXTRA_RGB: Rgb = (240, 228, 66)
 MISSED_RGB: Rgb = (204, 92, 167)
-"""Defective and outlined; only outlined; only defective. Told apart by colour-blind eyes (after Okabe and Ito),
-and by how light they are."""
+"""Colours of pixels that are defective and outlined; only outlined; only defective. Colour-blind readers can tell
+them apart (after Okabe and Ito), also by their lightness."""
 
 MIN_LONG_SIDE_PX = 448
-"""Smaller images are enlarged by a whole factor before they are drawn upon."""
+"""Smaller images are enlarged by an integer factor before outlines are drawn."""
 MIN_PICTURE_WIDTH_PX = 320
-"""Narrower pictures get margins, so that the caption fits."""
+"""Narrower pictures get a margin, so that the caption fits."""
 
 
 def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Outline what a mask holds, just outside of it, so that even a hairline stays visible.
+    """Draw outlines just outside the regions of a mask, so that even a hairline defect stays visible.
 
-    The line is yellow between two black ones, which stands out on any background; its width follows the
-    image's size (its area, so that a narrow strip is not drowned).
+    The line is yellow with a black border on both sides, which is visible on any background. Its width grows with the
+    square root of the image's area, so that it does not cover a narrow strip.
 
     Parameters
     ----------
@@ -61,36 +61,39 @@ def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[
     return picture
 
 
-def draw_found(image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Colour what was found beside what is there: hits, what was outlined beyond them, and what was missed.
+def draw_hits_and_misses(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], true_mask: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Colour the pixels that were found, falsely outlined, and missed; all others are grey.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 RGB
-    mask : (H, W) bool, what was outlined.
-    truth : (H, W) bool, what is defective.
+    mask : (H, W) bool, the predicted mask.
+    true_mask : (H, W) bool, the defective pixels.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB, grey where there is neither.
+    (H, W, 3) uint8 RGB
     """
     picture = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] * 0.6 + 40, 3, axis=2)
-    for part, colour in ((mask & truth, HIT_RGB), (mask & ~truth, EXTRA_RGB), (truth & ~mask, MISSED_RGB)):
+    colours = ((mask & true_mask, HIT_RGB), (mask & ~true_mask, EXTRA_RGB), (true_mask & ~mask, MISSED_RGB))
+    for part, colour in colours:
         picture[part] = 0.35 * picture[part] + 0.65 * np.array(colour)
     return np.asarray(np.round(picture), dtype=np.uint8)
 
 
 def draw_map(image: NDArray[np.uint8], anomaly_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
-    """Lay the anomaly map as heat over the greyed photograph.
+    """Draw the anomaly map as a heatmap over the photograph in grey.
 
-    The scale hangs on the threshold alone and never on the image: the threshold lies in the middle, below half
-    of it nothing is coloured, so a good image looks calm.
+    The colour scale depends on the threshold alone, not on the image. The threshold is the middle of the scale;
+    values below half of it are not coloured, so a good image stays grey.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 RGB
     anomaly_map : (H, W) float, >= 0
-    threshold : of the map's values; one of 0 colours everything above 0.
+    threshold : of the map's values; with 0, everything above 0 is coloured.
 
     Returns
     -------
@@ -104,21 +107,21 @@ def draw_map(image: NDArray[np.uint8], anomaly_map: NDArray[Any], threshold: flo
 
 
 def heat_scale(values: NDArray[Any], threshold: float) -> NDArray[np.float32]:
-    """Values >= 0 of a map to [0, 1): 1/2 at the threshold, 1/3 at its half, 2/3 at its double."""
+    """Scale map values >= 0 to [0, 1): the threshold to 1/2, half of it to 1/3, twice of it to 2/3."""
     positive = np.maximum(values, 0).astype(np.float32)
     tiny = float(np.finfo(np.float32).tiny)
     return np.asarray(positive / (positive + max(threshold, tiny)), dtype=np.float32)
 
 
 def heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colours (..., 3) uint8 RGB of values in [0, 1]: dark to bright, in an order that is seen without hues."""
+    """Colours (..., 3) uint8 RGB of values in [0, 1], from dark to bright: their order is visible in grey, too."""
     index = np.round(np.clip(heat, 0, 1) * 255).astype(np.uint8)
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
     return np.asarray(table[index], dtype=np.uint8)
 
 
 def score_texts(score: float, threshold: float) -> tuple[str, str]:
-    """Score and threshold with as many digits as tell them apart."""
+    """Score and threshold as text, with as many digits as are needed to see which is larger."""
     for digits in (3, 4, 6, 9):
         texts = f"{score:.{digits}g}", f"{threshold:.{digits}g}"
         if texts[0] != texts[1]:
@@ -127,17 +130,17 @@ def score_texts(score: float, threshold: float) -> tuple[str, str]:
 
 
 def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
-    """The picture of one inspected image: the photograph with outlines and a caption with the verdict beneath.
+    """The picture of one inspected image: the photograph with outlines, and below it a caption with the verdict.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 RGB
-    finding : of this image.
+    finding : the finding for this image.
 
     Returns
     -------
-    (H', W', 3) uint8 RGB. The photograph keeps its pixels at the top left unless it is small: then it is
-    enlarged by a whole factor, and a narrow one gets a margin at the right.
+    (H', W', 3) uint8 RGB. The photograph is at the top left, with its original pixels unless it is small. A small one
+    is enlarged by an integer factor; a narrow one gets a margin at the right.
     """
     factor = -(-MIN_LONG_SIDE_PX // max(image.shape[:2]))
     size_wh = image.shape[1] * factor, image.shape[0] * factor
@@ -153,7 +156,7 @@ def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
 
 
 def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A strip as wide as the picture, its height after the picture's size, with text that fits into it."""
+    """A strip with text, as wide as the picture; its height grows with the picture, and the text is scaled to fit."""
     height_px = round(float(np.clip(np.sqrt(shape[0] * shape[1]) / 16, 24, 240)))
     strip = np.full((height_px, shape[1], 3), background, np.uint8)
     thickness = max(1, height_px // 18)
@@ -166,7 +169,13 @@ def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.u
 
 
 def as_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
-    """A JPEG file of an (H, W, 3) uint8 RGB picture, with all its colours: halved, they grey thin lines."""
+    """An (H, W, 3) uint8 RGB picture as JPEG, without chroma subsampling, which would make thin lines grey.
+
+    Raises
+    ------
+    BlemishError
+        If a side is too long for JPEG.
+    """
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         quality,

@@ -1,4 +1,4 @@
-"""A page for people: what was inspected, what the model made of it, and the verdict. One file, no network."""
+"""A self-contained HTML page: the inspected images, the pictures of the model, and the verdicts. No network."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.files import write_text
-from blemish.report.overlay import as_jpeg, draw_found, draw_map, draw_outlines, heat_colours, score_texts
+from blemish.report.overlay import as_jpeg, draw_hits_and_misses, draw_map, draw_outlines, heat_colours, score_texts
 
 if TYPE_CHECKING:
     from blemish.detector import Finding
 
 LONG_SIDE_PX = 320
-"""Pictures on the page are shrunk or enlarged to this; one more than three times as wide as high gets a line."""
+"""Long side of pictures on the page. A picture more than three times as wide as high gets a line of its own."""
 WIDE = 3.75
-"""Those are longer by this factor."""
+"""Wide pictures are longer by this factor."""
 
 HEADINGS = {
     "reconstruction": "What the model thinks it should look like",
-    "amplified": "What the model makes of it to point it out",
+    "amplified": "Model output with the defect amplified",
 }
-"""Headings for a method's own pictures; others are shown under their own names."""
+"""Headings of the pictures of a method; pictures without a heading here are shown under their own names."""
 
 LEGEND = {
-    "Photograph": "what was inspected.",
-    HEADINGS["reconstruction"]: "the same image without the defect, as the model imagines it.",
-    HEADINGS["amplified"]: "the same image, with what is unusual made wrong on purpose.",
-    "Anomaly map": "how unusual each spot is; bright is unusual, uncoloured is normal. All images share one scale.",
-    "Outline": "in yellow, what is unusual in an image that is judged defective.",
-    "Found and missed": "the outline beside the true mask: green is found, yellow is outlined but good, "
-    "pink is missed.",
+    "Photograph": "the inspected image.",
+    HEADINGS["reconstruction"]: "the model's reconstruction of the image without the defect.",
+    HEADINGS["amplified"]: "the model's output, in which unusual areas are changed even more on purpose.",
+    "Anomaly map": "how unusual each pixel is: bright is unusual, grey is normal. All images share one scale.",
+    "Outline": "unusual areas are outlined in yellow if the image is judged defective.",
+    "Found and missed": "the predicted mask compared with the true mask: green is found, yellow is marked but "
+    "good, pink is missed.",
 }
-"""What the headings mean, for a reader who meets them for the first time."""
+"""What the headings mean, for the legend of the page."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A summary figure: what is counted, the count, and a sentence about it."""
+    """A summary figure: its label, its value, and a sentence of explanation."""
 
     label: str
     value: str
@@ -57,11 +57,11 @@ class Row:
 
     Attributes
     ----------
-    name : what the image is called.
+    name : of the image.
     score, threshold, is_defective : the verdict.
-    pictures : heading and (H, W, 3) uint8 RGB, in the order they are shown.
-    truth : what is known of the part: "good", the kind of defect, or None.
-    note : a sentence on the verdict.
+    pictures : heading and (H, W, 3) uint8 RGB, in the order in which they are shown.
+    truth : the true label: "good", the kind of defect, or None if it is unknown.
+    note : a sentence about the verdict.
     """
 
     name: str
@@ -84,15 +84,15 @@ def make_row(
     note: str = "",
     long_side_px: int = LONG_SIDE_PX,
 ) -> Row:
-    """The row of one inspected image: photograph, the method's own pictures, anomaly map, outline.
+    """The row of one inspected image: photograph, pictures of the method, anomaly map, outline.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 RGB
-    finding : of this image.
+    finding : the finding for this image.
     pixel_threshold : of the anomaly map, see `overlay.draw_map`.
     truth, note : see `Row`.
-    true_mask : (H, W) bool; if given, the outline is shown beside it.
+    true_mask : (H, W) bool; if given, the predicted mask is compared with it in place of the outline.
     long_side_px : of the pictures.
     """
 
@@ -100,23 +100,23 @@ def make_row(
         return _fitted(picture, long_side_px)
 
     def fitted_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        # Any share of a pixel counts when a mask is shrunk: a hairline must not vanish.
+        # When a mask is shrunk, any share of a pixel counts, so that a hairline does not vanish.
         return np.asarray(fitted(mask.astype(np.float32)) > (0.5 if photograph.size > image.size else 0.0))
 
     photograph = fitted(image)
     pictures = [("Photograph", photograph)]
-    pictures += [(HEADINGS.get(one, one), fitted(picture)) for one, picture in finding.explanation.items()]
+    pictures += [(HEADINGS.get(key, key), fitted(picture)) for key, picture in finding.explanation.items()]
     pictures += [("Anomaly map", draw_map(photograph, fitted(finding.map), pixel_threshold))]
     if true_mask is None:
         pictures += [("Outline", draw_outlines(photograph, fitted_mask(finding.mask)))]
     else:
-        found = draw_found(photograph, fitted_mask(finding.mask), fitted_mask(true_mask))
-        pictures += [("Found and missed", found)]
+        comparison = draw_hits_and_misses(photograph, fitted_mask(finding.mask), fitted_mask(true_mask))
+        pictures += [("Found and missed", comparison)]
     return Row(name, finding.score, finding.threshold, finding.is_defective, tuple(pictures), truth, note)
 
 
 def _fitted(picture: NDArray[Any], long_side_px: int) -> NDArray[Any]:
-    """A picture, map or mask at the size that it has on the page."""
+    """A picture, map or mask, resized to its size on the page."""
     height, width = picture.shape[:2]
     factor = long_side_px * (WIDE if _is_wide(picture) else 1.0) / max(height, width)
     size_wh = max(1, round(width * factor)), max(1, round(height * factor))
@@ -130,13 +130,13 @@ def _is_wide(picture: NDArray[Any]) -> bool:
 def write_page(
     path: Path, title: str, intro_html: str, rows: Iterable[Row], *, figures: Sequence[Figure] = (), footer: str = ""
 ) -> None:
-    """Write one HTML file that needs nothing else: styles and pictures are inside, and there is no script.
+    """Write one self-contained HTML file: styles and pictures are inside, and there is no script.
 
     Parameters
     ----------
-    path : where to; its folder exists.
+    path : of the HTML file; its folder exists.
     title : heading and window title.
-    intro_html : what was trained on what, as HTML that is trusted; everything else is escaped.
+    intro_html : the introduction as trusted HTML; everything else is escaped.
     rows : one for each image, in the order of the page.
     figures : the summary above the rows.
     footer : a last sentence.
@@ -162,14 +162,15 @@ def write_page(
 def figures_html(figures: Sequence[Figure]) -> str:
     """The summary figures, side by side."""
     items = "".join(
-        f"<div><dt>{html.escape(one.label)}</dt><dd>{html.escape(one.value)}</dd><p>{html.escape(one.note)}</p></div>"
-        for one in figures
+        f"<div><dt>{html.escape(figure.label)}</dt><dd>{html.escape(figure.value)}</dd>"
+        f"<p>{html.escape(figure.note)}</p></div>"
+        for figure in figures
     )
     return f"<dl>{items}</dl>" if items else ""
 
 
 def legend_html(rows: Sequence[Row]) -> str:
-    """What the headings of these rows mean."""
+    """The legend: what the headings in these rows mean."""
     headings = {heading for row in rows for heading, _ in row.pictures}
     lines = [f"<li><b>{heading}</b>: {meaning}</li>" for heading, meaning in LEGEND.items() if heading in headings]
     colours = heat_colours(np.linspace(0, 1, 9, dtype=np.float32)).tolist()
@@ -178,22 +179,22 @@ def legend_html(rows: Sequence[Row]) -> str:
 
 
 def row_html(row: Row, quality: int = 90) -> str:
-    """One row, its pictures inside; what it is told by can be read from its `data-` attributes."""
+    """One row with its pictures; its `data-` attributes hold score, true label and judgement for filters."""
     name, truth = html.escape(row.name).replace("/", "/<wbr>"), html.escape(row.truth or "")
     score, threshold = (html.escape(text) for text in score_texts(row.score, row.threshold))
     verdict, relation = ("DEFECT", "above") if row.is_defective else ("PASS", "not above")
     pictures = "".join(picture_html(row.name, heading, picture, quality) for heading, picture in row.pictures)
-    known = f"<p>True label: {truth}. {judgement(row)[1]}</p>" if row.truth else ""
+    label = f"<p>True label: {truth}. {judgement(row)[1]}</p>" if row.truth else ""
     note = f"<p>{html.escape(row.note)}</p>" if row.note else ""
     return (
         f'<section data-score="{row.score:.9g}" data-truth="{truth}" data-judgement="{judgement(row)[0]}">'
         f'<div class="verdict {verdict.lower()}"><h2>{name}</h2><strong>{verdict}</strong>'
-        f"<p>Score {score}, {relation} the limit {threshold}.</p>{known}{note}</div>{pictures}</section>"
+        f"<p>Score {score}, {relation} the limit {threshold}.</p>{label}{note}</div>{pictures}</section>"
     )
 
 
 def picture_html(name: str, heading: str, picture: NDArray[np.uint8], quality: int = 90) -> str:
-    """An (H, W, 3) uint8 RGB picture of what is called ``name``, with its heading below it."""
+    """An (H, W, 3) uint8 RGB picture of the image ``name``, with its heading below it."""
     heading, alt = html.escape(heading), html.escape(f"{heading} of {name}")
     shape = "wide" if _is_wide(picture) else "narrow"
     size = f'width="{picture.shape[1]}" height="{picture.shape[0]}"'
@@ -202,15 +203,15 @@ def picture_html(name: str, heading: str, picture: NDArray[np.uint8], quality: i
 
 
 def judgement(row: Row) -> tuple[str, str]:
-    """What a verdict is worth: "found", "missed", "false-alarm" or "passed" for filters, and the same as HTML.
+    """Whether a verdict is right: "found", "missed", "false-alarm" or "passed" for filters, and the same as HTML.
 
-    Both are empty where nothing is known of the part.
+    Both are empty if the true label is unknown.
     """
     if not row.truth:
         return "", ""
     if row.is_defective:
         return ("false-alarm", "<b>False alarm.</b>") if row.truth == "good" else ("found", "Found.")
-    return ("passed", "Rightly passed.") if row.truth == "good" else ("missed", "<b>Missed.</b>")
+    return ("passed", "Correctly passed.") if row.truth == "good" else ("missed", "<b>Missed.</b>")
 
 
 def _data_uri(picture: NDArray[np.uint8], quality: int) -> str:
@@ -267,7 +268,7 @@ th:first-child { position: sticky; left: 0; background: var(--card); text-align:
 thead th { font-weight: 600; white-space: normal; }
 tbody > tr > * { border-top: 1px solid var(--line); } tbody > tr.mean > * { font-weight: 600; }
 """
-"""Of `<div class="table"><table>`: for pages that have one."""
+"""Styles of `<div class="table"><table>`, for pages with a table."""
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -1,4 +1,4 @@
-"""A sheet of images beside what an autoencoder makes of them."""
+"""A sheet of images next to their reconstructions by an autoencoder."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ GAP_PX = 8
 
 @torch.inference_mode()
 def draw_reconstructions(network: VQAutoencoder, images: Tensor) -> NDArray[np.uint8]:
-    """Pairs of an image and what is made of it, in three columns, of the first 12.
+    """Pairs of image and reconstruction for the first 12 images, in three columns.
 
     Parameters
     ----------
-    images : (N, 3, H, W) uint8, N >= 1, sides multiples of 8 px.
+    images : (N, 3, H, W) uint8, N >= 1; H and W are multiples of 8 px.
 
     Returns
     -------
     (height, width, 3) uint8.
     """
-    batches = [torch.cat([image, made], 3) for made, image in reconstructions(network, images[:N_SHOWN])]
+    batches = [
+        torch.cat([originals, reconstructed], 3)  # (B, 3, H, 2 W)
+        for reconstructed, originals in reconstructions(network, images[:N_SHOWN])
+    ]
     pairs = list(torch.cat(batches).mul(255.0).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % N_COLUMNS)
     framed = [np.pad(pair, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for pair in pairs]

@@ -1,4 +1,4 @@
-"""The contract of a runtime: what a detector runs its trained method by."""
+"""The base class of runtimes: a runtime runs the trained method of a detector."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from blemish.methods.base import Method, Settings
 
 
 class Runtime(ABC):
-    """Computes anomaly maps and image scores. Ready when it is made, and safe to call from several threads."""
+    """Computes anomaly maps and image scores. Ready after construction, and safe to call from several threads."""
 
     name: ClassVar[str]
-    """As a detector's file has it."""
+    """Name of the runtime in a detector's file."""
     device: torch.device
-    """Where it takes images, and leaves what it computes."""
+    """Device of the input images and of the results."""
 
     def __init__(self, method_name: str, settings: Settings) -> None:
         self.method_name, self.settings = method_name, settings
 
     @abstractmethod
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Inspect.
+        """Inspect a batch of images.
 
         Parameters
         ----------
@@ -38,12 +38,12 @@ class Runtime(ABC):
         """
 
     def explain(self, images: Tensor) -> dict[str, Tensor]:
-        """Images worth seeing beside the map, by name: (B, 3, S, S) float in [0, 1]. Default: none."""
+        """Return explanation images by name: (B, 3, S, S) float in [0, 1] each. Default: none."""
         return {}
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What a detector's file holds of it."""
+        """Return the tensors to store in a detector's file."""
 
     @property
     def method(self) -> Method:
@@ -52,24 +52,24 @@ class Runtime(ABC):
         Raises
         ------
         BlemishError
-            If there is none any more, because it was exported.
+            If the detector was exported, so that the network is no longer available.
         """
         raise BlemishError(
             f"this {self.method_name} was exported, and can only inspect; take the detector it was made from"
         )
 
     def to(self, device: torch.device) -> Runtime:
-        """The same elsewhere, if it can run there. Default: it stays."""
+        """Return the runtime on another device, if it supports it. Default: the runtime stays where it is."""
         return self
 
 
 def needed(name: str) -> Any:
-    """A module of the ``export`` extra.
+    """Import and return a module of the ``export`` extra.
 
     Raises
     ------
     BlemishError
-        If it is not installed.
+        If the module is not installed.
     """
     try:
         return importlib.import_module(name)

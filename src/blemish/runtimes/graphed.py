@@ -1,4 +1,4 @@
-"""Inspections that a GPU repeats as one launch."""
+"""Inspection as a CUDA graph: a GPU repeats it as one launch."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ import torch
 from torch import Tensor
 
 from blemish import graphs
-from blemish.graphs import aside, tell
+from blemish.graphs import on_side_stream, warn_without_graph
 
 Inspect = Callable[[Tensor], tuple[Tensor, Tensor]]
 MAX_BATCH_SIZES = 4
-"""Sizes of batches for which an inspection keeps a graph."""
+"""Largest number of batch shapes for which an inspection keeps a graph."""
 
 
 class GraphedInspection:
-    """An inspection of batches, repeated as a graph for each size of batch that comes more than once.
+    """An inspection of batches that runs as a CUDA graph for each batch shape that occurs more than once.
 
-    Safe to call from several threads, which take turns.
+    Safe to call from several threads; they take turns.
 
     Parameters
     ----------
-    inspect : (B, 3, H, W) float images to anomaly maps (B, 1, H, W) and image scores (B,).
+    inspect : computes anomaly maps (B, 1, H, W) and image scores (B,) from (B, 3, H, W) float images.
     """
 
     def __init__(self, inspect: Inspect) -> None:
         self.inspect = inspect
         self.lock = threading.Lock()
-        self.most = MAX_BATCH_SIZES
-        self.seen: set[torch.Size] = set()
+        self.max_graphs = MAX_BATCH_SIZES
+        self.seen_shapes: set[torch.Size] = set()
         self.graphs: dict[torch.Size, tuple[Callable[[], None], Tensor, tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Inspect a batch."""
         with self.lock:
             shape = images.shape
-            if shape in self.seen and shape not in self.graphs and len(self.graphs) < self.most:
+            if shape in self.seen_shapes and shape not in self.graphs and len(self.graphs) < self.max_graphs:
                 self._capture(images)
             if shape not in self.graphs:
-                self.seen.add(shape)
+                self.seen_shapes.add(shape)
                 return self.inspect(images)
-            replay, place, (maps, scores) = self.graphs[shape]
-            place.copy_(images)
+            replay, graph_images, (maps, scores) = self.graphs[shape]
+            graph_images.copy_(images)
             replay()
             return maps.clone(), scores.clone()
 
     def _capture(self, images: Tensor) -> None:
-        place = images.clone()
+        graph_images = images.clone()  # the graph reads its input here
         try:
-            aside(lambda: self.inspect(place), images.device)
-            replay, result = graphs.capture(lambda: self.inspect(place), images.device)
+            on_side_stream(lambda: self.inspect(graph_images), images.device)
+            replay, result = graphs.capture(lambda: self.inspect(graph_images), images.device)
         except RuntimeError as error:
-            tell("the inspection", error)
-            self.most = 0
+            warn_without_graph("the inspection", error)
+            self.max_graphs = 0
             return
-        self.graphs[images.shape] = replay, place, result
+        self.graphs[images.shape] = replay, graph_images, result

@@ -1,4 +1,4 @@
-"""Inspection by OpenVINO, on a CPU: what ``export.to_openvino`` made of a trained method."""
+"""Inspection with OpenVINO, on a CPU: runs the model that ``export.to_openvino`` made from a trained method."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from blemish.methods.base import Settings
 from blemish.runtimes.base import Runtime, needed
 
 PARTS = ("openvino_xml", "openvino_bin")
-"""Graph and weights."""
+"""Names of the two tensors: graph and weights."""
 
 
 class OpenVINORuntime(Runtime):
-    """A model of OpenVINO. It takes one image at a time, which keeps sizes known: OpenVINO fuses twice as much then.
+    """An OpenVINO model. It takes one image at a time: with fixed sizes OpenVINO fuses twice as many operations.
 
     Parameters
     ----------
-    method_name, settings : of the method that it was.
-    tensors : as ``export.to_openvino`` gives them.
-    precision : of what is not in 8 bits; ``auto`` is float32.
+    method_name, settings : name and settings of the exported method.
+    tensors : result of ``export.to_openvino``.
+    precision : precision of the operations that are not in 8 bits; ``auto`` is float32.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class OpenVINORuntime(Runtime):
         hints |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
         self._run = core.compile_model(model, "CPU", hints)
         self._lock = threading.Lock()
-        """Each image takes all threads, so callers take turns."""
+        """Callers take turns, because each image uses all threads."""
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         with self._lock:

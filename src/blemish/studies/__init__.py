@@ -1,1 +1,1 @@
-"""The papers' experiments on the user's own images, as pages and CSV."""
+"""The papers' experiments on the user's own images, with results as HTML pages, CSV and JSON."""

@@ -1,7 +1,7 @@
-"""Do all pixels have the same distribution, as SSAE's proposition 2 asks? Measured as in the paper's figure 8.
+"""Do all pixels have the same distribution, as SSAE's proposition 2 assumes? Measured as in the paper's figure 8.
 
-Two moments of the grey value of each pixel, over good images: for textures over all windows of all images, for
-objects along the horizontal line through the middle. Grey is the mean of the channels.
+Mean and standard deviation of the grey value of each pixel over good images: for textures over all windows of all
+images, for objects along the horizontal line through the middle. Grey is the mean of the channels.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ Kind = Literal["texture", "object"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 N_CHANNELS = 3
 WHITE = 255 * N_CHANNELS
-"""Sums of channels are whole numbers, and so are all sums until the last division: nothing is lost on the way."""
+"""Largest sum of the channels of a pixel. All sums are integers up to the last division, so they are exact."""
 
 
 @dataclass
 class PixelSums:
-    """What is kept of any number of images of one size: the sums of each pixel's grey values and of their squares."""
+    """Sums of each pixel's grey values and of their squares, over any number of images of one size."""
 
     sums: NDArray[np.int64]
     """(S, S), in units of 1 / ``WHITE``."""
     squares: NDArray[np.int64]
+    """(S, S), in units of 1 / ``WHITE``^2."""
     n_images: int = 0
     low: int = WHITE
+    """Lowest grey value of all images, in units of 1 / ``WHITE``."""
     high: int = 0
+    """Highest grey value of all images, in units of 1 / ``WHITE``."""
 
     @classmethod
     def of(cls, batches: Iterable[Tensor], size_px: int) -> PixelSums:
-        """Of batches (B, 3, S, S) uint8, each of them needed only once."""
+        """Sums over batches (B, 3, S, S) uint8, which are read once."""
         shape = (size_px, size_px)
         total = cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
         for batch in batches:
-            grey = batch.numpy().sum(1, dtype=np.int64)
+            grey = batch.numpy().sum(1, dtype=np.int64)  # (B, S, S)
             total.sums += grey.sum(0)
             total.squares += np.square(grey).sum(0)
             total.n_images += len(grey)
@@ -56,38 +59,42 @@ class Moments:
 
     kind: Kind
     mean: NDArray[np.float64]
-    """(H, W): a window, or the one row of the line."""
+    """(H, W): the pixels of a window, or of the single row of a line (H = 1)."""
     std: NDArray[np.float64]
+    """(H, W)"""
     n_values: int
-    """Of each pixel."""
+    """Number of values of each pixel."""
     spread: float
-    """r: from the lowest to the highest grey value of the images."""
+    """r: the difference between the highest and the lowest grey value of the images."""
     variance: float = field(init=False)
-    """sigma^2: the mean of the pixels' variances, which is what the distance of two images is made of (eq. 9)."""
+    """sigma^2: the mean of the pixels' variances; it determines the expected distance of two images (eq. 9)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variance", float(np.square(self.std).mean()))
 
     def figures(self) -> dict[str, float | int | None]:
-        """How equal the pixels are, and what theorem 2 makes of their variance.
+        """How much the pixels' distributions differ, and the largest patch that theorem 2 allows for their variance.
 
         Returns
         -------
-        ``spread_of_means``: standard deviation of the pixels' means, divided by their mean standard deviation; 0 if
-        all are equal. ``spread_of_stds``: the same of their standard deviations. ``sigma2`` and ``range``.
-        ``largest_share``: |S| / N below which 2 sigma^2 |S_rest| exceeds |S|, for values in an interval of length
-        ``range``, and ``largest_share_of_unit_range`` as the theorem is printed, for one of length 1. None where
-        nothing varies.
+        ``n_pixels``, ``n_values_of_each``, ``mean``, ``std`` : over all pixels.
+        ``spread_of_means`` : standard deviation of the pixels' means, divided by their mean standard deviation; 0 if
+        all means are equal, None if the images do not differ.
+        ``spread_of_stds`` : the same for the pixels' standard deviations.
+        ``sigma2``, ``range`` : ``variance`` and ``spread``.
+        ``largest_share`` : |S| / N below which 2 sigma^2 |S_rest| exceeds |S|, for values in an interval of length
+        ``range``.
+        ``largest_share_of_unit_range`` : the same for an interval of length 1, as the theorem is printed.
         """
-        typical = float(self.std.mean())
+        mean_std = float(self.std.mean())
         variance = torch.tensor(self.variance, dtype=torch.float64)
         return {
             "n_pixels": self.mean.size,
             "n_values_of_each": self.n_values,
             "mean": float(self.mean.mean()),
-            "std": typical,
-            "spread_of_means": float(self.mean.std()) / typical if typical else None,
-            "spread_of_stds": float(self.std.std()) / typical if typical else None,
+            "std": mean_std,
+            "spread_of_means": float(self.mean.std()) / mean_std if mean_std else None,
+            "spread_of_stds": float(self.std.std()) / mean_std if mean_std else None,
             "sigma2": self.variance,
             "range": self.spread,
             "largest_share": float(allowed_share(variance, torch.tensor(self.spread, dtype=torch.float64))),
@@ -96,9 +103,10 @@ class Moments:
 
 
 def window_moments(pixels: PixelSums, window_px: int) -> Moments:
-    """Moments of each pixel of a window that slides over whole images, by one px at a time.
+    """Moments of each pixel of a window that slides over the images in steps of 1 px.
 
-    A window's pixel (y, x) meets all pixels from there on as far as the window moves: a box of the images' sums.
+    Over all positions of the window, its pixel (y, x) covers a square of image pixels with the upper left corner
+    (y, x), so its moments are box sums over the images' sums.
 
     Raises
     ------
@@ -121,10 +129,10 @@ def line_moments(pixels: PixelSums) -> Moments:
 
 
 def check_window(window_px: int, size_px: int) -> None:
-    """Refuse what is no window of images of this size."""
+    """Raise a `BlemishError` if the window is empty or larger than the images."""
     if not 1 <= window_px <= size_px:
         raise BlemishError(
-            f"--window {window_px}: should be from 1 to the size that images are resized to, --size {size_px}"
+            f"--window {window_px}: should be from 1 to the size of the resized images, --size {size_px}"
         )
 
 
@@ -137,7 +145,7 @@ def _moments(
 
 
 def _box_sums(values: NDArray[np.int64], side_px: int) -> NDArray[np.int64]:
-    """Sums over all squares of ``side_px`` that lie inside (S, S), by their upper left corners."""
+    """Sums over all squares of side ``side_px`` inside (S, S), by upper left corner: (R, R), R = S - side_px + 1."""
     integral = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     far, near = slice(side_px, None), slice(None, -side_px)
     return np.asarray(integral[far, far] - integral[near, far] - integral[far, near] + integral[near, near])

@@ -1,4 +1,4 @@
-"""SSAE's table 4 and figures 2 and 4: objective (1), objective (4) and their ensemble, on the user's own images."""
+"""SSAE's table 4 and figures 2 and 4 on the user's own images: objective (1), objective (4) and their ensemble."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ HEADS = {name: TITLES[name] for name in ("image_auroc", "pixel_auroc", "image_ap
 PROTOCOL = "256/1"
 NAMES = {"filter": "objective (1)", "amplify": "objective (4)", "ensemble": "ensemble"}
 N_SHOWN = 8
-"""Defective images of each dataset on the page, evenly over the kinds of defects; and two good ones."""
+"""Defective images of each dataset on the page, spread evenly over the test set; two good ones are added."""
 PICTURE_PX = 200
 
 
 @dataclass(frozen=True)
 class ObjectiveResult:
-    """What one objective reaches on one dataset."""
+    """The evaluation of one objective on one dataset."""
 
     data: str
     objective: str
@@ -45,7 +45,7 @@ class ObjectiveResult:
     metrics: Mapping[str, float | None]
     """By name as in ``metrics.json``, fractions of 1."""
     chosen: Mapping[str, int]
-    """n_means, mean_px and correction, as good images decided for this objective."""
+    """n_means, mean_px and correction (n, k, t), as chosen on good images for this objective."""
 
     def row(self) -> dict[str, Any]:
         """A line of ``objectives.csv``."""
@@ -64,26 +64,26 @@ def study_objectives(
     layout: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[ObjectiveResult]:
-    """Train both objectives on each dataset, and measure each of them and their ensemble.
+    """Train both objectives on each dataset, and evaluate each of them and their ensemble.
 
-    Both networks are trained once, in one run; n, k and t are decided for each objective by itself.
+    Both networks are trained in one run; n, k and t are then chosen for each objective separately.
 
     Parameters
     ----------
     data : datasets with labelled test images.
-    out : folder for a run folder of each dataset, ``objectives.csv``, ``.json`` and ``.html``.
+    out : folder for one run folder per dataset, ``objectives.csv``, ``.json`` and ``.html``.
 
     Raises
     ------
     BlemishError
-        If two datasets have the same name, one has no test images, or ``out`` holds other runs.
+        If two datasets have the same name, a dataset has no defective test images, or ``out`` holds other runs.
     """
     if "objective" in (settings or {}):
-        raise BlemishError("study objectives: trains them all; leave out --set objective")
+        raise BlemishError("study objectives: trains all objectives; leave out --set objective")
     names = [name_of(path) for path in data]
     if len(set(names)) < len(names):
-        raise BlemishError(f"study objectives: two datasets are called alike ({', '.join(names)}); rename one")
-    for path in data:  # before hours of training
+        raise BlemishError(f"study objectives: two datasets have the same name ({', '.join(names)}); rename one")
+    for path in data:  # checked before hours of training
         if not any(sample.is_defective for sample in open_dataset(path, layout).test):
             raise BlemishError(f"{path}: has no defective test images; give a dataset of a known layout")
     make_folder(out)
@@ -103,40 +103,41 @@ def study_objectives(
         detectors = _detectors(ensemble, path, layout, seed)
         for objective, detector in detectors.items():
             metrics = evaluate(detector, path, layout, PROTOCOL).metrics
-            chosen = {one: getattr(detector.settings, one) for one in CHOSEN}
-            results.append(ObjectiveResult(name, objective, {one: metrics[one] for one in HEADS}, chosen))
+            chosen = {setting: getattr(detector.settings, setting) for setting in CHOSEN}
+            results.append(ObjectiveResult(name, objective, {key: metrics[key] for key in HEADS}, chosen))
         rows += [_row(detectors, sample, name) for sample in _shown(open_dataset(path, layout).test)]
     page = study_page(TITLE, READING, (), "", _table(results), "\n".join(map(row_html, rows)), FOOTER)
-    figures = [one.row() for one in results]
+    figures = [result.row() for result in results]
     record = {"study": "objectives", "recipe": recipe, "seed": seed, "protocol": PROTOCOL, "results": figures}
     write_study(out, "objectives", figures, record, page)
     return results
 
 
 def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[str, Detector]:
-    """A detector for each objective, calibrated on the images that the ensemble was calibrated on."""
+    """A detector for each objective, calibrated on the same images as the ensemble."""
     method = ensemble.method
     assert isinstance(method, SSAE)
     images = split_images(data, None, layout, ensemble.size_hw, seed, method.validation_share)
-    found = {}
+    detectors = {}
     for objective in ("filter", "amplify"):
         part = method.part(objective)
         part.finish(images.train, images.validation)
-        found[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate)
-    return found | {"ensemble": ensemble}
+        detectors[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate)
+    return detectors | {"ensemble": ensemble}
 
 
 def _shown(samples: Sequence[Sample]) -> list[Sample]:
-    """Some defective images, evenly over the test set, which is in the order of kinds, and two good ones."""
-    groups = [[one for one in samples if one.is_defective], [one for one in samples if not one.is_defective]]
-    picked = []
-    for group, count in zip(groups, (N_SHOWN, 2), strict=True):
-        picked += [group[int((i + 0.5) * len(group) / count)] for i in range(count)] if len(group) > count else group
-    return picked
+    """Defective images, evenly over the test set (which is sorted by kind of defect), and two good ones."""
+    defective = [sample for sample in samples if sample.is_defective]
+    good = [sample for sample in samples if not sample.is_defective]
+    shown = []
+    for group, count in ((defective, N_SHOWN), (good, 2)):
+        shown += [group[int((i + 0.5) * len(group) / count)] for i in range(count)] if len(group) > count else group
+    return shown
 
 
 def _row(detectors: Mapping[str, Detector], sample: Sample, name: str) -> Row:
-    """Photograph, then reconstruction and heatmap of each objective, then what the ensemble found."""
+    """Photograph, reconstruction and heatmap of each objective, and the ensemble's mask beside the true one."""
     image = read_image(sample.path)
     size_hw = image.shape[0], image.shape[1]
     mask = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)
@@ -147,26 +148,26 @@ def _row(detectors: Mapping[str, Detector], sample: Sample, name: str) -> Row:
             f"{name}/{sample.path.parent.name}/{sample.path.name}", image, finding, detector.pixel_threshold,
             truth=sample.defect if sample.is_defective else "good", true_mask=mask, long_side_px=PICTURE_PX,
         )  # fmt: skip
-        photograph, *others, found = row.pictures
+        photograph, *explanations, hits_and_misses = row.pictures
         pictures += [photograph] if not pictures else []
         if objective != "ensemble":
-            pictures += [(f"{_spoken(heading)}, {NAMES[objective]}", picture) for heading, picture in others]
-    return Row(row.name, row.score, row.threshold, row.is_defective, (*pictures, found), row.truth)
+            pictures += [(f"{_short(heading)}, {NAMES[objective]}", picture) for heading, picture in explanations]
+    return Row(row.name, row.score, row.threshold, row.is_defective, (*pictures, hits_and_misses), row.truth)
 
 
-def _spoken(heading: str) -> str:
-    """A heading without the words that the objective's name says."""
+def _short(heading: str) -> str:
+    """A short heading, to which the name of the objective is added."""
     return "Reconstruction" if heading in HEADINGS.values() else heading
 
 
 def _table(results: Sequence[ObjectiveResult]) -> str:
-    heads = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in (*HEADS.values(), "n, k, t"))
+    heads = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in (*HEADS.values(), "n, k, t"))
     lines = []
-    for one in results:
-        values = [one.metrics[name] for name in HEADS]
+    for result in results:
+        values = [result.metrics[name] for name in HEADS]
         cells = ["-" if value is None else percent(value) for value in values]
-        cells += [", ".join(map(str, one.chosen.values()))]
-        name = html.escape(f"{one.data}, {NAMES[one.objective]}")
+        cells += [", ".join(map(str, result.chosen.values()))]
+        name = html.escape(f"{result.data}, {NAMES[result.objective]}")
         lines.append(f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
     return (
         f'<div class="table"><table aria-label="By objective"><thead><tr><th scope="col"></th>{heads}</tr></thead>'
@@ -174,16 +175,17 @@ def _table(results: Sequence[ObjectiveResult]) -> str:
     )
 
 
-TITLE = "What SSAE's two objectives make of defects"
+TITLE = "SSAE's two training objectives compared"
 READING = (
-    "<p>Both networks see the same kinds of damage. Under objective (1) a network gives back what is good and "
-    "repairs the rest: it is a filter, and what it changes is the defect. Under objective (4) it is rewarded for "
-    "being wrong where the image was damaged: it does not repair a defect but makes it stand out. The paper finds "
-    "(1) the more robust and (4) now and then the sharper one; the ensemble takes the larger of both heatmaps at "
-    "each pixel. The verdicts, and what is found and missed below, are the ensemble's.</p>"
+    "<p>Both networks are trained with the same kinds of simulated damage. With objective (1) the network is a "
+    "filter: it reproduces good areas and repairs the rest, and the areas that it changes are the defect. With "
+    "objective (4) the network is rewarded for errors in damaged areas: it does not repair a defect but amplifies "
+    "it. According to the paper, (1) is more robust and (4) is sometimes more precise. The ensemble takes the larger "
+    "value of both heatmaps at each pixel. The verdicts and the pictures of found and missed areas below are those "
+    "of the ensemble.</p>"
 )
 FOOTER = (
     "After table 4 and figures 2 and 4 of Bauer, Nakajima, Müller, Self-Supervised Training with Autoencoders for "
-    "Visual Anomaly Detection (arXiv:2206.11723). n, k and t smooth and correct the heatmaps; they were chosen on "
-    "good images with simulated damage. Protocol " + PROTOCOL + "."
+    "Visual Anomaly Detection (arXiv:2206.11723). n, k and t are the parameters by which heatmaps are smoothed "
+    "and corrected; they were chosen on good images with simulated damage. Protocol " + PROTOCOL + "."
 )

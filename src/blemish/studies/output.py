@@ -1,4 +1,4 @@
-"""What every study writes: figures as CSV and JSON, and one page with charts. No network, no script."""
+"""The output of every study: figures as CSV and JSON, and one self-contained HTML page with charts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from blemish.report.page import PAGE, STYLE, TABLE_STYLE, Figure, figures_html
 def write_study(
     folder: Path, name: str, rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any], page: str
 ) -> None:
-    """Write ``<name>.csv``, ``.json`` and ``.html``, and say where.
+    """Write ``<name>.csv``, ``.json`` and ``.html``, and print where they are.
 
     Parameters
     ----------
-    folder : exists.
-    rows : of the table, at least one, all with the same columns.
-    record : what JSON holds.
-    page : HTML, as ``study_page`` makes it.
+    folder : must exist.
+    rows : rows of the CSV table, at least one, all with the same columns.
+    record : content of the JSON file.
+    page : HTML from ``study_page``.
     """
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]))
@@ -46,9 +46,9 @@ def study_page(
     rows_html: str = "",
     footer: str = "",
 ) -> str:
-    """One page: what was done, figures, charts, how to read them, pictures.
+    """One page: introduction, figures, charts, how to read them, pictures.
 
-    What is called HTML is trusted; everything else is escaped here.
+    Arguments whose names end in ``html`` are trusted; all others are escaped here.
     """
     parts = {
         "title": html.escape(title),
@@ -63,13 +63,13 @@ def study_page(
 
 
 def reading(heading: str, lines: Sequence[str]) -> str:
-    """How to read the charts, a line of trusted HTML for each."""
+    """A list of remarks on how to read the charts; each line is trusted HTML."""
     items = "".join(f"<li>{line}</li>" for line in lines)
     return f"<details open><summary>{html.escape(heading)}</summary><ul>{items}</ul></details>"
 
 
 def percent(share: float) -> str:
-    """A share as it is printed; number and sign stay on one line."""
+    """A share as text in percent, with a no-break space before the sign."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 

@@ -1,5 +1,5 @@
-"""Simulated damage: pure functions, batched, on the images' device.
+"""Simulated damage: pure, batched functions that run on the images' device.
 
-Whatever is random is drawn on the host from one CPU ``torch.Generator`` and only then sent to the device: no step
-waits for the device, and one state tells how to go on.
+All random numbers are drawn on the host from one CPU ``torch.Generator`` and then sent to the device. So no step waits
+for the device, and the state of this generator is all that a resumed run needs.
 """

@@ -1,9 +1,9 @@
-"""Random numbers for the simulators: drawn on the host, used where the images are.
+"""Random numbers for the simulators: drawn on the host, used on the images' device.
 
-Every random number of a training step goes through ``drawn``. So the step can be repeated as one CUDA graph: a
-``Tape`` knows what was drawn in it, and draws all of it anew, into the same memory, before each repetition. For
-that, shapes on a GPU never depend on what was drawn (``worth``): what is not spoiled there is worked on, too, and
-left as it was.
+All random numbers of a training step are drawn through ``drawn``. This allows to repeat the step as one CUDA graph: a
+``Tape`` records the draws of the step, and repeats them with new numbers, in the same memory, before each repetition.
+For that, shapes on a GPU must not depend on random numbers (``indices_to_process``): the simulators process the images
+without damage there, too, and leave them unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _tape: ContextVar[Tape | None] = ContextVar("_tape", default=None)
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Float32 numbers from U[low, high) in ``shape``, on the host."""
+    """Float32 numbers from U[low, high) of shape ``shape``, on the host."""
     return torch.rand(shape, generator=generator) * (high - low) + low
 
 
@@ -33,47 +33,47 @@ def coin(probability: float, n: int, generator: Generator) -> Tensor:
 
 
 def drawn(make: Callable[[Generator], Drawn], generator: Generator, device: torch.device) -> Drawn:
-    """What ``make`` draws on the host, on ``device``.
+    """Draw random tensors with ``make`` on the host, and return them on ``device``.
 
     Parameters
     ----------
-    make : gives a host tensor, or a tuple of them, whose shapes depend on nothing that was drawn (but on a CPU).
-        It may be called again for another step, so it holds no tensor of this one.
+    make : returns a host tensor, or a tuple of them. Except on a CPU, their shapes must not depend on random numbers.
+        A tape calls it again for other steps, so it must not refer to tensors of this step.
     generator : CPU generator, the only source of randomness.
     """
     tape = _tape.get()
     if tape is not None:
         return tape.drawn(make)  # type: ignore[return-value]
-    made = make(generator)
-    if isinstance(made, Tensor):
-        return send(made, device)
-    return tuple(send(part, device) for part in made)
+    draw = make(generator)
+    if isinstance(draw, Tensor):
+        return send(draw, device)
+    return tuple(send(tensor, device) for tensor in draw)
 
 
-def send(host: Tensor, device: torch.device) -> Tensor:
-    """Copy a host tensor to ``device`` without making the host wait for it."""
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a host tensor to ``device`` without making the host wait for the copy."""
     if device.type == "cpu":
-        return host
-    return host.pin_memory().to(device, non_blocking=True)
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def is_static(device: torch.device) -> bool:
-    """Whether shapes must not depend on numbers: asking for those would make the host wait for a GPU."""
+    """Whether shapes must not depend on tensors' values: on a GPU the host would have to wait for them."""
     return device.type != "cpu"
 
 
-def worth(flags: Tensor) -> Tensor:
-    """Which of (K,) bool flags are worth working on: indices of the True; of all where shapes are static."""
+def indices_to_process(flags: Tensor) -> Tensor:
+    """Indices of the True among (K,) bool flags; all indices where shapes are static (``is_static``): (n,) int64."""
     if is_static(flags.device):
         return torch.arange(len(flags), device=flags.device)
-    return torch.from_numpy(flags.numpy().nonzero()[0])  # in half of torch's time
+    return torch.from_numpy(flags.numpy().nonzero()[0])  # takes half the time of torch's nonzero
 
 
 class Tape:
-    """What a step draws, in order, each at a fixed place in the device's memory.
+    """The random draws of a step, in order, each at a fixed place in the device's memory.
 
-    ``recording`` a step takes down what it draws; ``playing`` one hands it the fixed places instead of drawing;
-    ``refill`` draws everything anew and sends it there, in one copy.
+    In ``recording``, a step draws as usual and the draws are recorded. In ``playing``, a step gets the tensors at the
+    fixed places instead of drawing. ``refill`` repeats all draws and sends the new numbers to these places in one copy.
 
     Parameters
     ----------
@@ -81,38 +81,38 @@ class Tape:
     device : where the places are.
     """
 
-    ALIGNMENT = 16  # bytes; what any dtype may begin at
+    ALIGNMENT = 16  # bytes; a tensor of any dtype may begin at a multiple of this
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.generator, self.device = generator, device
         self.makes: list[Make] = []
         self.places: list[Tensor | tuple[Tensor, ...]] = []
         self._memory = torch.empty(0, dtype=torch.uint8)
-        self._turn: int | None = None  # of the place that is handed out next; None while recording
+        self._next: int | None = None  # index of the next place in ``playing``; None while recording
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """A step in which numbers are drawn as ever, and remembered."""
-        self.makes, self.places, self._turn = [], [], None
+        """Run a step that draws its numbers as usual, and record the draws."""
+        self.makes, self.places, self._next = [], [], None
         token = _tape.set(self)
         try:
             yield
         finally:
             _tape.reset(token)
-        sizes = [(part.nbytes + self.ALIGNMENT - 1) // self.ALIGNMENT * self.ALIGNMENT for part in self._parts()]
+        sizes = [(tensor.nbytes + self.ALIGNMENT - 1) // self.ALIGNMENT * self.ALIGNMENT for tensor in self._tensors()]
         self._memory = torch.empty(sum(sizes), dtype=torch.uint8, device=self.device)
         starts = iter(torch.tensor([0, *sizes]).cumsum(0).tolist())
         self.places = [
-            self._placed(place, starts)
-            if isinstance(place, Tensor)
-            else tuple(self._placed(p, starts) for p in place)
-            for place in self.places
+            self._place(draw, starts)
+            if isinstance(draw, Tensor)
+            else tuple(self._place(tensor, starts) for tensor in draw)
+            for draw in self.places
         ]
 
     @contextmanager
     def playing(self) -> Iterator[None]:
-        """A step that is handed what ``refill`` drew."""
-        self._turn = 0
+        """Run a step that gets the recorded places, which ``refill`` fills, instead of drawing."""
+        self._next = 0
         token = _tape.set(self)
         try:
             yield
@@ -120,32 +120,34 @@ class Tape:
             _tape.reset(token)
 
     def drawn(self, make: Make) -> Tensor | tuple[Tensor, ...]:
-        """What ``make`` gives, or, when playing, where ``refill`` put it."""
-        if self._turn is not None:
-            self._turn += 1
-            return self.places[self._turn - 1]
-        made = make(self.generator)
-        parts = (made,) if isinstance(made, Tensor) else made
-        sent = tuple(send(part, self.device) for part in parts)
+        """The tensors that ``make`` draws; when playing, the next recorded place."""
+        if self._next is not None:
+            self._next += 1
+            return self.places[self._next - 1]
+        draw = make(self.generator)
+        tensors = (draw,) if isinstance(draw, Tensor) else draw
+        sent = tuple(send(tensor, self.device) for tensor in tensors)
         self.makes.append(make)
-        self.places.append(sent[0] if isinstance(made, Tensor) else sent)
+        self.places.append(sent[0] if isinstance(draw, Tensor) else sent)
         return self.places[-1]
 
     def refill(self) -> None:
-        """Draw everything anew, as the recorded step would."""
-        host = torch.empty(len(self._memory), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        """Repeat all draws in the order of the recorded step, and send the numbers to their places."""
+        buffer = torch.empty(len(self._memory), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         start = 0
         for make in self.makes:
-            made = make(self.generator)
-            for part in (made,) if isinstance(made, Tensor) else made:
-                host[start : start + part.nbytes] = part.contiguous().view(-1).view(torch.uint8)
-                start += (part.nbytes + self.ALIGNMENT - 1) // self.ALIGNMENT * self.ALIGNMENT
-        self._memory.copy_(host, non_blocking=True)
+            draw = make(self.generator)
+            for tensor in (draw,) if isinstance(draw, Tensor) else draw:
+                buffer[start : start + tensor.nbytes] = tensor.contiguous().view(-1).view(torch.uint8)
+                start += (tensor.nbytes + self.ALIGNMENT - 1) // self.ALIGNMENT * self.ALIGNMENT
+        self._memory.copy_(buffer, non_blocking=True)
 
-    def _parts(self) -> list[Tensor]:
-        return [part for place in self.places for part in ((place,) if isinstance(place, Tensor) else place)]
+    def _tensors(self) -> list[Tensor]:
+        """All recorded tensors, in order."""
+        return [tensor for place in self.places for tensor in ((place,) if isinstance(place, Tensor) else place)]
 
-    def _placed(self, like: Tensor, starts: Iterator[int]) -> Tensor:
-        """A copy of a tensor in this tape's memory."""
+    def _place(self, tensor: Tensor, starts: Iterator[int]) -> Tensor:
+        """Copy a tensor into this tape's memory, at the next of ``starts`` (bytes)."""
         start = next(starts)
-        return self._memory[start : start + like.nbytes].view(like.dtype).view(like.shape).copy_(like)
+        memory = self._memory[start : start + tensor.nbytes]
+        return memory.view(tensor.dtype).view(tensor.shape).copy_(tensor)

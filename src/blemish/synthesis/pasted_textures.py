@@ -1,4 +1,4 @@
-"""DRÆM's simulator of anomalies (paper section 3.3, eq. 4): a texture, shown through a noise mask."""
+"""DRÆM's simulator of anomalies (paper section 3.3, eq. 4): a texture is pasted where a noise mask is set."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Generator, Tensor
 
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
-from blemish.synthesis.draw import coin, drawn, uniform, worth
+from blemish.synthesis.draw import coin, drawn, indices_to_process, uniform
 from blemish.synthesis.perlin import perlin_masks
 from blemish.synthesis.photometric import Places, augment, places_of
 from blemish.synthesis.rectangles import rectangle_masks
 from blemish.synthesis.textures import TextureBank
 
-HALF_LEVEL = 0.5 / 255.0  # less than half a grey level is no change that a camera could record
+HALF_LEVEL = 0.5 / 255.0  # half a grey level; a camera does not record smaller changes
 
 
 @dataclass(frozen=True)
 class AnomalySettings(CheckedSettings):
-    """What simulated anomalies look like. The defaults are those of DRÆM's authors' code."""
+    """Appearance of simulated anomalies. The defaults are those of the DRÆM authors' code."""
 
     probability: float = 0.5
-    """How many of the samples are spoiled; the others stay clean and their mask is all zero."""
+    """Share of the samples that get an anomaly; the rest stay clean, and their mask is all zero."""
     shape: Literal["perlin", "rectangles"] = "perlin"
     """Shape of the mask; rectangles are the ablation DRÆM_rect (table 3)."""
     source: Literal["textures", "colours"] = "textures"
-    """What is pasted; plain colours are the ablation DRÆM_color (table 3)."""
+    """Content of the anomaly; plain colours are the ablation DRÆM_color (table 3)."""
     augment_textures: bool = True
-    """Three of ten photometric augmentations; off in DRÆM_no_aug (table 3)."""
+    """Apply three of ten photometric augmentations; off in DRÆM_no_aug (table 3)."""
     min_opacity: float = 0.2
-    """Opacity is drawn from U[min_opacity, 1]. The paper says 0.1, the code 0.2; 1 switches it off."""
+    """Opacity is drawn from U[min_opacity, 1]. The paper says 0.1, the code 0.2; with 1 all anomalies are opaque."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +40,7 @@ class AnomalySettings(CheckedSettings):
 
 
 class Spoiled(NamedTuple):
-    """A batch after the simulator."""
+    """A batch with simulated or real damage."""
 
     images: Tensor
     """(B, 3, H, W) float in [0, 1]."""
@@ -54,16 +54,21 @@ def spoil(images: Tensor, textures: TextureBank | None, generator: Generator, se
     Parameters
     ----------
     images : (B, 3, H, W) float in [0, 1], any device; not changed.
-    textures : where A is drawn from; not needed for plain colours.
+    textures : A is drawn from these; not needed for plain colours.
     generator : CPU generator, the only source of randomness.
 
     Returns
     -------
     Spoiled
-        A mask is 1 only where a pixel moved by at least half a grey level, so damage that happens to
-        look like the image is not claimed.
+        The mask is 1 only where a pixel changed by at least half a grey level. Damage that looks like the image is
+        not marked.
+
+    Raises
+    ------
+    BlemishError
+        If the settings need textures and there are none.
     """
-    with torch.autocast(images.device.type, enabled=False):  # coordinates do not fit into bf16
+    with torch.autocast(images.device.type, enabled=False):  # bf16 is too coarse for coordinates
         return _spoil(images, textures, generator, settings)
 
 
@@ -71,23 +76,23 @@ def _spoil(images: Tensor, textures: TextureBank | None, generator: Generator, s
     device, size_hw = images.device, (images.shape[-2], images.shape[-1])
     damaged = images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)  # (B, H, W, 3): rows of pixels
     masks = torch.zeros_like(damaged[..., 0])  # (B, H, W)
-    is_spoiled = drawn(lambda g: coin(settings.probability, len(images), g), generator, device)
-    spoiled = worth(is_spoiled)
+    is_spoiled = drawn(lambda g: coin(settings.probability, len(images), g), generator, device)  # (B,)
+    spoiled = indices_to_process(is_spoiled)  # (n,)
     n = len(spoiled)
     if n:
         draw_masks = perlin_masks if settings.shape == "perlin" else rectangle_masks
-        mask = draw_masks(n, size_hw, generator, device) & is_spoiled[spoiled].view(-1, 1, 1)
-        places = places_of(mask)
-        opacity = drawn(lambda g: uniform(settings.min_opacity, 1.0, (n,), g), generator, device)[places.image]
-        opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]
-        pixels = spoiled[places.image] * mask[0].numel() + places.pixel
-        good = damaged.view(-1, 3).index_select(0, pixels)
-        anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)
-        change = (anomaly - good).mul_(opacity[:, None])
-        changed = change.abs().amax(1) >= HALF_LEVEL
+        mask = draw_masks(n, size_hw, generator, device) & is_spoiled[spoiled].view(-1, 1, 1)  # (n, H, W)
+        places = places_of(mask)  # K pixels of the n images
+        opacity = drawn(lambda g: uniform(settings.min_opacity, 1.0, (n,), g), generator, device)[places.image]  # (K,)
+        opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]  # 0 outside of the mask
+        pixels = spoiled[places.image] * mask[0].numel() + places.pixel  # (K,), index into all pixels of the batch
+        good = damaged.view(-1, 3).index_select(0, pixels)  # (K, 3)
+        anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)  # (K, 3)
+        change = (anomaly - good).mul_(opacity[:, None])  # (K, 3)
+        is_changed = change.abs().amax(1) >= HALF_LEVEL  # (K,)
         damaged.view(-1, 3).index_copy_(0, pixels, change.add_(good).clamp_(0.0, 1.0))
-        masks.view(-1).scatter_(0, pixels, changed.to(masks.dtype))
-    return Spoiled(damaged.permute(0, 3, 1, 2), masks[:, None])
+        masks.view(-1).scatter_(0, pixels, is_changed.to(masks.dtype))
+    return Spoiled(damaged.permute(0, 3, 1, 2), masks[:, None])  # (B, 3, H, W), (B, 1, H, W)
 
 
 def _anomaly(
@@ -99,7 +104,7 @@ def _anomaly(
     settings: AnomalySettings,
     device: torch.device,
 ) -> Tensor:
-    """What ``n`` anomalies look like at some places: (K, 3) float in [0, 1]."""
+    """The colours of ``n`` anomalies at these places: (K, 3) float in [0, 1]."""
     if settings.source == "colours":
         return drawn(lambda g: uniform(0.0, 1.0, (n, 3), g), generator, device)[places.image]
     if textures is None:
@@ -107,6 +112,6 @@ def _anomaly(
     bank = textures.at(size_hw, device)
     if settings.augment_textures:
         return augment(bank, n, places, generator)
-    texture = drawn(lambda g: torch.randint(len(bank), (n,), generator=g), generator, device)
-    pixels = texture[places.image] * (size_hw[0] * size_hw[1]) + places.pixel
+    texture = drawn(lambda g: torch.randint(len(bank), (n,), generator=g), generator, device)  # (n,)
+    pixels = texture[places.image] * (size_hw[0] * size_hw[1]) + places.pixel  # (K,)
     return bank.images.view(-1, 3).index_select(0, pixels).float() / 255.0

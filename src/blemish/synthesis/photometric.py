@@ -1,10 +1,10 @@
 """The ten augmentations of texture images in DRÆM (paper section 3.3; the list of the authors' code).
 
-Seven of the ten only map grey values: they are composed, in the drawn order, into one table (``tables.py``).
-Rotation and sharpness come before it, hue and saturation after, whatever was drawn: that is the only point in
-which the order differs from the authors'.
+Seven of the ten only map grey values. They are composed, in the drawn order, into one table (``tables.py``). Rotation
+and sharpness always come before the table, hue and saturation after it. Only in this does the order differ from the
+authors'.
 
-A texture shows through a mask, so it is worked out only at the ``Places`` that the mask leaves.
+A texture is visible only inside of a mask, so it is computed only at the pixels of the mask (``Places``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from blemish.synthesis.draw import drawn, uniform, worth
+from blemish.synthesis.draw import drawn, indices_to_process, uniform
 from blemish.synthesis.tables import MAPPINGS, N_DRAWS, compose_table
 from blemish.synthesis.textures import TextureBank
 
@@ -24,46 +24,46 @@ AUGMENTATIONS = (*MAPPINGS, "sharpness", "rotate", "hue_saturation")
 
 
 class Places(NamedTuple):
-    """Pixels of a batch."""
+    """K pixels of a batch."""
 
     image: Tensor
-    """(K,) int64, which image of the batch."""
+    """(K,) int64, index of the image in the batch."""
     pixel: Tensor
     """(K,) int64, row * width + column."""
 
 
 def places_of(masks: Tensor) -> Places:
-    """The pixels worth working on: those in (B, H, W) bool masks, or all where asking would make the host wait."""
-    flat = worth(masks.flatten())
+    """The pixels in (B, H, W) bool masks; on a GPU all pixels, as ``indices_to_process`` returns them."""
+    flat = indices_to_process(masks.flatten())  # (K,)
     n_pixels = masks[0].numel()
     return Places(flat.div(n_pixels, rounding_mode="floor"), flat % n_pixels)
 
 
 class Augmentation(NamedTuple):
-    """What was drawn for a batch of textures."""
+    """The random parameters of the augmentations of a batch."""
 
     texture: Tensor
-    """(B,) int64, which texture each image of the batch shows."""
+    """(B,) int64, index of the texture of each image."""
     table: Tensor
-    """(B, 3, 256) float32 in 0..255, what each grey value of each channel becomes."""
+    """(B, 3, 256) float32 in 0..255, the new value of each grey value of each channel."""
     sharpness: Tensor
-    """(B,) float32, 1 leaves it."""
+    """(B,) float32, blending factor; 1 changes nothing."""
     angle_rad: Tensor
-    """(B,) float32, 0 leaves it."""
+    """(B,) float32, rotation; 0 changes nothing."""
     shift: Tensor
-    """(B, 2) float32, of hue and of saturation, of 255."""
+    """(B, 2) float32, shifts of hue and saturation, where 255 is the full range; 0 changes nothing."""
     is_shifted: Tensor
-    """(B,) bool."""
+    """(B,) bool, whether hue and saturation were chosen."""
 
 
 def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
-    """Draw ``n`` textures, apply ``n_chosen`` different ones of the ten augmentations to each, read them at places.
+    """Draw ``n`` textures, apply ``n_chosen`` of the ten augmentations to each, and return the colours at ``places``.
 
     Parameters
     ----------
     bank : the textures, of the size and on the device of the batch.
     n : images of the batch.
-    places : where, in the batch.
+    places : the K pixels of the batch to compute.
     generator : CPU generator.
 
     Returns
@@ -80,22 +80,22 @@ def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, 
 
 
 def apply_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
-    """``augment`` of given textures with ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b.
+    """``augment`` with fixed textures and augmentations: ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b.
 
-    Both (B,) and (B, n) int64 on the host.
+    ``texture`` is (B,) int64 and ``chosen`` is (B, n) int64, both on the host.
     """
     make = partial(draw_chosen, bank, texture, chosen)
     return apply(Augmentation(*drawn(make, generator, bank.images.device)), bank, places)
 
 
 def draw_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, generator: Generator) -> Augmentation:
-    """What is left to draw when textures and augmentations are chosen; on the host."""
+    """Draw the parameters of the augmentations ``chosen`` (B, n) of the textures ``texture`` (B,); on the host."""
     n, table = len(texture), _composed(bank, texture, chosen, generator)
 
     def is_chosen(name: str) -> Tensor:
         return (chosen == AUGMENTATIONS.index(name)).any(1)
 
-    # What an image was not drawn for does nothing to it: factor 1, angle 0, shift 0.
+    # An augmentation that was not chosen for an image gets a neutral parameter: factor 1, angle 0, shift 0.
     return Augmentation(
         texture,
         table,
@@ -107,72 +107,82 @@ def draw_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, generator: G
 
 
 def apply(augmentation: Augmentation, bank: TextureBank, places: Places) -> Tensor:
-    """Read augmented textures at some places: (K, 3) float32 in [0, 1]."""
+    """Colours of the augmented textures at K places: (K, 3) float32 in [0, 1]."""
     texture, table, sharpness, angle_rad, shift, is_shifted = augmentation
-    index = texture[places.image] * bank.images[0, ..., 0].numel() + places.pixel
-    index, inside = _turned(index, places, angle_rad, bank.images.shape)
-    values = _sharpened(bank.images, index, sharpness[places.image])
-    entry = torch.arange(0, 768, 256, device=index.device) + places.image[:, None] * 768
-    colours = table.take(values.add_(entry))
-    colours *= inside[:, None]  # what a rotation brings in from outside is black
-    some = worth(is_shifted[places.image])
-    shifted = _shifted_hue(colours.index_select(0, some), *shift[places.image[some]].unbind(1))
-    return colours.index_copy_(0, some, shifted).div_(255.0)
+    index = texture[places.image] * bank.images[0, ..., 0].numel() + places.pixel  # (K,), among all textures' pixels
+    index, inside = _rotated(index, places, angle_rad, bank.images.shape)  # (K,), (K,)
+    values = _sharpened(bank.images, index, sharpness[places.image])  # (K, 3) int64
+    entry = torch.arange(0, 768, 256, device=index.device) + places.image[:, None] * 768  # (K, 3), first table entries
+    colours = table.take(values.add_(entry))  # (K, 3)
+    colours *= inside[:, None]  # outside of a rotated texture it is black
+    chosen = indices_to_process(is_shifted[places.image])
+    shifted = _shifted_hue(colours.index_select(0, chosen), *shift[places.image[chosen]].unbind(1))
+    return colours.index_copy_(0, chosen, shifted).div_(255.0)
 
 
 def _composed(bank: TextureBank, texture: Tensor, chosen: Tensor, generator: Generator) -> Tensor:
-    """The table of each image: (B, 3, 256) float32 in 0..255, on the host."""
-    draws = torch.rand((*chosen.shape, N_DRAWS), generator=generator).numpy()
+    """The table of grey values of each image: (B, 3, 256) float32 in 0..255, on the host."""
+    draws = torch.rand((*chosen.shape, N_DRAWS), generator=generator).numpy()  # (B, n, 3)
     tables = []
-    for number, numbers, numbers_drawn in zip(texture.tolist(), chosen.tolist(), draws, strict=True):
-        names = [AUGMENTATIONS[choice] for choice in numbers]
-        mappings = [pair for pair in zip(names, numbers_drawn, strict=True) if pair[0] in MAPPINGS]
-        tables.append(compose_table(mappings, bank.histograms[number]))
+    for texture_index, chosen_indices, image_draws in zip(texture.tolist(), chosen.tolist(), draws, strict=True):
+        names = [AUGMENTATIONS[index] for index in chosen_indices]
+        mappings = [pair for pair in zip(names, image_draws, strict=True) if pair[0] in MAPPINGS]
+        tables.append(compose_table(mappings, bank.histograms[texture_index]))
     return torch.from_numpy(np.stack(tables)).float()
 
 
-def _turned(index: Tensor, places: Places, angles_rad: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Turn the textures about their centre: (K,) int64, the pixel among all textures that each place shows then.
+def _rotated(index: Tensor, places: Places, angles_rad: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Rotate the textures about their centre.
 
-    And (K,) bool, whether there is one; if not, it is the nearest on the border. ``index`` is the pixel before.
+    Parameters
+    ----------
+    index : (K,) int64, the pixel among all textures at each place before the rotation.
+    angles_rad : (B,) float.
+    shape : (N, H, W, 3) of all textures.
+
+    Returns
+    -------
+    (K,) int64, the pixel at each place after the rotation, and (K,) bool, False where it is outside of the texture. The
+    pixel is then the nearest pixel of the border.
     """
     _, height, width, _ = shape
-    angles = angles_rad[places.image]
-    some = worth(angles != 0)
-    cos, sin, pixel = angles[some].cos(), angles[some].sin(), places.pixel[some]
+    angles = angles_rad[places.image]  # (K,)
+    chosen = indices_to_process(angles != 0)
+    cos, sin, pixel = angles[chosen].cos(), angles[chosen].sin(), places.pixel[chosen]
     y = pixel.div(width, rounding_mode="floor") - (height - 1) / 2
     x = pixel % width - (width - 1) / 2
-    row = (x * sin + y * cos + height / 2).floor_()  # the middle of pixel 0 is at 0.5
+    row = (x * sin + y * cos + height / 2).floor_()  # the centre of pixel 0 is at 0.5
     column = (x * cos - y * sin + width / 2).floor_()
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    shown = row.clamp_(0, height - 1).long() * width + column.clamp_(0, width - 1).long()
-    everywhere = torch.ones_like(index, dtype=torch.bool).index_copy_(0, some, inside)
-    return index.index_add(0, some, shown - pixel), everywhere
+    rotated = row.clamp_(0, height - 1).long() * width + column.clamp_(0, width - 1).long()
+    all_inside = torch.ones_like(index, dtype=torch.bool).index_copy_(0, chosen, inside)  # (K,)
+    return index.index_add(0, chosen, rotated - pixel), all_inside
 
 
 def _sharpened(textures: Tensor, index: Tensor, factor: Tensor) -> Tensor:
-    """Values (K, 3) int64 of some pixels, blended with their smoothed surroundings (as in Pillow).
+    """Values (K, 3) int64 of K pixels, blended with a smoothed image (as in Pillow).
 
-    A factor below 1 blurs, above 1 sharpens; the border stays.
+    A factor (K,) below 1 blurs, above 1 sharpens. Border pixels do not change.
     """
     _, height, width, _ = textures.shape
-    pixels = textures.view(-1, 3)
-    values = pixels.index_select(0, index).long()  # several times as fast as pixels[index], on a CPU
-    some = worth(factor != 1)
-    around = index[some]
-    row, column = around.div(width, rounding_mode="floor") % height, around % width
+    pixels = textures.view(-1, 3)  # (N H W, 3)
+    values = pixels.index_select(0, index).long()  # (K, 3); on a CPU several times as fast as pixels[index]
+    chosen = indices_to_process(factor != 1)
+    centre = index[chosen]
+    row, column = centre.div(width, rounding_mode="floor") % height, centre % width
     is_border = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
-    middle, around = values.index_select(0, some).float(), around.clamp(width + 1, len(pixels) - width - 2)
-    smooth = 4.0 * middle  # Pillow's SMOOTH: 5 in the middle, 1 around, over 13
+    original = values.index_select(0, chosen).float()
+    centre = centre.clamp(width + 1, len(pixels) - width - 2)  # neighbours exist; border pixels do not use them
+    smooth = 4.0 * original  # Pillow's SMOOTH: weight 5 at the centre, 1 for the neighbours, over 13
     for down in (-width, 0, width):
         for right in (-1, 0, 1):
-            smooth += pixels.index_select(0, around + (down + right))
-    blended = torch.lerp(smooth.div_(13.0), middle, factor[some].masked_fill_(is_border, 1.0)[:, None])
-    return values.index_copy_(0, some, blended.round_().clamp_(0, 255).long())
+            smooth += pixels.index_select(0, centre + (down + right))
+    blended = torch.lerp(smooth.div_(13.0), original, factor[chosen].masked_fill_(is_border, 1.0)[:, None])
+    return values.index_copy_(0, chosen, blended.round_().clamp_(0, 255).long())
 
 
 def _shifted_hue(colours: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
-    """Add ``shift`` of 255 to the hue circle and ``gain`` of 255 to the saturation of (K, 3) colours in 0..255."""
+    """Add ``shift`` to the hue and ``gain`` to the saturation of (K, 3) colours in 0..255; 255 is the full range."""
     red, green, blue = colours.unbind(1)
     value, low = colours.amax(1), colours.amin(1)
     chroma = value - low

@@ -1,4 +1,4 @@
-"""Real defects for supervised learning: a few photographs with masks, turned and mirrored (DSR section 4.2)."""
+"""Real defects for supervised learning: a few photographs with masks, rotated and mirrored (DSR section 4.2)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from blemish.synthesis.pasted_textures import Spoiled
 
 @dataclass(frozen=True)
 class DefectSettings(CheckedSettings):
-    """How real defects, if there are any, join the simulated ones."""
+    """How real defects, if there are any, are added to the simulated ones."""
 
     share: float = 0.5
-    """For each image of a batch, so many with a real defect come on top: with 0.5 there are as many real defects as
-    simulated ones and as good images. One at least, however small the share."""
+    """Real defects added to a batch, as a share of its images; at least one. With 0.5, if half of the images have a
+    simulated defect, there are as many real defects as simulated ones and as good images."""
     mirror: bool = True
+    """Mirror the defects at random."""
     turn: bool = True
-    """By multiples of 90 degrees."""
+    """Rotate the defects by random multiples of 90 degrees."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,7 +31,7 @@ class DefectSettings(CheckedSettings):
 
 
 class DefectBank:
-    """Photographs of defective parts and where they are defective.
+    """Photographs of defective parts with masks of their defects.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class DefectBank:
         return len(self.images)
 
     def draw(self, batch_size: int, generator: Generator, settings: DefectSettings, device: torch.device) -> Spoiled:
-        """Some defects to go with a batch of ``batch_size``, none of them twice before all were drawn once.
+        """Draw defects for a batch of ``batch_size``. No defect is drawn twice before all were drawn once.
 
         Returns
         -------
@@ -59,7 +60,7 @@ class DefectBank:
             return torch.cat(rounds)[:n]
 
         self.images = self.images.to(device)
-        samples = randomly_mirror_and_turn(
+        samples = randomly_mirror_and_turn(  # (n, 4, H, W)
             self.images[drawn(make, generator, device)], generator,
             horizontally=settings.mirror, vertically=settings.mirror, quarter_turns=settings.turn,
         ).float() / 255.0  # fmt: skip

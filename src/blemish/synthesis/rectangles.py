@@ -1,4 +1,4 @@
-"""Rectangles as shapes of simulated damage: DRÆM's ablation of the Perlin masks (section 4.2)."""
+"""Rectangles as shapes of simulated damage: DRÆM's ablation of Perlin masks (section 4.2)."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def rectangle_masks(
 
     Parameters
     ----------
-    count : rectangles in one mask, upper bound excluded.
-    side : length of a side as a fraction of the image's.
+    count : range of the number of rectangles in a mask, upper bound excluded.
+    side : range of a rectangle's side, as a share of the image's.
 
     Returns
     -------
     (n, H, W) bool on ``device``; never empty.
     """
-    most, size = count[1] - 1, torch.tensor(size_hw)
+    max_count, size = count[1] - 1, torch.tensor(size_hw)
 
     def make(generator: Generator) -> tuple[Tensor, ...]:
-        """Which rows and columns each rectangle covers: (n, most, H) and (n, most, W) bool."""
-        lengths = uniform(*side, (n, most, 2), generator)
-        starts = uniform(0.0, 1.0, (n, most, 2), generator) * (1.0 - lengths)
-        used = torch.arange(most) < torch.randint(*count, (n, 1), generator=generator)
-        first = (starts * size).long()
-        last = torch.maximum(((starts + lengths) * size).long(), first + 1)  # at least one pixel
+        """Which rows and columns each rectangle covers: (n, max_count, H) and (n, max_count, W) bool."""
+        lengths = uniform(*side, (n, max_count, 2), generator)
+        starts = uniform(0.0, 1.0, (n, max_count, 2), generator) * (1.0 - lengths)
+        is_used = torch.arange(max_count) < torch.randint(*count, (n, 1), generator=generator)  # (n, max_count)
+        first = (starts * size).long()  # (n, max_count, 2)
+        end = torch.maximum(((starts + lengths) * size).long(), first + 1)  # at least one pixel
         rows, columns = (
-            (torch.arange(length) >= first[..., axis, None]) & (torch.arange(length) < last[..., axis, None])
+            (torch.arange(length) >= first[..., axis, None]) & (torch.arange(length) < end[..., axis, None])
             for axis, length in enumerate(size_hw)
         )
-        return rows & used[..., None], columns
+        return rows & is_used[..., None], columns
 
     rows, columns = drawn(make, generator, device)
-    return (rows.transpose(1, 2).float() @ columns.float()) > 0
+    return (rows.transpose(1, 2).float() @ columns.float()) > 0  # (n, H, max_count) @ (n, max_count, W)

@@ -1,7 +1,7 @@
-"""DSR's simulator of anomalies: codes of a quantized image, replaced by near ones (paper section 3.6).
+"""DSR's simulator of anomalies: codes of a quantized image are replaced by nearby codes (paper section 3.6).
 
-The authors sort the distances from every feature of every image to all codes, at every step. But Q holds nothing but
-codes, so which code is the k-th nearest is a property of the codebook: one table, made once, and a gather.
+At every step, the authors sort the distances from every feature of every image to all codes. But Q contains only codes,
+so the k-th nearest code is a property of the codebook. We compute one table of neighbours and look codes up in it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class LatentSettings(CheckedSettings):
-    """Which codes take the place of others. The defaults are those of DSR's authors' code."""
+    """How codes are replaced by other codes. The defaults are those of the DSR authors' code."""
 
     sampling: Literal["near", "uniform"] = "near"
     """``uniform`` draws any code: the ablation DSR_random (table 6)."""
     similarity_bound: float = 0.05
-    """Lambda_s: this share of the codes, the nearest, is never drawn (table 5)."""
+    """Lambda_s: this share of the codes, the nearest ones, is never drawn (table 5)."""
     min_reach: float = 0.2
-    """The reach n of an image is drawn from U[min_reach, 1] of all codes. The paper says lambda_s."""
+    """The reach n of an image, as a share of all codes, is drawn from U[min_reach, 1] (paper: U[lambda_s, 1])."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +43,7 @@ class LatentSettings(CheckedSettings):
 
 @torch.no_grad()
 def neighbour_table(codes: Tensor) -> Tensor:
-    """All codes in the order of their distance from each.
+    """For each code, all codes sorted by their distance to it.
 
     Parameters
     ----------
@@ -51,21 +51,21 @@ def neighbour_table(codes: Tensor) -> Tensor:
 
     Returns
     -------
-    (N, N) int16 on the same device: ``[c, k]`` is the k-th nearest code of code ``c``; ``[c, 0]`` is ``c``, or an
-    equal one. 32 MB for 4096 codes.
+    (N, N) int16 on the same device: ``[c, k]`` is the k-th nearest code of code ``c``; ``[c, 0]`` is ``c`` itself, or
+    an equal code. 32 MB for 4096 codes.
     """
-    parts = torch.split(codes.float(), _ROWS)
-    exact = "donot_use_mm_for_euclid_dist"  # else a code may be found nearer to another than to itself
-    distances = (torch.cdist(part, codes.float(), compute_mode=exact) for part in parts)
-    return torch.cat([one.argsort(dim=1, stable=True).to(torch.int16) for one in distances])
+    chunks = torch.split(codes.float(), _ROWS)  # (_ROWS, D)
+    exact = "donot_use_mm_for_euclid_dist"  # with a matrix product, a code may seem nearer to another than to itself
+    distances = (torch.cdist(chunk, codes.float(), compute_mode=exact) for chunk in chunks)  # (_ROWS, N)
+    return torch.cat([rows.argsort(dim=1, stable=True).to(torch.int16) for rows in distances])
 
 
 def replace_codes(
     indices: Tensor, mask: Tensor, table: Tensor, generator: Generator, settings: LatentSettings
 ) -> Tensor:
-    """Damage a quantized map where a mask says so.
+    """Damage a quantized map inside of a mask.
 
-    For each image a reach n ~ U[min_reach N, N] is drawn, and for each masked position the k-th nearest code with
+    For each image a reach n ~ U[min_reach N, N] is drawn. Each masked position gets its k-th nearest code, with
     k ~ U[lambda_s N, n].
 
     Parameters
@@ -80,21 +80,21 @@ def replace_codes(
     (B, h, w) int64.
     """
     n_codes, batch, shape, device = len(table), len(indices), tuple(indices.shape), indices.device
-    share = drawn(lambda g: uniform(0.0, 1.0, shape, g), generator, device)
+    share = drawn(lambda g: uniform(0.0, 1.0, shape, g), generator, device)  # (B, h, w)
     if settings.sampling == "uniform":
-        others = (share * n_codes).long().clamp_(max=n_codes - 1)
+        replacements = (share * n_codes).long().clamp_(max=n_codes - 1)  # (B, h, w)
     else:
-        nearest = int(settings.similarity_bound * n_codes)
-        reach = drawn(lambda g: uniform(settings.min_reach, 1.0, (batch, 1, 1), g), generator, device)
+        n_excluded = int(settings.similarity_bound * n_codes)
+        reach = drawn(lambda g: uniform(settings.min_reach, 1.0, (batch, 1, 1), g), generator, device)  # (B, 1, 1)
         reach = (reach * n_codes).long() + 1
-        reach = reach.clamp_(nearest + 1, max(nearest + 1, n_codes - 1))  # how many codes, from the nearest on
-        rank = (nearest + (share * (reach - nearest)).long()).minimum(reach - 1)
-        others = table.view(-1)[indices * n_codes + rank].long()
-    return torch.where(mask[:, 0] > 0, others, indices)
+        reach = reach.clamp_(n_excluded + 1, max(n_excluded + 1, n_codes - 1))  # ranks below the reach are drawn
+        rank = (n_excluded + (share * (reach - n_excluded)).long()).minimum(reach - 1)  # (B, h, w)
+        replacements = table.view(-1)[indices * n_codes + rank].long()  # (B, h, w)
+    return torch.where(mask[:, 0] > 0, replacements, indices)
 
 
 def grid_mask(mask: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """A mask at the resolution of a map of codes: what touches a cell fills it.
+    """A mask at the resolution of a map of codes: a cell is set if any of its pixels is set.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The seven of DRÆM's ten augmentations that only map grey values: gamma, brightness, solarize, posterize,
 invert, autocontrast, equalize.
 
-Whatever is drawn of them ends in one table of 256 entries for each channel of an image. It is made on the host
-from the histogram of the texture, which is known beforehand, and applied once.
+Any combination of them is a single table of 256 entries for each channel of an image. The table is computed on the
+host from the histogram of the texture, which is known in advance, and applied once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Table = NDArray[np.uint8]
-"""(3, 256), the grey value that each grey value of each channel becomes."""
+"""(3, 256), the new value of each grey value of each channel."""
 Counts = NDArray[np.float64]
-"""(3, 256), how many pixels have each grey value."""
+"""(3, 256), the number of pixels of each grey value."""
 Draws = NDArray[np.float32]
 """(3,) random numbers from U[0, 1)."""
 
 Values = NDArray[np.floating[Any]]
-"""(3, 256), a table before it is rounded, within 0..255."""
+"""(3, 256), a table before rounding, within 0..255."""
 
 _VALUES = np.arange(256, dtype=np.float32)
 _EACH = np.arange(3)
@@ -41,7 +41,7 @@ def _brightness(table: Table, counts: Counts, draws: Draws) -> Values:
 
 
 def _solarize(table: Table, counts: Counts, draws: Draws) -> Table:
-    """Of half of the images it is drawn for, values above a random one are inverted."""
+    """With probability 1/2, invert the values above a random threshold."""
     is_above = (table > 32.0 + 96.0 * draws[0]) & (draws[1] < 0.5)
     return np.where(is_above, 255 - table, table)
 
@@ -57,7 +57,7 @@ def _invert(table: Table, counts: Counts, draws: Draws) -> Table:
 
 
 def _autocontrast(table: Table, counts: Counts, draws: Draws) -> Values:
-    """Stretch to 0..255 what is left when 0 to 20 % of the pixels are ignored at either end."""
+    """Stretch the values to 0..255, ignoring 0 to 20 % of the pixels at each end."""
     below = _mapped(table, counts).cumsum(1)
     ignored = int(21 * draws[0]) / 100.0 * below[:, -1:]
     low = (below <= ignored).sum(1, keepdims=True)
@@ -67,17 +67,17 @@ def _autocontrast(table: Table, counts: Counts, draws: Draws) -> Values:
 
 
 def _equalize(table: Table, counts: Counts, draws: Draws) -> Values:
-    """Spread the values so that each is about as frequent: the scaled cumulative histogram (as in Pillow)."""
-    now = _mapped(table, counts)
-    below = now.cumsum(1)
-    highest = 255 - (now[:, ::-1] > 0).argmax(1)  # value present
-    step = (below[:, -1] - now[_EACH, highest])[:, None] // 255
-    spread = np.minimum((below - now + step // 2) // np.maximum(step, 1), 255)
+    """Map the values so that all are about equally frequent: the scaled cumulative histogram (as in Pillow)."""
+    current = _mapped(table, counts)  # (3, 256)
+    below = current.cumsum(1)
+    highest = 255 - (current[:, ::-1] > 0).argmax(1)  # (3,), the highest value that occurs
+    step = (below[:, -1] - current[_EACH, highest])[:, None] // 255
+    spread = np.minimum((below - current + step // 2) // np.maximum(step, 1), 255)
     return np.asarray(np.where(step > 0, spread, _VALUES).ravel()[table + _CHANNELS])
 
 
 def _mapped(table: Table, counts: Counts) -> Counts:
-    """The counts after a table."""
+    """The counts after applying a table."""
     mapped = np.bincount((table + _CHANNELS).ravel(), counts.ravel(), minlength=768)
     return np.asarray(mapped.reshape(3, 256), np.float64)
 
@@ -89,12 +89,12 @@ MAPPINGS: dict[str, Callable[[Table, Counts, Draws], Table | Values]] = {
 
 
 def compose_table(mappings: Sequence[tuple[str, Draws]], counts: Counts) -> Table:
-    """One table for several mappings, one after the other.
+    """A single table that applies several mappings in turn.
 
     Parameters
     ----------
-    mappings : for each its name in `MAPPINGS`, and (3,) float32 from U[0, 1) that it is drawn by.
-    counts : (3, 256) float64, of the texture before any mapping.
+    mappings : name in `MAPPINGS` and random numbers (3,) float32 from U[0, 1) of each mapping.
+    counts : (3, 256) float64, histogram of the texture before all mappings.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where the texture of an anomaly comes from: a folder of photographs, or textures made on the spot."""
+"""Textures for simulated anomalies: from a folder of photographs, or generated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TextureBank:
     Parameters
     ----------
     images : (N, H, W, 3) uint8 on the host.
-    source : what they are, for the record of a run.
+    source : a description of the textures, for the record of a run.
     """
 
     def __init__(self, images: Tensor, source: str) -> None:
@@ -40,7 +40,7 @@ class TextureBank:
         self.source = source
         self._counted = images
         self._histograms: NDArray[np.float64] | None = None
-        self._others: dict[tuple[tuple[int, int], torch.device], TextureBank] = {}
+        self._resized: dict[tuple[tuple[int, int], torch.device], TextureBank] = {}
 
     @classmethod
     def from_folder(cls, folder: str | Path, size_hw: tuple[int, int]) -> TextureBank:
@@ -49,7 +49,7 @@ class TextureBank:
         Raises
         ------
         BlemishError
-            If the folder holds no image or an unreadable one.
+            If the folder contains no image, or an unreadable image.
         """
         paths = list_images(folder, recursive=True)
         if not paths:
@@ -65,7 +65,7 @@ class TextureBank:
 
     @classmethod
     def procedural(cls, size_hw: tuple[int, int], n: int = N_PROCEDURAL, seed: int = 0) -> TextureBank:
-        """``n`` textures made from noise: clouds, grain, stripes, weaves, cells and blots in random colours."""
+        """``n`` textures generated from noise: clouds, grain, stripes, weaves, cells and blots in random colours."""
         generator = torch.Generator().manual_seed(seed)
         share = math.ceil(n / len(_PATTERNS))
         fields = torch.cat([pattern(share, size_hw, generator) for pattern in _PATTERNS])[:n]
@@ -75,23 +75,23 @@ class TextureBank:
         return len(self.images)
 
     def at(self, size_hw: tuple[int, int], device: torch.device) -> TextureBank:
-        """The same textures in the size and on the device of a batch; made once for each."""
+        """The same textures in the size and on the device of a batch; cached for each size and device."""
         if self.images.shape[1:3] == size_hw and device.type == "cpu":
             return self
         key = size_hw, device
-        if key not in self._others:
+        if key not in self._resized:
             images = self.images
-            if images.shape[1:3] != size_hw:  # on the host: only there uint8 shrinks without aliases
+            if images.shape[1:3] != size_hw:  # on the host: torch resizes uint8 with antialiasing only there
                 resized = F.interpolate(images.permute(0, 3, 1, 2), size_hw, mode="bilinear", antialias=True)
                 images = resized.permute(0, 2, 3, 1).contiguous()
             bank = TextureBank(images.to(device), self.source)
             bank._counted = images
-            self._others[key] = bank
-        return self._others[key]
+            self._resized[key] = bank
+        return self._resized[key]
 
     @property
     def histograms(self) -> NDArray[np.float64]:
-        """How many pixels of each texture have each value: (N, 3, 256); counted once, on the host."""
+        """The number of pixels of each texture and channel with each value: (N, 3, 256); computed once, on the host."""
         if self._histograms is None:
             channels = 256 * torch.arange(3)
             counts = [torch.bincount((image + channels).flatten(), minlength=768) for image in self._counted]
@@ -103,7 +103,7 @@ class TextureBank:
 
 
 def _clouds(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
-    """Perlin noise summed over octaves, as rough as a random persistence makes it."""
+    """Perlin noise summed over four octaves; a random persistence sets the roughness."""
     base = uniform(1.0, 8.0, (n, 2), generator)
     persistence = uniform(0.35, 0.95, (n, 1, 1), generator)
     octaves = (
@@ -113,7 +113,7 @@ def _clouds(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def _grain(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
-    """White noise enlarged by 1 to 8 pixels along each axis: sand, sparkle, brushed metal."""
+    """White noise enlarged 1 to 8 times along each axis: sand, sparkle, brushed metal."""
     fields = []
     for scale_y, scale_x in torch.randint(1, 9, (n, 2), generator=generator).tolist():
         coarse = torch.randn(1, 1, size_hw[0] // scale_y + 2, size_hw[1] // scale_x + 2, generator=generator)
@@ -122,7 +122,7 @@ def _grain(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def _coordinates(n: int, size_hw: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-    """Coordinates along two axes at a right angle, turned and slightly warped: twice (n, H, W), image widths."""
+    """Coordinates along two perpendicular axes, rotated and slightly warped: (n, H, W) each, in shares of the image."""
     y, x = torch.meshgrid(torch.linspace(0, 1, size_hw[0]), torch.linspace(0, 1, size_hw[1]), indexing="ij")
     angle = uniform(0.0, math.pi, (n, 1, 1), generator)
     bend = perlin_noise(uniform(1.0, 5.0, (n, 2), generator), size_hw, generator, HOST)
@@ -131,12 +131,14 @@ def _coordinates(n: int, size_hw: tuple[int, int], generator: Generator) -> tupl
 
 
 def _stripes(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
+    """Parallel stripes, from soft to sharp edges."""
     along, _ = _coordinates(n, size_hw, generator)
     steepness = uniform(0.5, 6.0, (n, 1, 1), generator)
     return torch.tanh(steepness * torch.sin(2 * math.pi * uniform(2.0, 30.0, (n, 1, 1), generator) * along))
 
 
 def _weave(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
+    """The product of waves along two perpendicular axes: fabric, mesh."""
     along, across = _coordinates(n, size_hw, generator)
     cycles = uniform(2.0, 20.0, (2, n, 1, 1), generator)
     waves = torch.sin(2 * math.pi * cycles[0] * along) * torch.sin(2 * math.pi * cycles[1] * across)
@@ -144,7 +146,7 @@ def _weave(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def _cells(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
-    """Distance to the nearest of some random points (Worley noise): scales, pebbles, foam."""
+    """Distance to the nearest of 8 to 79 random points (Worley noise): scales, pebbles, foam."""
     y, x = torch.meshgrid(torch.linspace(0, 1, size_hw[0]), torch.linspace(0, 1, size_hw[1]), indexing="ij")
     pixels = torch.stack([x, y], -1).view(-1, 2)
     fields = []
@@ -155,7 +157,7 @@ def _cells(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def _blots(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
-    """Clouds cut into a few flat levels with soft edges: stains, camouflage, marble."""
+    """Clouds mapped to a few levels with soft edges: stains, camouflage, marble."""
     clouds = _clouds(n, size_hw, generator)
     return torch.sin(clouds * uniform(3.0, 25.0, (n, 1, 1), generator))
 
@@ -166,7 +168,7 @@ _PATTERNS: tuple[Callable[[int, tuple[int, int], Generator], Tensor], ...] = (
 
 
 def _colour(fields: Tensor, generator: Generator) -> Tensor:
-    """Paint grey fields with a ramp between three random colours, and some grain: (n, H, W, 3) uint8."""
+    """Colour grey fields (n, H, W) with a ramp between three random colours and grain: (n, H, W, 3) uint8."""
     n = len(fields)
     low, high = fields.amin((1, 2), keepdim=True), fields.amax((1, 2), keepdim=True)
     t = ((fields - low) / (high - low).clamp_min(1e-6))[:, None]  # (n, 1, H, W) in [0, 1]

@@ -1,9 +1,9 @@
-"""The papers' own tables: DRÆM 1, 2 and 4; DSR 1 to 4 and 6; SSAE 2 to 4, with what other methods score in them.
+"""The papers' tables, with the other methods in them: DRÆM 1, 2 and 4; DSR 1 to 4 and 6; SSAE 2 to 4.
 
-One row is one figure: `paper`, `table`, `dataset`, `method`, `setting` (what is special about it, empty for a method
-trained on good images alone), `category` (or "average"), `metric`, `value_percent`, and a `note` where the figure is
-doubtful, was corrected, or is quoted differently elsewhere. `sources.csv` says where each paper is found and how it
-measured; `test_sets.csv` how many test images each category of a dataset has.
+One row is one figure: `paper`, `table`, `dataset`, `method`, `setting` (empty for a method trained on good images
+alone), `category` (or "average"), `metric`, `value_percent`, and a `note` where the figure is doubtful, was
+corrected, or is quoted differently elsewhere. `sources.csv` has the reference and the protocol of each paper,
+`test_sets.csv` the number of test images in each category of a dataset.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class PaperFigure:
     Attributes
     ----------
     paper, table : where it is printed; `paper` is a key of `sources`.
-    dataset, category : what was tested; `category` may be an average.
-    method : by its name in print; also methods that the paper quotes.
-    setting : "" for training on good images alone with the method as proposed.
+    dataset, category : the test images; `category` may be an average.
+    method : its name in print; also methods that the paper compares with.
+    setting : "" for the method as proposed, trained on good images alone.
     metric : as in `metrics.json`, or `tpr`, `tnr`, `ca` (classification accuracy).
-    value_percent : in 0 to 100.
-    note : what is doubtful about it.
+    value_percent : from 0 to 100.
+    note : why the figure is doubtful; "" if it is not.
     """
 
     paper: str
@@ -48,7 +48,7 @@ class PaperFigure:
 
 @dataclass(frozen=True)
 class Source:
-    """A paper: its method's name in print, where it is found, and how it measured."""
+    """A paper: the name of its method in print, its reference, and its evaluation protocol."""
 
     paper: str
     method: str
@@ -61,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True)
 class TestSet:
-    """The published test images of one category; `folder_names` is what its folder may be called."""
+    """The published test images of one category; `folder_names` are the folder names that stand for it."""
 
     dataset: str
     category: str
@@ -72,7 +72,7 @@ class TestSet:
 
 @cache
 def paper_figures() -> tuple[PaperFigure, ...]:
-    """Every figure, in the papers' order."""
+    """All figures, in the order of the papers."""
     return tuple(_figure(row) for paper in PAPERS for row in _rows(f"{paper}.csv"))
 
 
@@ -83,13 +83,13 @@ def _figure(row: dict[str, str]) -> PaperFigure:
 
 @cache
 def sources() -> Mapping[str, Source]:
-    """The papers by their keys, which are the names of our methods."""
+    """The papers by key; the keys are the names of our methods."""
     return {row["paper"]: Source(**row) for row in _rows("sources.csv")}
 
 
 @cache
 def test_sets() -> tuple[TestSet, ...]:
-    """The test sets that the papers' figures are of, in the order in which tables list them."""
+    """The test sets of the papers' figures, in the order of the papers' tables."""
     return tuple(
         TestSet(
             row["dataset"],
@@ -103,34 +103,37 @@ def test_sets() -> tuple[TestSet, ...]:
 
 
 def named_test_set(folder_name: str) -> TestSet | None:
-    """The test set that a folder's name stands for; spelling ("Metal Nut", "metal-nut") does not matter."""
+    """The test set that a folder's name stands for, else None. "Metal Nut" and "metal-nut" are the same name."""
     name = folder_name.strip().lower().replace(" ", "_").replace("-", "_")
-    return next((one for one in test_sets() if name in one.folder_names), None)
+    return next((test_set for test_set in test_sets() if name in test_set.folder_names), None)
 
 
 def paper_figure(method: str, dataset: str, category: str, metric: str) -> PaperFigure | None:
-    """What is published of one of our methods, trained on good images alone: its own paper's figure, else a quote.
+    """The published figure of one of our methods, trained on good images alone; None if there is none.
+
+    The figure of the method's own paper is preferred to one that another paper quotes.
 
     Parameters
     ----------
-    method : our name of it, as in `detector.method`.
+    method : our name of the method, as in `metrics.json`.
     dataset, category : as in `TestSet`, or `AVERAGE` for all categories of the dataset.
     metric : as in `metrics.json`.
     """
     source = sources().get(method)
     if source is None:
         return None
-    found = _by_place().get((source.method, dataset, category, metric), ())
-    return min(found, key=lambda figure: figure.paper != method, default=None)
+    matches = _unsupervised_figures().get((source.method, dataset, category, metric), ())
+    return min(matches, key=lambda figure: figure.paper != method, default=None)
 
 
 @cache
-def _by_place() -> Mapping[tuple[str, str, str, str], list[PaperFigure]]:
-    places: dict[tuple[str, str, str, str], list[PaperFigure]] = {}
-    for one in paper_figures():
-        if not one.setting:
-            places.setdefault((one.method, one.dataset, one.category, one.metric), []).append(one)
-    return places
+def _unsupervised_figures() -> Mapping[tuple[str, str, str, str], list[PaperFigure]]:
+    """Figures of methods trained on good images alone, by method, dataset, category and metric."""
+    figures: dict[tuple[str, str, str, str], list[PaperFigure]] = {}
+    for figure in paper_figures():
+        if not figure.setting:
+            figures.setdefault((figure.method, figure.dataset, figure.category, figure.metric), []).append(figure)
+    return figures
 
 
 def _rows(name: str) -> list[dict[str, str]]:

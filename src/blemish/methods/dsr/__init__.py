@@ -4,31 +4,37 @@ Zavrtanik, Kristan, Skočaj, ECCV 2022, https://arxiv.org/abs/2208.01521
 
     blemish fit parts/good --method dsr --recipe small
 
-An image becomes two maps of codes, which two decoders make into images: a general one, which shows what is there,
-and one that has only seen good parts and shows what should be there. A third network compares the two. Anomalies are
-simulated among the codes, so no textures are needed.
+An image is encoded as two maps of codes. Two decoders turn the codes back into images: the general decoder
+reconstructs the image as it is, and the object-specific decoder, which has only seen good parts, reconstructs it
+without its defects. A third network compares the two reconstructions. Anomalies are simulated by replacing codes, so
+no textures are needed.
 
-The codes, their encoder and the general decoder (stage 1, figures 2 and 3) are ``vq.py``; they come with the package
-and stay as they are. Stage 2 trains the object-specific decoder and the detection module, stage 3 the upsampling
-module (section 3.7).
+The codes, their encoder and the general decoder (stage 1, figures 2 and 3) are in ``vq.py``; their weights come with
+the package and are not trained further. Stage 2 trains the object-specific decoder and the detection module, stage 3
+the upsampling module (section 3.7).
 
-Where the paper and the authors' code differ, the defaults (recipe ``paper``) follow the code, from which the
-published numbers came:
+Where the paper and the authors' code differ, the defaults (recipe ``paper``) follow the code, which produced the
+published numbers:
 
 - M has the size of the image, but is trained on masks as coarse as the damaged map of codes;
 - the upsampling module sees I_spc, I_gen and M (paper: image and M; ``upsampling`` = image);
-- the reach n of an anomaly is at least a fifth of the codes (paper: lambda_s), drawn for either level;
-- half of the anomalies are on both levels, else on either; of those on the low one alone, Q_hi is the clean one;
-- the learning rate of stage 3 stays as it is: the authors' loop ends before the steps at which theirs would fall
+- the reach n of an anomaly is at least a fifth of the codes (paper: lambda_s), and is drawn for each level;
+- half of the anomalies are on both levels, the other half on one of them; if only the low level is damaged, Q_hi
+  stays clean;
+- the learning rate of stage 3 is constant: the authors' loop ends before the steps at which their rate would fall
   (its 20,000 steps are the paper's; their published command takes 50,000).
 
-And where we differ from the authors' code: which code is near to which is one table (``synthesis/latent.py``); the
-features' distances are those of a codebook of unit variance (``VQAutoencoder.normalize``). Real defects, if there
-are any (section 4.2), join the focal loss of both stages: in stage 2 with masks as coarse as the high level's codes.
-What table 6 does without L_img is not said: as nothing would train the object-specific image decoder then, we read
-that the general one decodes both. Recipe ``small`` works on patches of 2x2 pixels with narrow networks, turns no good
-image and no real defect (in its few steps it learns to draw parts as they lie), and leaves the upsampling module out:
-trained on smudges for two minutes, it takes more from the map of real defects than it gives.
+Differences from the authors' code: the neighbours of each code are a precomputed table
+(``synthesis/replaced_codes.py``), and distances of features are those of a codebook of unit variance
+(``VQAutoencoder.normalize``).
+
+Real defects, if there are any (section 4.2), are added to the focal loss of both stages, in stage 2 with masks as
+coarse as the codes of the high level. The paper does not say what table 6 does without L_img. As nothing would then
+train the object-specific image decoder, we let the general decoder decode both.
+
+Recipe ``small`` works on patches of 2x2 pixels with narrow networks. It rotates neither good images nor real defects
+(in its few steps it learns parts in the orientation of the photographs). It has no upsampling module: after two
+minutes of training on smudges, that module harms the anomaly map of real defects more than it helps.
 """
 
 from __future__ import annotations
@@ -49,7 +55,7 @@ from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
 from blemish.methods.dsr.settings import DSRSettings as DSRSettings
 from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder, double, image_decoder
 from blemish.scoring import smoothed_maximum
-from blemish.synthesis.draw import coin, drawn, worth
+from blemish.synthesis.draw import coin, drawn, indices_to_process
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
 from blemish.synthesis.perlin import perlin_masks
@@ -61,7 +67,7 @@ from blemish.synthesis.textures import TextureBank
 
 
 class SubspaceRestriction(nn.Module):
-    """Codes of anything to features of a good part: no skips (figure 4). 7.82 M parameters by default."""
+    """Restores the features of a good part from any codes; no skip connections (figure 4). 7.82 M parameters."""
 
     def __init__(self, n_features: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -73,25 +79,25 @@ class SubspaceRestriction(nn.Module):
             n_now = n_out
         self.head = nn.Conv2d(n_now, n_features, 3, padding=1)
 
-    def forward(self, quantized: Tensor) -> Tensor:  # Q (B, D, h, w) -> F~, the same shape, float32
-        x = self.encoder(quantized)[-1]
+    def forward(self, quantized: Tensor) -> Tensor:  # Q (B, D, h, w) -> F~ (B, D, h, w) float32
+        x = self.encoder(quantized)[-1]  # (B, widths[-1], h / 2^n, w / 2^n), n = len(widths) - 1
         for up, block in zip(self.ups, self.blocks, strict=True):
-            x = block(up(upsample_twice(x)))
-        features: Tensor = self.head(x)
+            x = block(up(upsample_twice(x)))  # (B, n_out, 2 h', 2 w'): twice the size at each step
+        features: Tensor = self.head(x)  # (B, D, h, w)
         return features.float()
 
 
 class ObjectSpecificDecoder(nn.Module):
-    """Joined Q~_lo and Q~_hi to I_spc (section 3.3). 9.42 M parameters by default."""
+    """Decodes Q~_lo and Q~_hi, concatenated, to I_spc (section 3.3). 9.42 M parameters by default."""
 
     def __init__(self, n_features: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         first, second, third = widths
-        self.layers = nn.Sequential(
-            double_conv(2 * n_features, first, second, nn.InstanceNorm2d), nn.MaxPool2d(2),
-            double_conv(second, second, third, nn.InstanceNorm2d), nn.MaxPool2d(2),
-            nn.Conv2d(third, 64, 1), double(64, 64), nn.ReLU(), double(64, 64), nn.ReLU(),
-            image_decoder(64, 128, 64, 2),
+        self.layers = nn.Sequential(  # (B, 2 D, H / 4, W / 4)
+            double_conv(2 * n_features, first, second, nn.InstanceNorm2d), nn.MaxPool2d(2),  # (B, second, H / 8, W / 8)
+            double_conv(second, second, third, nn.InstanceNorm2d), nn.MaxPool2d(2),  # (B, third, H / 16, W / 16)
+            nn.Conv2d(third, 64, 1), double(64, 64), nn.ReLU(), double(64, 64), nn.ReLU(),  # (B, 64, H / 4, W / 4)
+            image_decoder(64, 128, 64, 2),  # (B, 3, H, W)
         )  # fmt: skip
 
     def forward(self, joined: Tensor) -> Tensor:  # (B, 2 D, H / 4, W / 4) -> (B, 3, H, W) float32, about [0, 1]
@@ -100,7 +106,7 @@ class ObjectSpecificDecoder(nn.Module):
 
 
 def _initialize(module: nn.Module) -> None:
-    """The authors' start for the image decoder and the detection module: N(0, 0.02)."""
+    """The authors' initial weights of the image decoder and the detection module: N(0, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
 
@@ -109,16 +115,18 @@ def _initialize(module: nn.Module) -> None:
 
 
 class Damaged(NamedTuple):
-    """A batch of good images in codes, and the same with anomalies."""
+    """The quantized features of a batch of good images, and the same with simulated anomalies."""
 
     low: Tensor
     """Q_lo (B, D, H / 8, W / 8) float32."""
     high: Tensor
     """Q_hi (B, D, H / 4, W / 4) float32."""
     damaged_low: Tensor
+    """Q_lo with anomalies, (B, D, H / 8, W / 8) float32."""
     damaged_high: Tensor
+    """Q_hi with anomalies, (B, D, H / 4, W / 4) float32."""
     masks: Tensor
-    """(B, 1, H, W) float, 1 where codes were replaced: as coarse as the level they are of."""
+    """(B, 1, H, W) float, 1 where codes were replaced; as coarse as the codes of the damaged level."""
 
 
 class DSR(Method):
@@ -126,7 +134,7 @@ class DSR(Method):
 
     Parameters
     ----------
-    codebook : the VQ autoencoder of stage 1; None for the one that comes with blemish. It is not trained.
+    codebook : the VQ autoencoder of stage 1, which is not trained; None takes the one that comes with blemish.
     """
 
     name = "dsr"
@@ -162,7 +170,7 @@ class DSR(Method):
             self.detection = self._u_net(6).apply(_initialize)
             if s.upsampling != "none":
                 self.upsampling = self._u_net(8 if s.upsampling == "reconstructions" else 5)
-        self._neighbours: list[Tensor] = []  # of the low and the high codebook, in training only
+        self._neighbours: list[Tensor] = []  # neighbour tables of the low and the high codebook; only while training
 
     def _u_net(self, n_in: int) -> UNet:
         """A detection or upsampling module: 5.61 M parameters by default."""
@@ -186,51 +194,56 @@ class DSR(Method):
     # --- inspection -------------------------------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = images.shape[-2:]
-        padded = pad_to_multiple(images, self.settings.multiple_px)
-        specific, general = self._reconstruct(padded)
-        anomaly_map = self._detect(specific, general)
-        score = smoothed_maximum(anomaly_map[..., :height, :width], self.settings.score_window_px)
-        return self._upsample(padded, specific, general, anomaly_map)[..., :height, :width], score
+        height, width = images.shape[-2:]  # images: (B, 3, H, W)
+        padded = pad_to_multiple(images, self.settings.multiple_px)  # (B, 3, H', W'), multiples of multiple_px
+        specific, general = self._reconstruct(padded)  # (B, 3, H', W') each
+        anomaly_map = self._detect(specific, general)  # (B, 1, H', W')
+        image_score = smoothed_maximum(anomaly_map[..., :height, :width], self.settings.score_window_px)  # (B,)
+        upsampled = self._upsample(padded, specific, general, anomaly_map)  # (B, 1, H', W')
+        return upsampled[..., :height, :width], image_score
 
     def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """I_spc and I_gen, (B, 3, H, W) float32."""
-        low, high = self.vq.encode(images)
+        """I_spc and I_gen of images (B, 3, H, W): (B, 3, H, W) float32 each."""
+        low, high = self.vq.encode(images)  # (B, D, H / 8, W / 8), (B, D, H / 4, W / 4)
         restored_low, restored_high, general = side_by_side(
             images.device,
-            lambda: self.restriction_low(low),
-            lambda: self.restriction_high(high),
-            lambda: self.vq.decode(low, high),
+            lambda: self.restriction_low(low),  # (B, D, H / 8, W / 8)
+            lambda: self.restriction_high(high),  # (B, D, H / 4, W / 4)
+            lambda: self.vq.decode(low, high),  # (B, 3, H, W)
         )
         return self._specific(restored_low, restored_high), general
 
     def _specific(self, features_low: Tensor, features_high: Tensor) -> Tensor:
-        """I_spc (B, 3, H, W) of F~_lo and F~_hi (section 3.3)."""
+        """I_spc (B, 3, H, W) of F~_lo (B, D, H / 8, W / 8) and F~_hi (B, D, H / 4, W / 4) (section 3.3)."""
         joined = self.vq.joined(
             self.vq.codebook_low.quantized(features_low), self.vq.codebook_high.quantized(features_high)
-        )
+        )  # (B, 2 D, H / 4, W / 4)
         image: Tensor = self.decoder(joined) if self.settings.image_weight else self.vq.decoder(joined).float()
         return image
 
     def _detect(self, specific: Tensor, general: Tensor) -> Tensor:
-        """M (B, 1, H, W) float32 (section 3.4)."""
-        logits: Tensor = self.detection(torch.cat([specific, general], 1))
-        return logits.float().softmax(1)[:, 1:]
+        """M (B, 1, H, W) float32 (section 3.4) of I_spc and I_gen, (B, 3, H, W) each."""
+        logits: Tensor = self.detection(torch.cat([specific, general], 1))  # (B, 6, H, W) -> (B, 2, H, W)
+        return logits.float().softmax(1)[:, 1:]  # (B, 1, H, W)
 
     def _upsample(self, images: Tensor, specific: Tensor, general: Tensor, anomaly_map: Tensor) -> Tensor:
         """M_r (B, 1, H, W) float32 (section 3.5)."""
         if self.settings.upsampling == "none":
             return anomaly_map
-        beside = [images] if self.settings.upsampling == "image" else [specific, general]
-        logits: Tensor = self.upsampling(torch.cat([*beside, 1.0 - anomaly_map, anomaly_map], 1))
-        return logits.float().softmax(1)[:, 1:]
+        inputs = [images] if self.settings.upsampling == "image" else [specific, general]
+        inputs += [1.0 - anomaly_map, anomaly_map]
+        logits: Tensor = self.upsampling(torch.cat(inputs, 1))  # (B, 5 or 8, H, W) -> (B, 2, H, W)
+        return logits.float().softmax(1)[:, 1:]  # (B, 1, H, W)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
         height, width = images.shape[-2:]
-        pictures = self._reconstruct(pad_to_multiple(images, self.settings.multiple_px))
+        reconstructions = self._reconstruct(pad_to_multiple(images, self.settings.multiple_px))  # (B, 3, H', W') each
         names = ("object-specific", "general")
-        return {name: one[..., :height, :width].clamp(0.0, 1.0) for name, one in zip(names, pictures, strict=True)}
+        return {
+            name: reconstruction[..., :height, :width].clamp(0.0, 1.0)
+            for name, reconstruction in zip(names, reconstructions, strict=True)
+        }
 
     # --- training ---------------------------------------------------------------------------------------------
 
@@ -253,7 +266,7 @@ class DSR(Method):
         cosine = cosine_schedule(0.05)
         detection = Stage(
             "detection",
-            tuple(one for one in self.parameters() if one not in fixed),
+            tuple(parameter for parameter in self.parameters() if parameter not in fixed),
             iterations=s.iterations,
             batch_size=s.batch_size,
             learning_rate=s.learning_rate,
@@ -279,81 +292,82 @@ class DSR(Method):
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
         with torch.no_grad():
             damage = self._damage(images, ingredients.textures, generator)
-            general = self.vq.decode(damage.damaged_low, damage.damaged_high)
-        restored_low = self.restriction_low(damage.damaged_low)
-        restored_high = self.restriction_high(damage.damaged_high)
-        specific = self._specific(restored_low, restored_high)
+            general = self.vq.decode(damage.damaged_low, damage.damaged_high)  # (B, 3, H, W)
+        restored_low = self.restriction_low(damage.damaged_low)  # (B, D, H / 8, W / 8)
+        restored_high = self.restriction_high(damage.damaged_high)  # (B, D, H / 4, W / 4)
+        specific = self._specific(restored_low, restored_high)  # (B, 3, H, W)
         losses = {}  # eq. 3
         if s.feature_weight:
             difference = l2_loss(restored_low, damage.low) + l2_loss(restored_high, damage.high)
             losses["features"] = s.feature_weight * difference
         if s.image_weight:
             losses["image"] = s.image_weight * l2_loss(specific, images)
-        pairs, masks = torch.cat([specific.detach(), general], 1), damage.masks
-        if ingredients.defects is not None:
+        pairs, masks = torch.cat([specific.detach(), general], 1), damage.masks  # (B, 6, H, W), (B, 1, H, W)
+        if ingredients.defects is not None:  # N real defects
             real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
             with torch.no_grad():
-                pairs = torch.cat([pairs, torch.cat(self._reconstruct(real.images), 1)])
-            masks = torch.cat([masks, _coarse(real.masks, MULTIPLE_PX // 2)])
+                pairs = torch.cat([pairs, torch.cat(self._reconstruct(real.images), 1)])  # (B + N, 6, H, W)
+            masks = torch.cat([masks, _coarse(real.masks, MULTIPLE_PX // 2)])  # (B + N, 1, H, W)
         losses["focal"] = focal_loss(self._detect(pairs[:, :3], pairs[:, 3:]), masks)
         return losses
 
     def _damage(self, images: Tensor, textures: TextureBank | None, generator: Generator) -> Damaged:
-        """Section 3.6."""
+        """Simulate anomalies (section 3.6) on good images (B, 3, H, W)."""
         s = self.settings
-        early = self.vq.encoder_high(images)
-        low = self.vq.codebook_low(self.vq.features_low(early))
-        quantized_low = self.vq.codebook_low.look_up(low)
-        high = self.vq.codebook_high(self.vq.features_high(early, quantized_low))
-        quantized_high = self.vq.codebook_high.look_up(high)
+        early = self.vq.encoder_high(images)  # (B, D, H / 4, W / 4)
+        low = self.vq.codebook_low(self.vq.features_low(early))  # (B, H / 8, W / 8) int64
+        quantized_low = self.vq.codebook_low.look_up(low)  # (B, D, H / 8, W / 8)
+        high = self.vq.codebook_high(self.vq.features_high(early, quantized_low))  # (B, H / 4, W / 4) int64
+        quantized_high = self.vq.codebook_high.look_up(high)  # (B, D, H / 4, W / 4)
         if s.anomalies == "image":
             spoiled, masks = spoil(images, textures, generator, AnomalySettings(s.anomaly_probability))
             return Damaged(quantized_low, quantized_high, *self.vq.encode(spoiled), masks)
 
         n, device = len(images), images.device
         if not self._neighbours:
-            self._neighbours = [neighbour_table(one.codes) for one in (self.vq.codebook_low, self.vq.codebook_high)]
+            codebooks = self.vq.codebook_low, self.vq.codebook_high
+            self._neighbours = [neighbour_table(codebook.codes) for codebook in codebooks]
         table_low, table_high = self._neighbours
-        is_spoiled, on_both, rather_low = drawn(
+        is_spoiled, is_on_both, prefers_low = drawn(  # (B,) bool each
             lambda g: (coin(s.anomaly_probability, n, g), coin(0.5, n, g), coin(0.5, n, g)), generator, device
         )
-        on_low, on_high = is_spoiled & (on_both | rather_low), is_spoiled & (on_both | ~rather_low)
+        on_low, on_high = is_spoiled & (is_on_both | prefers_low), is_spoiled & (is_on_both | ~prefers_low)
         mask = perlin_masks(n, (images.shape[-2], images.shape[-1]), generator, device)[:, None].float()
-        mask_low, mask_high = (mask * on_level.view(-1, 1, 1, 1) for on_level in (on_low, on_high))
-        cells_low = grid_mask(mask_low, (low.shape[-2], low.shape[-1]))
+        mask_low, mask_high = (mask * on_level.view(-1, 1, 1, 1) for on_level in (on_low, on_high))  # (B, 1, H, W)
+        cells_low = grid_mask(mask_low, (low.shape[-2], low.shape[-1]))  # (B, 1, H / 8, W / 8)
         damaged_low = self.vq.codebook_low.look_up(replace_codes(low, cells_low, table_low, generator, s.latent))
-        is_twice = on_low & on_high
-        twice = worth(is_twice)
-        if len(twice):  # F_hi follows from the damaged Q_lo
-            features_high = self.vq.features_high(early[twice], damaged_low[twice])
-            following = self.vq.codebook_high(features_high)
-            following = torch.where(is_twice[twice].view(-1, 1, 1), following, high[twice])
-            high = high.index_copy(0, twice, following)
-        cells_high = grid_mask(mask_high, (high.shape[-2], high.shape[-1]))
+        on_both_levels = on_low & on_high
+        both = indices_to_process(on_both_levels)  # (K,) int64
+        if len(both):  # with both levels damaged, F_hi is computed from the damaged Q_lo
+            features_high = self.vq.features_high(early[both], damaged_low[both])  # (K, D, H / 4, W / 4)
+            new_high = self.vq.codebook_high(features_high)  # (K, H / 4, W / 4) int64
+            new_high = torch.where(on_both_levels[both].view(-1, 1, 1), new_high, high[both])
+            high = high.index_copy(0, both, new_high)  # (B, H / 4, W / 4)
+        cells_high = grid_mask(mask_high, (high.shape[-2], high.shape[-1]))  # (B, 1, H / 4, W / 4)
         damaged_high = self.vq.codebook_high.look_up(replace_codes(high, cells_high, table_high, generator, s.latent))
         is_low = on_low.view(-1, 1, 1, 1)
         masks = torch.where(is_low, _coarse(mask_low, MULTIPLE_PX), _coarse(mask_high, MULTIPLE_PX // 2))
         return Damaged(quantized_low, quantized_high, damaged_low, damaged_high, masks)
 
     def _upsampling_loss(self, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
-        """Stage 3: M_r of images with smudges (section 3.7)."""
+        """Loss of stage 3: M_r of images with simulated smudges (section 3.7)."""
         s = self.settings
         images = randomly_rotate(images, s.smudge_rotation_probability, s.max_rotation_deg, generator)
-        spoiled, masks = spoil(images, ingredients.textures, generator, s.smudges)
-        if ingredients.defects is not None:
+        spoiled, masks = spoil(images, ingredients.textures, generator, s.smudges)  # (B, 3, H, W), (B, 1, H, W)
+        if ingredients.defects is not None:  # N real defects
             real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
-            spoiled, masks = torch.cat([spoiled, real.images]), torch.cat([masks, real.masks])
+            spoiled, masks = torch.cat([spoiled, real.images]), torch.cat([masks, real.masks])  # (B + N, ...)
         with torch.no_grad():
-            specific, general = self._reconstruct(spoiled)
-            anomaly_map = self._detect(specific, general)
+            specific, general = self._reconstruct(spoiled)  # (B + N, 3, H, W) each
+            anomaly_map = self._detect(specific, general)  # (B + N, 1, H, W)
         return {"focal": focal_loss(self._upsample(spoiled, specific, general, anomaly_map), masks)}
 
     def finish(self, train: Tensor, validation: Tensor) -> Chosen:
-        self._neighbours = []  # 64 MB that inspection needs no more
+        self._neighbours = []  # free 64 MB that inspection does not need
         return super().finish(train, validation)
 
 
 def _coarse(masks: Tensor, cell_px: int) -> Tensor:
-    """Masks (B, 1, H, W) of whole cells: what touches a cell fills it."""
-    cells = F.max_pool2d(masks, cell_px)
-    return F.interpolate(cells, scale_factor=float(cell_px), mode="nearest")
+    """Masks (B, 1, H, W) of whole cells: a cell is set if any of its pixels is set."""
+    cells = F.max_pool2d(masks, cell_px)  # (B, 1, H / cell_px, W / cell_px)
+    return F.interpolate(cells, scale_factor=float(cell_px), mode="nearest")  # (B, 1, H, W)

@@ -1,4 +1,4 @@
-"""DSR's pretrained VQ autoencoder on disk: half-precision safetensors, with its model card as metadata."""
+"""DSR's pretrained VQ autoencoder on disk: float16 safetensors with a model card as metadata."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SHIPPED = "codebook.safetensors"
 
 
 def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, Any]) -> None:
-    """Write a VQ autoencoder as float16, whole or not at all.
+    """Write a VQ autoencoder as float16. The file is complete or not written at all.
 
     Raises
     ------
     BlemishError
-        If the place cannot be written to or is full.
+        If the file cannot be written or the disk is full.
     """
     half = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
     content = safetensors.torch.save(half, {"kind": KIND, "card": json.dumps(card)})
@@ -36,18 +36,18 @@ def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, A
 
 
 def read_card(path: str | Path | None = None) -> dict[str, Any]:
-    """The model card of a codebook file; None: of the one that ships with blemish.
+    """The model card of a codebook file; ``path`` None is the codebook that comes with blemish.
 
     Raises
     ------
     BlemishError
-        If the file is missing, damaged or no codebook.
+        If the file is missing, damaged or not a codebook.
     """
     if path is None:
         with _shipped() as shipped:
             return read_card(shipped)
     if Path(path).is_dir():
-        raise BlemishError(f"{path}: is a folder; name a codebook file in it")
+        raise BlemishError(f"{path}: is a folder; give a codebook file")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -56,18 +56,18 @@ def read_card(path: str | Path | None = None) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise BlemishError(f"{path}: cannot be read as safetensors ({error}); copy or train it again") from error
     if metadata.get("kind") != KIND:
-        raise BlemishError(f"{path}: no codebook of this blemish; give one that `blemish pretrain` wrote")
+        raise BlemishError(f"{path}: not a codebook of this blemish version; give one that `blemish pretrain` wrote")
     card: dict[str, Any] = json.loads(metadata["card"])
     return card
 
 
 def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
-    """Read a VQ autoencoder, float32 on the CPU; None: the one that ships with blemish.
+    """Read a VQ autoencoder as float32 on the CPU; ``path`` None is the one that comes with blemish.
 
     Raises
     ------
     BlemishError
-        If the file is missing, damaged or no codebook.
+        If the file is missing, damaged or not a codebook.
     """
     if path is None:
         with _shipped() as shipped:
@@ -80,7 +80,7 @@ def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
     except (KeyError, RuntimeError) as error:
         raise BlemishError(f"{path}: its tensors are not those of a VQ autoencoder; train it again") from error
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise BlemishError(f"{path}: damaged, some of its numbers are none; copy or train it again")
+        raise BlemishError(f"{path}: damaged, it contains NaN or infinity; copy or train it again")
     return network
 
 
@@ -89,15 +89,15 @@ def _shipped() -> AbstractContextManager[Path]:
 
 
 def empty_autoencoder(tensors: Mapping[str, torch.Tensor]) -> VQAutoencoder:
-    """A VQ autoencoder that these tensors fit into; what its weights are is left to chance.
+    """A VQ autoencoder with the shapes of ``tensors``, a ``state_dict``; its own weights are random.
 
     Raises
     ------
     KeyError
-        If they hold no codebook.
+        If ``tensors`` contain no codebook.
     """
     n_codes, n_features = tensors["codebook_low.codes"].shape
-    wide = [
+    wide = [  # a residual layer each: (n_hidden, n_features, 3, 3)
         tensor for name, tensor in tensors.items() if name.startswith("decoder.1.") and name.endswith("wide.weight")
     ]
     with torch.random.fork_rng(devices=[]):

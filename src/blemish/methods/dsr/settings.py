@@ -20,16 +20,16 @@ class DSRSettings(Settings):
 
     restriction_widths: tuple[int, ...] = (128, 256, 512)
     decoder_widths: tuple[int, ...] = (256, 512, 1024)
-    """Of the object-specific decoder's two blocks: the first convolution's, and what each of them ends with."""
+    """Channels of the object-specific decoder: the first convolution, then the output of its first and second block."""
     detection_widths: tuple[int, ...] = (64, 128, 256, 256)
-    """Of the detection and the upsampling module."""
+    """Channels of the detection module and of the upsampling module."""
     patch_px: int = 1
-    """These two take patches of this side as pixels (and give them back): 2 is a quarter of the work. Ours."""
+    """These two modules work on patches of this side as if they were pixels: 2 is a quarter of the work. Ours."""
     anomalies: Literal["latent", "image"] = "latent"
     """``image`` pastes textures on the image, as DRÆM does: the ablation DSR_img (table 6)."""
     latent: LatentSettings = field(default_factory=LatentSettings)
     anomaly_probability: float = 0.5
-    """How many of the samples of stage 2 are damaged."""
+    """Share of the samples of stage 2 that are damaged."""
     rotation_probability: float = 0.4
     max_rotation_deg: float = 90.0
     feature_weight: float = 1.0
@@ -39,9 +39,9 @@ class DSRSettings(Settings):
     iterations: int = 100_000
     learning_rate: float = 2e-4
     upsampling: Literal["reconstructions", "image", "none"] = "reconstructions"
-    """What the upsampling module sees beside M; ``none`` is DSR_U- (table 6)."""
+    """Input of the upsampling module besides M; ``none`` is DSR_U- (table 6), without this module."""
     smudges: AnomalySettings = field(default_factory=lambda: AnomalySettings(source="colours"))
-    """What stage 3 learns from."""
+    """The simulated damage of stage 3."""
     smudge_rotation_probability: float = 0.3
     upsampling_iterations: int = 20_000
     schedule: Literal["step", "cosine"] = "step"
@@ -60,7 +60,7 @@ class DSRSettings(Settings):
         self.check_range("smudge_rotation_probability", least=0, most=1)
         self.check_range("ema_decay", least=0, most=0.99999)
         if self.feature_weight == self.image_weight == 0:
-            raise BlemishError("settings feature_weight, image_weight: both are 0; one has to say what normal is")
+            raise BlemishError("settings feature_weight, image_weight: both are 0; set at least one above 0")
         if len(self.decoder_widths) != 3:
             raise BlemishError(f"setting decoder_widths: {self.decoder_widths} should be 3 numbers")
         if self.image_size_px % self.multiple_px or self.image_size_px < 2 * self.multiple_px:
@@ -72,7 +72,8 @@ class DSRSettings(Settings):
 
     @property
     def multiple_px(self) -> int:
-        """What the sides of images are padded to multiples of."""
+        """Images are padded so that both sides are multiples of this."""
         restriction = MULTIPLE_PX * 2 ** (len(self.restriction_widths) - 1)
+        decoder = 4 * MULTIPLE_PX // 2  # the image decoder halves maps of 1/4 of the size twice
         detection = self.patch_px * 2 ** (len(self.detection_widths) - 1)
-        return math.lcm(restriction, 4 * MULTIPLE_PX // 2, detection)  # of the image decoder: two halvings of 1/4
+        return math.lcm(restriction, decoder, detection)

@@ -1,12 +1,13 @@
-"""Stage 1 of DSR: the VQ autoencoder learns natural images (DSR section 3.7, eq. 2).
+"""Stage 1 of DSR: the VQ autoencoder is trained on natural images (DSR section 3.7, eq. 2).
 
-Codes do not learn by gradients: each follows a moving average of the features that it stands for (van den Oord et
-al., *Neural Discrete Representation Learning*, appendix A.1). The authors' code of this stage is not public. Ours is:
+Codes are not trained by gradients: each code follows a moving average of the features that are nearest to it (van den
+Oord et al., *Neural Discrete Representation Learning*, appendix A.1). The authors' code of this stage is not public.
+Our choices are:
 
-- codes start as features of the first batch, and one that hardly stands for anything becomes a feature of the present
+- codes start as features of the first batch, and a code that is hardly used is replaced by a feature of the current
   batch, so that all 4096 are used;
-- the first steps may do without quantization;
-- half of the images are mirrored; recipe ``small`` sees random squares of them.
+- the first steps may skip quantization;
+- half of the images are mirrored, and training sees random crops of ``crop_px``.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from blemish.synthesis.draw import drawn
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 GRACE = 1.5
-"""A new code counts for this multiple of what is too little: unused, it is given up again after 40 steps; used, it
-moves at once to what uses it."""
+"""A new code starts with this multiple of the minimum use: if it stays unused, it is replaced again after 40 steps; if
+it is used, it moves at once to the features that use it."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,19 @@ class VQSettings(Settings):
     n_codes: int = 4096
     n_features: int = 128
     n_hidden: int = 64
-    """Filters inside a residual layer."""
+    """Filters of the hidden convolution in a residual layer."""
     n_layers: int = 2
     """Residual layers in a stack."""
     commitment: float = 0.25
     """Lambda_1 of eq. (2)."""
     decay: float = 0.99
-    """Of the moving averages that codes follow."""
+    """Decay of the moving averages that codes follow."""
     revive_below: float = 0.03
-    """A code used less than this share of the average use is given up for a feature of the batch. 0: never. Ours."""
+    """A code used less than this share of the average use is replaced by a feature of the batch. 0: never. Ours."""
     continuous_steps: int = 0
-    """So many steps at the start hand features on as they are, until there are some worth having. Ours."""
+    """This many steps at the start skip quantization, until the features are meaningful. Ours."""
     crop_px: int = 256
-    """Side of the random squares that training sees."""
+    """Side of the random crops that training sees."""
     iterations: int = 200_000
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
@@ -76,10 +77,12 @@ class VQSettings(Settings):
 
 
 class CodebookAverage(nn.Module):
-    """What a codebook follows: how often each code is used in a step, and the sum of what it stands for."""
+    """Moving averages for a codebook: how often each code is used per step, and the sum of the features it replaces."""
 
     counts: Tensor
+    """(N,) float32, uses of each code per step."""
     sums: Tensor
+    """(N, D) float32, sum of the features nearest to each code, per step."""
 
     def __init__(self, codebook: Codebook, decay: float, revive_below: float) -> None:
         super().__init__()
@@ -94,12 +97,12 @@ class CodebookAverage(nn.Module):
         Parameters
         ----------
         vectors : (M, D) float32 features.
-        indices : (M,) int64, the code that stands for each.
-        generator : CPU generator: which features are to be new codes.
+        indices : (M,) int64, the nearest code of each vector.
+        generator : CPU generator that draws the features for new codes.
         """
         n_codes = len(self.counts)
-        counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(vectors[:, 0]))
-        sums = torch.zeros_like(self.sums).index_add_(0, indices, vectors)
+        counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(vectors[:, 0]))  # (N,)
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, vectors)  # (N, D)
         if dist.is_initialized():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
@@ -107,34 +110,34 @@ class CodebookAverage(nn.Module):
         self.counts.lerp_(counts, 1.0 - self.decay)
         self.sums.lerp_(sums, 1.0 - self.decay)
         n = len(vectors)
-        newcomers = vectors[drawn(lambda g: torch.randint(n, (n_codes,), generator=g), generator, vectors.device)]
-        is_dead = self.counts < self.revive_below * average_use
-        given = average_use * self.revive_below * GRACE
-        self.counts.copy_(torch.where(is_dead, given, self.counts))
-        self.sums.copy_(torch.where(is_dead[:, None], newcomers * given, self.sums))
-        total = self.counts.sum()  # Laplace smoothing: no division by almost nothing
-        smoothed = (self.counts + 1e-5) * (total / (total + n_codes * 1e-5))
+        new_codes = vectors[drawn(lambda g: torch.randint(n, (n_codes,), generator=g), generator, vectors.device)]
+        is_dead = self.counts < self.revive_below * average_use  # (N,)
+        new_count = average_use * self.revive_below * GRACE
+        self.counts.copy_(torch.where(is_dead, new_count, self.counts))
+        self.sums.copy_(torch.where(is_dead[:, None], new_codes * new_count, self.sums))
+        total = self.counts.sum()  # Laplace smoothing avoids a division by almost 0
+        smoothed = (self.counts + 1e-5) * (total / (total + n_codes * 1e-5))  # (N,)
         codebook.codes.copy_(self.sums / smoothed[:, None])
 
     @torch.no_grad()
     def follow(self, codebook: Codebook) -> None:
-        """Take the codes as they are, as equally often used."""
+        """Start from the current codes, all with equal use."""
         self.counts.fill_(1.0)
         self.sums.copy_(codebook.codes)
 
     def n_used(self) -> Tensor:
-        """How many codes are used more than what is too little: a scalar."""
+        """How many codes are used more than a new, unused code: a scalar."""
         return (self.counts > GRACE * self.revive_below * self.counts.mean()).sum()
 
     def perplexity(self) -> Tensor:
-        """exp of the entropy of how often codes are used: a scalar, at most the number of codes."""
+        """exp of the entropy of the codes' use: a scalar, at most the number of codes."""
         share = self.counts / self.counts.sum()
         perplexity: Tensor = torch.special.entr(share).sum().exp()
         return perplexity
 
 
 class VQTraining(Learner):
-    """Trains a VQ autoencoder on natural images."""
+    """Stage 1: trains a VQ autoencoder on natural images."""
 
     recipes: ClassVar[dict[str, VQSettings]] = {
         "paper": VQSettings(),
@@ -144,10 +147,10 @@ class VQTraining(Learner):
     }
     settings: VQSettings
     n_steps: Tensor
-    """How many were taken: scalar int64."""
+    """Training steps so far: scalar int64."""
 
     def __init__(self, settings: VQSettings, start: VQAutoencoder | None = None) -> None:
-        """``start``: go on with a network of the same shape, in place of a new one."""
+        """``start`` is a network of the same shape to continue from; None starts with a new network."""
         super().__init__()
         self.settings, self.autoencoder = settings, settings.network()
         self.register_buffer("n_steps", torch.tensor(0))
@@ -158,7 +161,7 @@ class VQTraining(Learner):
             self.n_steps.fill_(settings.continuous_steps)
             self.autoencoder.load_state_dict(start.state_dict())
             self.autoencoder.balance()
-        if start is not None or not settings.revive_below:  # else the first batch gives the codes
+        if start is not None or not settings.revive_below:  # else the first batch initializes the codes
             for average, codebook in zip((self.average_low, self.average_high), self._codebooks, strict=True):
                 average.follow(codebook)
 
@@ -187,13 +190,13 @@ class VQTraining(Learner):
         images = randomly_mirror_and_turn(
             images, generator, horizontally=True, vertically=False, quarter_turns=False
         )  # fmt: skip
-        early = network.encoder_high(images)
+        early = network.encoder_high(images)  # (B, D, H / 4, W / 4)
         low, commitment_low = self._quantize(
             network.features_low(early), network.codebook_low, self.average_low, generator
-        )
+        )  # (B, D, H / 8, W / 8), scalar
         high, commitment_high = self._quantize(
             network.features_high(early, low), network.codebook_high, self.average_high, generator
-        )
+        )  # (B, D, H / 4, W / 4), scalar
         return {
             "l2": l2_loss(network.decode(low, high), images),
             "commit_low": commitment_low,
@@ -203,15 +206,15 @@ class VQTraining(Learner):
     def _quantize(
         self, features: Tensor, codebook: Codebook, average: CodebookAverage, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """Nearest codes, (B, D, H, W) with straight-through gradients, and the commitment loss; moves the codes."""
-        indices = codebook(features)
-        codes = codebook.look_up(indices)
-        commitment = self.settings.commitment * l2_loss(features, codes)
+        """Nearest codes (B, D, H, W) with straight-through gradients, and the commitment loss; updates the codebook."""
+        indices = codebook(features)  # (B, H, W) int64
+        codes = codebook.look_up(indices)  # (B, D, H, W)
+        commitment = self.settings.commitment * l2_loss(features, codes)  # scalar
         if self.training:
             average.update(codebook, as_vectors(features.detach()), indices.flatten(), generator)
-        shown = features + (codes - features).detach()
-        is_continuous = self.n_steps <= self.settings.continuous_steps
-        return torch.where(is_continuous, features, shown), torch.where(is_continuous, 0.0, commitment)
+        quantized = features + (codes - features).detach()  # (B, D, H, W)
+        is_continuous = self.n_steps <= self.settings.continuous_steps  # scalar bool
+        return torch.where(is_continuous, features, quantized), torch.where(is_continuous, 0.0, commitment)
 
     def observe(self) -> dict[str, Tensor]:
         averages = {"low": self.average_low, "high": self.average_high}

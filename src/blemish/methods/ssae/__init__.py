@@ -1,35 +1,34 @@
-"""SSAE: a self-supervised autoencoder that acts as a filter of defects, with stacked dilated convolutions.
+"""SSAE: a self-supervised autoencoder that filters out defects, with stacked dilated convolutions.
 
 Bauer, Nakajima, Müller, *Self-Supervised Training with Autoencoders for Visual Anomaly Detection*,
 https://arxiv.org/abs/2206.11723
 
     blemish fit parts/good --method ssae --recipe small
 
-One network gives back what is normal and replaces what is not, because it has learned to repair images of good
-parts in which a patch was modified. What it changes is what it takes for an anomaly.
+One network is trained to repair images of good parts in which a patch was modified. So it reproduces normal areas and
+replaces anomalous ones. The anomaly map shows what it changes.
 
-There is no other public implementation. Where the paper is silent or can be read in more ways than one, we read:
+There is no other public implementation. Where the paper is silent or ambiguous, we chose:
 
 - a stack of dilated convolutions is linear; batch norm and ReLU come after its 3x3 convolution (section 3.3);
-- both sums of objectives (1) and (4) are those of one image, and a batch is the mean of its images; M and
-  |X - X^| are squared with the error they weigh, as the norms say; the second term of (4) is divided by the sum
-  of |X - X^|, which takes the place of M;
+- both sums of objectives (1) and (4) are over one image, and a batch is the mean over its images; M and |X - X^| are
+  squared together with the error they weight, as the norms say; the second term of (4) is divided by the sum of
+  |X - X^|, which replaces M;
 - transposed convolutions double the size exactly; images are padded to a multiple of 8 px;
-- means over k x k pixels near the border are over the pixels that are there;
+- a mean over k x k pixels near the border uses only the pixels inside the image;
 - 1 - SSIM is that of DRÆM (11x11 Gaussian window), averaged over channels;
-- the heatmap that eq. (14) divides out has to fit the image, so objects must be aligned, as they are in MVTec AD;
+- the average heatmap of eq. (14) is per pixel, so objects must be aligned, as they are in MVTec AD;
 - sizes and strengths of the damage, batch size and length of the training are ours; n, k and t are chosen on good
-  images with simulated damage, after training (``finish``).
-
-- progressive training takes crops of half, three quarters and all of the image's side, a third of the time each;
+  images with simulated damage, after training (``finish``);
+- progressive training uses crops of half, three quarters and all of the image's side, for a third of the time each;
 - objective (4) stops when pixel AUROC on simulated damage of another kind no longer rises;
-- theorem 2 limits the damage by the variance of all pixels of the batch, over their range squared, also for objects,
-  for which it is only a bound on the size;
-- 1 - avgmap is never below 0, and each network of the ensemble has an average heatmap of its own;
-- textures that occlude are augmented as DRÆM's are.
+- theorem 2 limits the damage by the variance of all pixels of the batch, divided by their range squared. This is done
+  for objects, too, although for them it is only a bound on the size;
+- 1 - avgmap is never below 0, and each network of the ensemble has its own average heatmap;
+- textures for occlusions are augmented as in DRÆM.
 
-Recipe ``small`` works on patches of 4x4 pixels with a narrow network. It and ``fast`` score an image by the maximum
-of its heatmap: after a short training some error is left everywhere, and a sum drowns a small defect in it.
+Recipe ``small`` works on patches of 4x4 pixels with a narrow network. ``small`` and ``fast`` score an image by the
+maximum of its heatmap: after a short training an error remains everywhere, and in a sum it hides a small defect.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from blemish.methods.ssae.heatmaps import (
     choices,
     corrected_map,
     difference_map,
-    judged,
+    damage_auroc,
     mean_sides_px,
     smooth_map,
 )
@@ -62,21 +61,21 @@ from blemish.synthesis.modified_patches import CorruptionSettings, Kind, corrupt
 NETWORKS = {"filter": "filter", "amplify": "amplifier"}
 """The network that each objective trains."""
 CHOSEN = ("n_means", "mean_px", "correction")
-"""Settings that good images decide: n, k and t."""
+"""Settings that ``finish`` chooses on good images: n, k and t."""
 VALIDATION_KINDS: tuple[Kind, ...] = ("elastic", "swap")
-MAX_JUDGED = 50
-"""Validation images that are judged with simulated damage; the average heatmap is that of all."""
+MAX_VALIDATED = 50
+"""At most this many validation images get simulated damage; the average heatmap uses all validation images."""
 N_COPIES = 4
-"""With simulated damage, of each validation image."""
+"""Damaged copies of each validation image."""
 
 
 # --- the network (table 1) ---------------------------------------------------------------------------------------
 
 
 class StackedDilatedConvolution(nn.Module):
-    """SDC: convolutions of several dilations side by side, and a 3x3 convolution over all of them.
+    """SDC: parallel convolutions of several dilations, and a 3x3 convolution over their concatenated outputs.
 
-    With the default dilations and kernel f, one output depends on 32 (f - 1) + 3 inputs along each axis.
+    With the default dilations and kernel f, an output depends on 32 (f - 1) + 3 inputs along each axis.
     """
 
     def __init__(self, n_in: int, n_filters: int, kernel: int, dilations: tuple[int, ...]) -> None:
@@ -87,15 +86,16 @@ class StackedDilatedConvolution(nn.Module):
         self.n_out = n_filters * len(dilations)
         self.merge = conv_norm_relu(self.n_out, self.n_out)
         self.receptive_field = max(dilations) * (kernel - 1) + 3
-        """Inputs along each axis that one output depends on."""
+        """Inputs along each axis that an output depends on."""
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_filters * dilations, H, W)
-        merged: Tensor = self.merge(torch.cat([branch(x) for branch in self.branches], 1))
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H, W)
+        branches = [branch(x) for branch in self.branches]  # (B, n_filters, H, W) each
+        merged: Tensor = self.merge(torch.cat(branches, 1))  # (B, n_out, H, W), n_out = n_filters * len(dilations)
         return merged
 
 
 class Autoencoder(nn.Module):
-    """F: images to images of the same size, values in (0, 1). Sides are multiples of ``multiple_px``."""
+    """F: maps images to images of the same size with values in (0, 1). Sides are multiples of ``multiple_px``."""
 
     def __init__(self, settings: SSAESettings) -> None:
         super().__init__()
@@ -115,13 +115,16 @@ class Autoencoder(nn.Module):
         for width in reversed(widths):
             decoder += [_up(n_in, width), double_conv(width, width, width)]
             n_in = width
-        self.encoder, self.middle, self.decoder = (nn.Sequential(*part) for part in (encoder, middle, decoder))
+        self.encoder, self.middle, self.decoder = (nn.Sequential(*layers) for layers in (encoder, middle, decoder))
         self.head = nn.Conv2d(n_in, n_pixel, 1)
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W)
-        x = self.encoder(F.pixel_unshuffle(images, self.patch_px))  # (B, C, H / 8, W / 8)
-        values: Tensor = self.head(self.decoder(self.middle(x))).float().sigmoid()
-        return F.pixel_shuffle(values, self.patch_px)
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 3, H, W) float32 in (0, 1)
+        x = F.pixel_unshuffle(images, self.patch_px)  # (B, 3 p^2, h, w) with p = patch_px, h = H / p, w = W / p
+        x = self.encoder(x)  # (B, widths[-1], h / 2^n, w / 2^n), n = len(widths)
+        x = self.middle(x)  # (B, filters_per_dilation * len(dilations), h / 2^n, w / 2^n)
+        x = self.decoder(x)  # (B, widths[0], h, w)
+        values: Tensor = self.head(x).float().sigmoid()  # (B, 3 p^2, h, w)
+        return F.pixel_shuffle(values, self.patch_px)  # (B, 3, H, W)
 
 
 def _up(n_in: int, n_out: int) -> Layers:
@@ -134,19 +137,20 @@ def _up(n_in: int, n_out: int) -> Layers:
 
 
 def filter_objective(repair: Tensor, image: Tensor, mask: Tensor, balance: float) -> dict[str, Tensor]:
-    """Objective (1): give back the good area, and repair the modified one.
+    """Objective (1): reproduce the good area, and repair the modified one.
 
     Parameters
     ----------
     repair, image : (B, 3, H, W) float, F(X^) and X.
     mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+    balance : lambda in [0, 1], the weight of the modified area.
 
     Returns
     -------
     Two scalars >= 0 to be added: ``keep``, (1 - balance) |(1 - M)(F - X)|^2 / |1 - M|_1, and ``repair``,
-    balance |M (F - X)|^2 / |M|_1, means over the batch; 0 for an image that has no such area.
+    balance |M (F - X)|^2 / |M|_1, means over the batch; a term is 0 for an image without such an area.
     """
-    error = repair.float() - image
+    error = repair.float() - image  # (B, 3, H, W)
     return {
         "keep": (1.0 - balance) * _weighted_square(error, 1.0 - mask),
         "repair": balance * _weighted_square(error, mask),
@@ -156,19 +160,20 @@ def filter_objective(repair: Tensor, image: Tensor, mask: Tensor, balance: float
 def amplify_objective(
     repair: Tensor, image: Tensor, modified: Tensor, mask: Tensor, balance: float
 ) -> dict[str, Tensor]:
-    """Objective (4): give back the good area, and be wrong in the modified one, the more the more it was changed.
+    """Objective (4): reproduce the good area, and maximize the error in the modified one, weighted by the change.
 
     Parameters
     ----------
     repair, image, modified : (B, 3, H, W) float, F(X^), X and X^.
     mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+    balance : lambda in [0, 1], the weight of the modified area.
 
     Returns
     -------
     Two scalars to be added: ``keep`` as in ``filter_objective``, and ``amplify`` <= 0,
     - balance |W (F - X)|^2 / |W|_1 with W = |X - X^|.
     """
-    error = repair.float() - image
+    error = repair.float() - image  # (B, 3, H, W)
     return {
         "keep": (1.0 - balance) * _weighted_square(error, 1.0 - mask),
         "amplify": -balance * _weighted_square(error, (image - modified).abs()),
@@ -176,9 +181,12 @@ def amplify_objective(
 
 
 def _weighted_square(error: Tensor, weight: Tensor) -> Tensor:
-    """|W E|^2 / |W|_1 of each image, averaged over the batch; 0 where all weights are 0."""
-    weight = weight.expand_as(error)
-    total = (weight * error).square().sum((1, 2, 3))
+    """|W E|^2 / |W|_1 of each image, averaged over the batch: a scalar; 0 for an image whose weights are all 0.
+
+    ``error`` is (B, 3, H, W), ``weight`` is (B, 1, H, W) or (B, 3, H, W).
+    """
+    weight = weight.expand_as(error)  # (B, 3, H, W)
+    total = (weight * error).square().sum((1, 2, 3))  # (B,)
     return (total / weight.sum((1, 2, 3)).clamp_min(1e-6)).mean()
 
 
@@ -186,13 +194,13 @@ def _weighted_square(error: Tensor, weight: Tensor) -> Tensor:
 
 
 class SSAE(Method):
-    """The self-supervised autoencoder, with either objective or both."""
+    """The self-supervised autoencoder, with one of the two objectives or an ensemble of both."""
 
     name = "ssae"
     settings_type = SSAESettings
     settings: SSAESettings
     average_map: Tensor
-    """(parts, 1, S, S) mean heatmap of good images, for each network (eq. 13)."""
+    """(n_networks, 1, S, S) mean heatmap of good images for each network (eq. 13), S = image_size_px."""
     recipes = RECIPES
     validation_share = 0.05
 
@@ -209,24 +217,26 @@ class SSAE(Method):
 
     @property
     def networks(self) -> list[Autoencoder]:
-        """Those that the objective trains."""
+        """The networks that the objective trains: one or two."""
         return [getattr(self, name) for name in NETWORKS.values() if hasattr(self, name)]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         s, maps = self.settings, []
         for number, network in enumerate(self.networks):
-            heatmap = difference_map(images, _repaired(network, images), s.difference)
-            average = F.interpolate(self.average_map[number : number + 1], images.shape[-2:], mode="bilinear")
-            maps.append(corrected_map(smooth_map(heatmap, s.n_means, s.mean_px), average, s.correction))
-        anomaly_map = maps[0] if len(maps) == 1 else torch.maximum(*maps)
-        score = anomaly_map.sum((1, 2, 3)) if s.image_score == "sum" else anomaly_map.amax((1, 2, 3))
-        return anomaly_map, score
+            heatmap = difference_map(images, _repaired(network, images), s.difference)  # (B, 1, H, W)
+            smooth = smooth_map(heatmap, s.n_means, s.mean_px)  # (B, 1, H, W)
+            average = self.average_map[number : number + 1]  # (1, 1, S, S)
+            average = F.interpolate(average, images.shape[-2:], mode="bilinear")  # (1, 1, H, W)
+            maps.append(corrected_map(smooth, average, s.correction))  # (B, 1, H, W)
+        anomaly_map = maps[0] if len(maps) == 1 else torch.maximum(*maps)  # (B, 1, H, W)
+        image_score = anomaly_map.sum((1, 2, 3)) if s.image_score == "sum" else anomaly_map.amax((1, 2, 3))  # (B,)
+        return anomaly_map, image_score
 
     def part(self, objective: Literal["filter", "amplify"]) -> SSAE:
-        """The same trained network of one objective, as a method by itself; ``finish`` is to decide the rest anew."""
-        one = SSAE(replace(self.settings, objective=objective))
-        setattr(one, NETWORKS[objective], getattr(self, NETWORKS[objective]))
-        return one.to(self.average_map.device)
+        """The trained network of one objective as a separate method. Call its ``finish`` to choose n, k and t again."""
+        method = SSAE(replace(self.settings, objective=objective))
+        setattr(method, NETWORKS[objective], getattr(self, NETWORKS[objective]))
+        return method.to(self.average_map.device)
 
     def stages(self) -> tuple[Stage, ...]:
         s = self.settings
@@ -248,7 +258,7 @@ class SSAE(Method):
         )
 
     def _crop_px(self, progress: float) -> int:
-        """Side of the crops: those of ``crops`` in turn, as multiples of what the network needs."""
+        """Side of the crops at this progress: the shares of ``crops`` in turn, in multiples of ``multiple_px``."""
         share = self.settings.crops[int(progress * len(self.settings.crops))]
         multiple_px = self.settings.multiple_px
         return multiple_px * max(1, round(share * self.settings.image_size_px / multiple_px))
@@ -263,46 +273,48 @@ class SSAE(Method):
             images, generator,
             horizontally=s.flip_horizontally, vertically=s.flip_vertically, quarter_turns=s.quarter_turns,
         )  # fmt: skip
-        modified, mask = corrupt(images, ingredients.textures, generator, s.corruption)
+        modified, masks = corrupt(images, ingredients.textures, generator, s.corruption)  # (B, 3, H, W), (B, 1, H, W)
         if stage.name == "filter":
-            return filter_objective(self.filter(modified), images, mask, s.balance)
-        return amplify_objective(self.amplifier(modified), images, modified, mask, s.balance)
+            return filter_objective(self.filter(modified), images, masks, s.balance)
+        return amplify_objective(self.amplifier(modified), images, modified, masks, s.balance)
 
-    # --- what good images decide (section 4.1) -------------------------------------------------------------------
+    # --- settings chosen on good images (section 4.1) ------------------------------------------------------------
 
     def validate(self, stage: Stage, images: Tensor) -> float:
-        """Pixel AUROC on ``images`` with damage that is hard to see; in [0, 1], 0 if none shows on them."""
+        """Pixel AUROC on ``images`` with damage that is hard to see: in [0, 1], 0 if no damage is visible."""
         s, network = self.settings, getattr(self, NETWORKS[stage.name])
-        modified, masks = self._damaged(images)
-        heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)
-        auroc = judged(heatmaps, masks)
+        modified, masks = self._damaged(images)  # (N * copies, 3, H, W), (N * copies, 1, H, W)
+        heatmaps = smooth_map(self._differences(network, modified), s.n_means, s.mean_px)  # (N * copies, 1, H, W)
+        auroc = damage_auroc(heatmaps, masks)
         return 0.0 if math.isnan(auroc) else auroc
 
     @torch.no_grad()
     def finish(self, train: Tensor, validation: Tensor) -> Chosen:
-        """Choose n, k and t on ``validation`` with simulated damage, and take the average heatmap from it."""
-        images = validation.to(self.average_map.device).float() / 255.0
+        """Choose n, k and t on ``validation`` with simulated damage, and compute its average heatmap."""
+        images = validation.to(self.average_map.device).float() / 255.0  # (N, 3, H, W)
         best = max(self.choices(images), key=lambda choice: choice.pixel_auroc)
-        is_known = not math.isnan(best.pixel_auroc)  # no damage shows on images without variance
+        is_known = not math.isnan(best.pixel_auroc)  # NaN: on images without variance no damage is visible
         chosen = {name: getattr(best, name) for name in CHOSEN} if self.settings.is_chosen and is_known else {}
         s = self.settings = replace(self.settings, **chosen)
         maps = [smooth_map(self._differences(network, images), s.n_means, s.mean_px) for network in self.networks]
-        self.average_map.copy_(torch.stack([one.mean(0) for one in maps]))  # eq. 13
+        self.average_map.copy_(torch.stack([heatmaps.mean(0) for heatmaps in maps]))  # eq. 13
         return Chosen(chosen, best.pixel_auroc if is_known else None)
 
     @torch.no_grad()
     def choices(self, images: Tensor) -> list[Choice]:
-        """What ``finish`` chooses from (only what is set, without ``is_chosen``), and how well it does.
+        """The combinations of n, k and t that ``finish`` chooses from, each with its pixel AUROC.
+
+        Without ``is_chosen`` it is only the configured combination.
 
         Parameters
         ----------
         images : (N, 3, H, W) float good images in [0, 1], N >= 2.
         """
         self.eval()
-        images = images[:MAX_JUDGED]
-        modified, masks = self._damaged(images)
-        good = [self._differences(network, images) for network in self.networks]
-        damaged = [self._differences(network, modified) for network in self.networks]
+        images = images[:MAX_VALIDATED]
+        modified, masks = self._damaged(images)  # (N * copies, 3, H, W), (N * copies, 1, H, W)
+        good = [self._differences(network, images) for network in self.networks]  # (N, 1, H, W) each
+        damaged = [self._differences(network, modified) for network in self.networks]  # (N * copies, 1, H, W) each
         s = self.settings
         if not s.is_chosen:
             return choices(good, damaged, masks, (s.n_means,), (s.mean_px,), (s.correction,))
@@ -310,20 +322,23 @@ class SSAE(Method):
         return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.image_size_px), exponents)
 
     def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of (at most 50) images, damaged alike at each call: (N, 3, H, W) and (N, 1, H, W) bool.
+        """``N_COPIES`` damaged copies of each of at most 50 images, and their masks (bool).
 
-        Whatever the method is trained on, the damage is the same, and keeps the colours of the image, so that what
-        finds it does not find just anything that is foreign.
+        (N, 3, H, W) to (N * copies, 3, H, W) and (N * copies, 1, H, W).
+
+        The damage is the same at each call and for any training settings. It keeps the colours of the image, so a
+        heatmap that reacts only to foreign colours does not do well on it.
         """
-        copies = images[:MAX_JUDGED].repeat_interleave(N_COPIES, 0)
+        copies = images[:MAX_VALIDATED].repeat_interleave(N_COPIES, 0)  # (N * copies, 3, H, W)
         generator = Generator().manual_seed(self.settings.seed)
         modified, masks = corrupt(copies, None, generator, CorruptionSettings(kinds=VALIDATION_KINDS))
         return modified, masks > 0
 
     def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:
-        """Difference maps (N, 1, H, W) of any number of images."""
+        """Difference maps (N, 1, H, W) of any number of images (N, 3, H, W), computed in batches of 8."""
         kind = self.settings.difference
-        return torch.cat([difference_map(some, _repaired(network, some), kind) for some in torch.split(images, 8)])
+        batches = torch.split(images, 8)
+        return torch.cat([difference_map(batch, _repaired(network, batch), kind) for batch in batches])
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
@@ -334,7 +349,7 @@ class SSAE(Method):
 
 
 def _repaired(network: Autoencoder, images: Tensor) -> Tensor:
-    """F(X) for images of any size."""
+    """F(X) (B, 3, H, W) for images (B, 3, H, W) of any size."""
     height, width = images.shape[-2:]
-    padded: Tensor = network(pad_to_multiple(images, network.multiple_px))
+    padded: Tensor = network(pad_to_multiple(images, network.multiple_px))  # (B, 3, H', W'), multiples of multiple_px
     return padded[..., :height, :width]

@@ -1,4 +1,4 @@
-"""Settings of SSAE, and its recipes: those of the paper for textures, for objects and for each category, and ours."""
+"""Settings of SSAE, and its recipes: the paper's for textures, objects and each category, and ours."""
 
 from __future__ import annotations
 
@@ -13,55 +13,54 @@ from blemish.synthesis.modified_patches import CorruptionSettings, Kind
 
 @dataclass(frozen=True)
 class SSAESettings(Settings):
-    """Network, damage, objective, schedule and scoring. The defaults are recipe ``paper``: a texture at 512 px."""
+    """Network, damage, objective, schedule and scoring. The defaults are recipe ``paper``, for textures at 512 px."""
 
     image_size_px: int = 512
     objective: Literal["filter", "amplify", "ensemble"] = "filter"
-    """``filter``: objective (1); ``amplify``: objective (4); ``ensemble``: a network for each, and the larger of
-    their heatmaps at every pixel (section 4.3)."""
+    """``filter``: objective (1); ``amplify``: objective (4); ``ensemble``: a network for each objective, and the
+    maximum of both heatmaps at every pixel (section 4.3)."""
     balance: float = 0.5
-    """Lambda of both objectives: the weight of the modified area; the rest weighs 1 - lambda."""
+    """Lambda of both objectives: the weight of the modified area; the rest has the weight 1 - lambda."""
     widths: tuple[int, ...] = (64, 128, 256)
-    """Filters of the encoder's blocks, and of the decoder's in the other direction."""
+    """Filters of the encoder's blocks, and in reverse order of the decoder's."""
     filters_per_dilation: int = 64
     kernel: int = 3
     """Filter size f of the dilated convolutions: 3 or 5."""
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     n_stacks: int = 4
     patch_px: int = 1
-    """The network takes patches of this side as pixels (and gives them back). Ours."""
+    """The network works on patches of this side as if they were pixels. Ours."""
     corruption: CorruptionSettings = field(default_factory=CorruptionSettings)
     flip_horizontally: bool = True
     flip_vertically: bool = True
     quarter_turns: bool = True
-    """Good images are mirrored and turned by multiples of 90 degrees, where the product allows it."""
+    """Good images are mirrored and rotated by multiples of 90 degrees, if the product allows it."""
     iterations: int = 20000
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
     ema_decay: float = 0.0
     crops: tuple[float, ...] = (0.5, 0.75, 1.0)
-    """Progressive training: shares of the image's side that training sees, each for an equal part of it."""
+    """Progressive training: sides of the crops as shares of the image's side, each for an equal part of training."""
     validate_every: int = 200
-    """Steps between validations of objective (4), which is prone to overfitting: it ends with the weights that find
-    simulated damage best on the validation images, of a kind that it was not trained on, too."""
+    """Steps between validations of objective (4), which tends to overfit: training ends with the weights that find
+    simulated damage best on the validation images, including a kind of damage that it was not trained on."""
     patience: int = 10
-    """Objective (4) stops early after so many validations in a row without a better one; counted from when training
-    sees whole images. 0: never."""
+    """Objective (4) stops after this many validations in a row without an improvement, counted from the first one on
+    whole images. 0: never."""
     difference: Difference = "squared"
-    """What is compared: the channels' mean of (X - F(X))^2, or of 1 - SSIM."""
+    """Difference of image and repair: the mean over channels of (X - F(X))^2, or of 1 - SSIM."""
     mean_px: int = 11
     """Side k of the means that smooth the heatmap (eq. 3): odd."""
     n_means: int = 2
-    """How often (n)."""
+    """How often the heatmap is smoothed (n)."""
     correction: int = 0
     """Exponent t of 1 - avgmap (eq. 14); 0 for textures."""
     is_aligned: bool = False
-    """Whether images show the same place of the product at the same pixel, as those of objects do: only then other t
-    than 0 are tried."""
+    """Whether the product is at the same position in all images, as objects often are. Only then is t chosen, too."""
     is_chosen: bool = True
-    """Choose k, n and t after training, on good images with simulated damage, in place of the three above."""
+    """Choose k, n and t after training, on good images with simulated damage, instead of using the three above."""
     image_score: Literal["sum", "max"] = "sum"
-    """Of the heatmap: the paper's sum, or its maximum."""
+    """Image score: the sum of the heatmap (the paper's), or its maximum."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +72,7 @@ class SSAESettings(Settings):
         if self.kernel % 2 == 0 or self.mean_px % 2 == 0:
             raise BlemishError(f"settings kernel, mean_px: {self.kernel}, {self.mean_px} should both be odd")
         if not self.dilations:
-            raise BlemishError("setting dilations: none; give one or more, such as [1, 2, 4]")
+            raise BlemishError("setting dilations: none; give at least one, such as [1, 2, 4]")
         if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
             raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
         if self.image_size_px % self.multiple_px:
@@ -83,7 +82,7 @@ class SSAESettings(Settings):
 
     @property
     def multiple_px(self) -> int:
-        """What the sides of the network's images are multiples of."""
+        """The sides of the network's input are multiples of this."""
         return int(self.patch_px * 2 ** len(self.widths))
 
 
@@ -111,7 +110,7 @@ def _category(
     kinds: tuple[Kind, ...] = ("elastic",),
     rotation: float = 0.0,
 ) -> SSAESettings:
-    """Settings for a category; ``allowed`` holds h, v (flips) and q (quarter turns)."""
+    """Settings for a category; ``allowed`` contains h and v for flips, q for quarter turns."""
     return replace(
         base,
         difference=difference,
@@ -137,13 +136,13 @@ CATEGORIES: dict[str, SSAESettings] = {
     "hazelnut": _category(_OBJECT, "squared", allowed="hvq"),
     "metal_nut": _category(_OBJECT, "ssim", size_px=384, allowed="q"),  # a mirrored nut is a defect: "flip"
     "pill": _category(_OBJECT, "squared"),
-    "screw": _category(_OBJECT, "squared", allowed="q", kinds=_OCCLUDED),  # a mirrored thread is no good one
+    "screw": _category(_OBJECT, "squared", allowed="q", kinds=_OCCLUDED),  # a mirrored thread is a defect
     "toothbrush": _category(_OBJECT, "squared", size_px=384, allowed="h"),
     "transistor": _category(_OBJECT, "ssim", size_px=256, kernel=5, kinds=_OCCLUDED, rotation=0.5),
     "zipper": _category(_OBJECT, "ssim", allowed="h"),
 }
-"""Of MVTec AD. The difference and the damage are the paper's, and the size and f of textures; sizes and f of objects,
-flips and turns are ours within what it names (256, 384 or 512 px; f 3 or 5)."""
+"""Settings for the categories of MVTec AD. The difference, the damage, and for textures the size and f are the paper's.
+Sizes and f of objects, flips and turns are our choice among the values that it names (256, 384 or 512 px; f 3 or 5)."""
 
 RECIPES: dict[str, Settings] = {
     "paper": _TEXTURE,
