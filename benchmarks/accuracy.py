@@ -20,6 +20,7 @@ from typing import Any
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.evaluation.evaluate import evaluate
+from blemish.runtimes.torch import TorchRuntime
 from machine import RESULTS, describe
 from results_page import update_pages
 
@@ -61,9 +62,10 @@ def fit_and_evaluate(data: Path, recipe: str, seed: int, arguments: argparse.Nam
 def both_scores(run: Path, data: Path, image_auroc: float, device: Device) -> dict[str, float]:
     """Image AUROC of SSAE by the sum of the heatmap, as in the paper, and by its maximum; one of them is known."""
     detector = Detector.load(run / "detector.blemish", resolve_device(device))
-    known = detector.method.settings.image_score  # type: ignore[attr-defined]
+    method, known = detector.method, detector.settings.image_score  # type: ignore[attr-defined]
     missing = "max" if known == "sum" else "sum"
-    detector.method.settings = replace(detector.method.settings, image_score=missing)  # type: ignore[call-arg]
+    method.settings = replace(method.settings, image_score=missing)  # type: ignore[call-arg]
+    detector.runtime = TorchRuntime(method)
     return {
         f"image_auroc_{known}": image_auroc,
         f"image_auroc_{missing}": evaluate(detector, data).metrics["image_auroc"],

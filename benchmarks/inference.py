@@ -74,9 +74,9 @@ def main() -> None:
         if arguments.peer and name != "ssae":
             words = ["--models", name, "--batches", *arguments.batches, "--size", size_px]
             words += ["--repeats", arguments.repeats, "--device", device.type]
-            theirs = of_peer(arguments.peer, "anomalib_inference.py", *words)
+            peer = of_peer(arguments.peer, "anomalib_inference.py", *words)
             for batch in arguments.batches:
-                add(name, f"anomalib {theirs['version']}", "float32", batch, theirs[name][str(batch)], gflop)
+                add(name, f"anomalib {peer['version']}", "float32", batch, peer[name][str(batch)], gflop)
     print(table(rows))
 
 

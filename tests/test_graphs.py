@@ -1,4 +1,4 @@
-"""What surrounds a capture; what is captured is in the methods' contract."""
+"""Streams around a capture of a CUDA graph; what graphs compute is tested in the methods' contract."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SECOND = torch.device("cuda", 1)
 
 
 class Cuda:
-    """Of ``torch.cuda``, what a capture uses; torch's own keeps the stream of the card that captured first."""
+    """A stand-in for the parts of ``torch.cuda`` that a capture uses.
+
+    Like torch, it captures on the stream of the card that captured first if it gets none.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.stream, self.streams, self.is_broken = "default", ["default"], False
@@ -40,7 +43,7 @@ class Cuda:
         before, self.stream = self.stream, stream or "of the first card"
         self.streams.append(self.stream)
         yield
-        if self.is_broken:  # its end fails, and leaves the stream in place
+        if self.is_broken:  # the end of the capture fails and does not restore the stream
             raise RuntimeError("operation failed due to a previous error during capture")
         self.stream = before
 

@@ -1,4 +1,4 @@
-"""The Triton kernels against the torch that they stand for: on a GPU if there is one, else in the interpreter."""
+"""The Triton kernels against their torch equivalents: on a GPU if there is one, else in the interpreter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ kernels: Any = pytest.importorskip("blemish.kernels", reason="no Triton here", e
 
 @pytest.fixture(autouse=True)
 def device() -> Iterator[str]:
-    """Where tensors are made. ``conftest.py`` has chosen the interpreter, if it is the CPU."""
+    """The default device of tensors. On a CPU, ``conftest.py`` has selected Triton's interpreter."""
     name = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.device(name):
         yield name
@@ -29,7 +29,7 @@ def device() -> Iterator[str]:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels, taken for tensors of the CPU, too."""
+    """Use the kernels for CPU tensors, too."""
     for place in ("layers", "runtimes.torch", "methods.dsr.vq"):
         monkeypatch.setattr(f"blemish.{place}.kernels_for", lambda x: kernels)
 
@@ -56,15 +56,15 @@ def test_norm_relu_is_that_of_torch_in_float64(
 ) -> None:
     torch.manual_seed(0)
     norm, bias = a_norm(kind, shape[1]), torch.randn(shape[1], requires_grad=True)
-    twin, its_bias = deepcopy(norm).double(), bias.detach().double().requires_grad_()
+    twin, twin_bias = deepcopy(norm).double(), bias.detach().double().requires_grad_()
     x = (torch.randn(shape) * 3 + 5).to(dtype).requires_grad_()
-    its_x = x.detach().double().requires_grad_()
-    y, its_y = kernels.norm_relu(x, norm, bias), F.relu(twin(its_x + its_bias.view(1, -1, 1, 1)))
+    twin_x = x.detach().double().requires_grad_()
+    y, twin_y = kernels.norm_relu(x, norm, bias), F.relu(twin(twin_x + twin_bias.view(1, -1, 1, 1)))
     gradient = torch.randn(shape).to(dtype)
     y.backward(gradient)
-    its_y.backward(gradient.double())
+    twin_y.backward(gradient.double())
     assert y.dtype == dtype
-    pairs = [(y, its_y), (x.grad, its_x.grad)]
+    pairs = [(y, twin_y), (x.grad, twin_x.grad)]
     if kind == "batch":
         pairs += [(norm.weight.grad, twin.weight.grad), (norm.bias.grad, twin.bias.grad)]
         pairs += [(norm.running_mean, twin.running_mean), (norm.running_var, twin.running_var)]
@@ -73,15 +73,15 @@ def test_norm_relu_is_that_of_torch_in_float64(
         assert difference(ours, theirs) < tolerance
     assert bias.grad is not None
     assert not bias.grad.any()
-    assert its_bias.grad is not None
-    assert its_bias.grad.abs().max() < 1e-12
+    assert twin_bias.grad is not None
+    assert twin_bias.grad.abs().max() < 1e-12
 
 
 def test_norm_relu_of_values_far_from_zero_keeps_its_digits() -> None:
     x = torch.randn(2, 8, 16, 16) + 3000.0
     norm = nn.BatchNorm2d(8)
     expected = F.relu(deepcopy(norm).double()(x.double()))
-    assert difference(kernels.norm_relu(x, norm), expected) < 2e-4  # float32 tells 3000 from 3000.00024
+    assert difference(kernels.norm_relu(x, norm), expected) < 2e-4  # near 3000 the steps of float32 are 0.00024
 
 
 @pytest.mark.parametrize("has_relu", [True, False])
@@ -91,12 +91,12 @@ def test_add_bias_is_that_of_torch(has_relu: bool, dtype: torch.dtype, tolerance
     bias = torch.randn(5).to(dtype)
     expected = (x.float() + bias.float().view(1, -1, 1, 1)).to(dtype)
     expected = expected.relu() if has_relu else expected
-    y = kernels.add_bias(x, bias, has_relu, dtype)  # the interpreter cuts bfloat16 where a GPU rounds
+    y = kernels.add_bias(x, bias, has_relu, dtype)  # the interpreter truncates to bfloat16 where a GPU rounds
     assert y is x
     torch.testing.assert_close(y, expected, atol=0.0, rtol=tolerance)
 
 
-def test_add_bias_gives_the_numbers_asked_for() -> None:
+def test_add_bias_returns_the_requested_dtype() -> None:
     x, bias = torch.randn(2, 5, 33, 31).contiguous(memory_format=torch.channels_last), torch.randn(5)
     y = kernels.add_bias(x, bias, False, torch.bfloat16)
     assert y.dtype == torch.bfloat16
@@ -127,13 +127,13 @@ def test_layers_learn_the_same_with_kernels(used: None, norm: Any, monkeypatch: 
     without.square().sum().backward()
     torch.testing.assert_close(with_kernels, without, atol=1e-5, rtol=1e-4)
     for (name, ours), theirs in zip(layers.named_parameters(), twin.parameters(), strict=True):
-        if not (name.endswith("bias") and name[0] in "03"):  # of convolutions: 0, and rounding errors
+        if not (name.endswith("bias") and name[0] in "03"):  # biases of convolutions: 0 plus rounding errors
             torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-3, rtol=1e-3)
     for ours, theirs in zip(layers.buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_an_evaluated_network_norms_by_what_it_has_seen(used: None) -> None:
+def test_in_evaluation_batch_norm_uses_its_running_statistics(used: None) -> None:
     layers = double_conv(3, 4, 4).eval()
     x = torch.rand(2, 3, 8, 8)
     expected = x
@@ -158,7 +158,7 @@ def test_prepared_networks_give_the_same_with_kernels(
     monkeypatch.setattr(torch, "cudnn_convolution_relu", convolution_relu)
     monkeypatch.setattr("blemish.runtimes.torch._onednn_knows", lambda dtype: False)
     network = prepared(method, "float32")
-    for n_expected in (14, 28 if cudnn_is_right else 14):  # tried once, and then taken or not
+    for n_expected in (14, 28 if cudnn_is_right else 14):  # after a trial, cuDNN is used only if it is right
         for ours, theirs in zip(network(images), method(images), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
         assert n_fused == n_expected

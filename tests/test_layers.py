@@ -29,16 +29,16 @@ def noise(*shape: int) -> Tensor:
 def test_upsampling_by_products_is_interpolation(shape: tuple[int, ...], order: torch.memory_format) -> None:
     ours = noise(*shape).contiguous(memory_format=order).requires_grad_()
     theirs = ours.detach().clone().requires_grad_()
-    found, expected = upsample_by_products(ours), interpolated(theirs)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    weights = noise(*found.shape)
+    upsampled, expected = upsample_by_products(ours), interpolated(theirs)
+    torch.testing.assert_close(upsampled, expected, atol=1e-5, rtol=1e-5)
+    weights = noise(*upsampled.shape)
     gradients = (
-        torch.autograd.grad((found * weights).sum(), ours),
+        torch.autograd.grad((upsampled * weights).sum(), ours),
         torch.autograd.grad((expected * weights).sum(), theirs),
     )
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
-    if min(shape[1], max(shape[2:])) > 1:  # else both orders are the same
-        assert found.is_contiguous(memory_format=order)
+    if min(shape[1], max(shape[2:])) > 1:  # else both memory formats are the same
+        assert upsampled.is_contiguous(memory_format=order)
         assert gradients[0][0].is_contiguous(memory_format=order)
 
 
@@ -57,14 +57,14 @@ def test_gradients_of_upsampling_by_products(order: torch.memory_format) -> None
 @pytest.mark.parametrize("order", ORDERS)
 def test_upsampling_by_products_in_bfloat16(order: torch.memory_format) -> None:
     x = noise(2, 8, 32, 24).bfloat16().contiguous(memory_format=order)
-    found, expected = upsample_by_products(x), interpolated(x.float())
-    assert found.dtype == torch.bfloat16
-    rounding = 2.0**-8 * x.abs().max()  # at most, of a number; here of two weights and of either product
-    assert (found.float() - expected).abs().max() < 3 * rounding
-    assert (found.float() - expected).square().mean().sqrt() < 2.0**-8 * expected.square().mean().sqrt()
+    upsampled, expected = upsample_by_products(x), interpolated(x.float())
+    assert upsampled.dtype == torch.bfloat16
+    rounding = 2.0**-8 * x.abs().max()  # largest rounding error of a number; both products and the weights add some
+    assert (upsampled.float() - expected).abs().max() < 3 * rounding
+    assert (upsampled.float() - expected).square().mean().sqrt() < 2.0**-8 * expected.square().mean().sqrt()
 
 
-def test_what_is_even_stays_so_in_bfloat16() -> None:
+def test_a_constant_stays_constant_in_bfloat16() -> None:
     x = torch.full((1, 4, 40, 56), 0.9).bfloat16()
     for order in ORDERS:
         assert (upsample_by_products(x.contiguous(memory_format=order)) == x[0, 0, 0, 0]).all()
@@ -89,7 +89,7 @@ def test_a_matrix_is_made_once_and_serves_inspection_and_training() -> None:
 
 
 class Names(TorchDispatchMode):
-    """Names of the operations."""
+    """Records the names of operations."""
 
     def __init__(self) -> None:
         super().__init__()

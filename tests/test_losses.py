@@ -1,4 +1,4 @@
-"""Values and gradients of the losses, on each class."""
+"""Values and gradients of the losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From map to verdict: image score, conformal threshold, regions."""
+"""From anomaly map to decision: image score, conformal threshold, regions."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_smoothed_maximum_exports_with_free_sizes() -> None:
 
     free = torch.export.Dim.DYNAMIC
     program = torch.export.export(Score(), (torch.rand(2, 1, 32, 48),), dynamic_shapes=({0: free, 2: free, 3: free},))
-    other = torch.rand(5, 1, 40, 25)
-    torch.testing.assert_close(program.module()(other), smoothed_maximum(other))
+    maps = torch.rand(5, 1, 40, 25)  # of another size
+    torch.testing.assert_close(program.module()(maps), smoothed_maximum(maps))
 
 
 @pytest.mark.parametrize("window_px", [0, -3, 20])
@@ -93,7 +93,7 @@ def test_too_few_images_give_the_largest_score_and_no_promise() -> None:
     rate=st.sampled_from([0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7]),
 )
 def test_the_promise_holds_for_exchangeable_scores(scores: list[int], rate: float) -> None:
-    """Each score in turn is the new image, the others calibrate: all turns are equally likely."""
+    """Each score in turn is the new image, and the rest calibrate: all turns are equally likely."""
     rejected, promised = 0, True
     for turn, score in enumerate(scores):
         threshold = conformal_threshold([float(s) for s in scores[:turn] + scores[turn + 1 :]], rate)
@@ -101,7 +101,7 @@ def test_the_promise_holds_for_exchangeable_scores(scores: list[int], rate: floa
         promised = threshold.is_promised
     if promised:
         assert Fraction(rejected, len(scores)) <= Fraction(str(rate))
-    if len(set(scores)) == len(scores):  # without ties no rejection is given away, either
+    if len(set(scores)) == len(scores):  # without ties, the rate is reached exactly
         allowed = math.floor(len(scores) * Fraction(str(rate)))
         assert rejected == (allowed if promised else 1)
 

@@ -59,9 +59,9 @@ def kernels_for(x: Tensor) -> ModuleType | None:
 
 @functools.cache
 def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
-    """The kernels after a trial run, or None: Triton may be missing, it needs a C compiler, and a GPU may lack a dtype.
+    """The kernels after a trial run, or None. The cache makes one trial for each device and dtype.
 
-    The cache makes one trial for each device and dtype.
+    Triton may be missing, it needs a C compiler, and a GPU may lack a dtype.
     """
     try:
         kernels = importlib.import_module("blemish.kernels")

@@ -23,8 +23,8 @@ TOTAL_PARTS, TOTAL_CHANNELS = 256, 16
 # --- norm and ReLU ---------------------------------------------------------------------------------------------
 #
 # A channels-last tensor is seen as groups of rows of channels, (G, R, C). For batch norm all pixels of the batch are
-# one group, for instance norm the pixels of each image. Each program sums a part of the rows, and the partial sums are
-# added in a fixed order: equal inputs give equal results. Names ending in `_at` are pointers.
+# one group, for instance norm the pixels of each image. Each program sums a part of the rows, and the partial sums
+# are added in a fixed order: equal inputs give equal results. Names ending in `_at` are pointers.
 
 
 @triton.jit
@@ -119,7 +119,7 @@ def _statistics_kernel(
 def _normed(
     x, statistics_at, weight_at, shift_at, channels, n_channels, HAS_AFFINE: tl.constexpr
 ):  # fmt: skip
-    """normed = (x - mean) / deviation, result = normed * weight + shift (before the ReLU), scale = weight / deviation.
+    """normed = (x - mean) / deviation, result = normed * weight + shift (before ReLU), scale = weight / deviation.
 
     normed and result are (BLOCK_R, BLOCK_C), scale is (BLOCK_C,).
     """

@@ -111,8 +111,8 @@ class UNet(nn.Module):
         x = F.pixel_unshuffle(x, self.patch_px)  # (B, n_in * p^2, h, w) with p = patch_px, h = H / p, w = W / p
         *skips, x = self.encoder(x)  # level k: (B, widths[k], h / 2^k, w / 2^k)
         for up, block in zip(self.ups, self.blocks, strict=True):
-            x = up(upsample_twice(x))  # (B, up_width, 2 h', 2 w'): twice the size, now that of the skip
-            x = block(torch.cat([x, skips.pop()], 1))  # (B, up_width, 2 h', 2 w')
+            x = torch.cat([up(upsample_twice(x)), skips.pop()], 1)  # (B, n_out + n_skip, 2 h', 2 w')
+            x = block(x)  # (B, n_out, 2 h', 2 w'): twice the size at each step
         x = self.head(x)  # (B, 2 p^2, h, w)
         return F.pixel_shuffle(x, self.patch_px)  # (B, 2, H, W)
 
@@ -155,8 +155,8 @@ def upsampling_matrix(length: int, dtype: torch.dtype, device: torch.device) -> 
 
     Returns
     -------
-    (2 length, length) of ``dtype``, with two neighbouring weights in each row. They sum to exactly 1 in any precision,
-    so a constant input stays constant. Do not write to it.
+    (2 length, length) of ``dtype``, with two neighbouring weights in each row. They sum to exactly 1 in any
+    precision, so a constant input stays constant. Do not write to it.
     """
     with torch.inference_mode(False):  # first needed by an inspection, it must be usable in training, too
         position = torch.arange(2 * length, dtype=torch.float64) * (length - 1) / (2 * length - 1)  # (2 length,)

@@ -69,21 +69,21 @@ class CheckedSettings:
         """A copy with the named values replaced. A mapping replaces only the named values of nested settings."""
         new = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
-            nested = new.get(name)
+            old = new.get(name)
             new[name] = (
-                nested.replaced(value) if isinstance(nested, CheckedSettings) and isinstance(value, Mapping) else value
+                old.replaced(value) if isinstance(old, CheckedSettings) and isinstance(value, Mapping) else value
             )
         return self.from_dict(new)
 
 
 def with_value(settings: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """A copy of nested settings with one value set by its dotted name: ``with_value({}, "anomalies.shape", "perlin")``.
+    """A copy of nested settings with one value set by its dotted name.
 
-    Here it returns ``{"anomalies": {"shape": "perlin"}}``.
+    ``with_value({}, "anomalies.shape", "perlin")`` returns ``{"anomalies": {"shape": "perlin"}}``.
     """
     first, dot, rest = name.partition(".")
-    nested = settings.get(first)
-    return {**settings, first: with_value(nested if isinstance(nested, Mapping) else {}, rest, value) if dot else value}
+    old = settings.get(first)
+    return {**settings, first: with_value(old if isinstance(old, Mapping) else {}, rest, value) if dot else value}
 
 
 def _has_type(value: Any, hint: Any) -> bool:

@@ -1,9 +1,9 @@
-"""End to end through the command line on a real CUDA card, on images made on the spot: under a minute.
+"""End-to-end tests through the command line on a real CUDA card, on generated images: under a minute.
 
     .venv/bin/python -m pytest tests/gpu
 
-Skipped where torch finds no CUDA device. ``BLEMISH_GPU_TESTS_ON=cpu`` runs the same on the CPU in some minutes, to
-know that the tests themselves work before they are taken to a card.
+Skipped if torch finds no CUDA device. ``BLEMISH_GPU_TESTS_ON=cpu`` runs the same tests on the CPU in a few minutes,
+to check the tests themselves before they run on a card.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ STAGES: dict[str, dict[str, Any]] = {
     "dsr": {"upsampling": "reconstructions", "upsampling_iterations": 10},
     "ssae": {"objective": "ensemble", "validate_every": 15},
 }
-"""Settings beside recipe ``small``, so that every stage and validation has its turn."""
+"""Changes to recipe ``small``, so that every stage and the validation run."""
 
 
 def run(*arguments: object, code: int = 0) -> None:
-    """The command line, within this process: a card takes seconds to start with."""
+    """The command line, run in this process because a card takes seconds to initialize."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     assert stop.value.code == code
@@ -62,16 +62,15 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
-    """Of each logged step of a run, by name."""
-    others = {"stage", "step", "total_step", "learning_rate", "elapsed_s", "images_per_s", "validation"}
-    return [
-        {name: value for name, value in row.items() if name not in others} for row in rows(folder / "metrics.jsonl")
-    ]
+    """The losses of each logged step of a run, by name."""
+    not_losses = {"stage", "step", "total_step", "learning_rate", "elapsed_s", "images_per_s", "validation"}
+    steps = rows(folder / "metrics.jsonl")
+    return [{name: value for name, value in step.items() if name not in not_losses} for step in steps]
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's images; cut from a texture of noise where scikit-image, which has the photograph, is missing."""
+    """The demo's images. Without scikit-image, which has the demo's photograph, a texture of noise replaces it."""
     folder = tmp_path_factory.mktemp("card") / "bricks"
     with pytest.MonkeyPatch.context() as patch:
         if importlib.util.find_spec("skimage") is None:
@@ -84,7 +83,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Run(NamedTuple):
-    """What was trained on the card."""
+    """A training run on the card."""
 
     method: str
     precision: str
@@ -113,7 +112,7 @@ def trained(
 # --- training ------------------------------------------------------------------------------------------------
 
 
-def test_fit_trains_on_the_card_in_the_numbers_asked_for(trained: Run) -> None:
+def test_fit_trains_on_the_card_in_the_requested_precision(trained: Run) -> None:
     summary = json.loads((trained.folder / "summary.json").read_text())
     assert torch.device(summary["device"]).type == DEVICE
     assert summary["precision"] == trained.precision
@@ -128,10 +127,10 @@ def test_fit_takes_batches_of_other_sizes(method: str, batch_size: int, photogra
 
 
 def test_images_that_do_not_fit_on_the_card(method: str, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(training, "_fits", lambda *given: asked.append(given))  # None: they do not
+    calls = []
+    monkeypatch.setattr(training, "_fits", lambda *arguments: calls.append(arguments))  # None: they do not fit
     blemish.fit(photographs, method=method, settings={"iterations": 6}, device=DEVICE)
-    assert asked
+    assert calls
 
 
 def test_stopped_and_resumed_goes_on_as_if_it_had_not_been(
@@ -141,7 +140,7 @@ def test_stopped_and_resumed_goes_on_as_if_it_had_not_been(
     steps = {"iterations": 12, "learning_rate": 1e-5}
     fit(photographs, method, tmp_path / "whole", "--precision", "float32", **steps)
 
-    def press_ctrl_c(self: TrainingProgress, stage: str, step: int, *told: object) -> None:
+    def press_ctrl_c(self: TrainingProgress, stage: str, step: int, *rest: object) -> None:
         if step == 8:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -165,28 +164,28 @@ def test_cuda_graphs_change_no_loss_and_no_step(
     moved = {}
     for graphs in ("true", "false"):
         fit(photographs, method, tmp_path / graphs, "--precision", "float32", **steps, cuda_graphs=graphs)
-        moved[graphs] = way(method, blemish.load(tmp_path / graphs / "detector.blemish").method)
+        moved[graphs] = distance_from_start(method, blemish.load(tmp_path / graphs / "detector.blemish").method)
     assert len(losses(tmp_path / "true")) == 12
     agree(losses(tmp_path / "true"), losses(tmp_path / "false"))
     assert moved["true"] == pytest.approx(moved["false"], rel=0.05)  # an optimizer that stands still would show here
 
 
 def agree(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
-    """Two runs that see the same images and damage: sums on a card come in any order."""
+    """Two runs on the same images and damage have almost the same losses; the order of sums varies on a card."""
     for row, expected in zip(ours, theirs, strict=True):
         for name, value in expected.items():
             tolerance = 1e-3 * abs(theirs[0][name]) + 1e-6
             assert row[name] == pytest.approx(value, abs=tolerance), (name, row, expected)
 
 
-def way(method: str, trained: torch.nn.Module) -> float:
+def distance_from_start(method: str, trained: torch.nn.Module) -> float:
     """How far the weights are from where training began."""
     start: dict[str, Tensor] = dict(build(method, "small").named_parameters())
     distances = [(tensor.detach() - start[name]).norm() for name, tensor in trained.named_parameters()]
     return float(torch.stack(distances).detach().norm())
 
 
-# --- what was trained ----------------------------------------------------------------------------------------
+# --- trained detectors ---------------------------------------------------------------------------------------
 
 
 def test_evaluate_writes_metrics_and_a_report(trained: Run, photographs: Path, tmp_path: Path) -> None:
@@ -200,9 +199,9 @@ def test_evaluate_writes_metrics_and_a_report(trained: Run, photographs: Path, t
 def test_inspect_writes_a_row_and_an_overlay_for_each_image(trained: Run, photographs: Path, tmp_path: Path) -> None:
     options = ("--device", DEVICE, "--precision", trained.precision)
     run("inspect", trained.detector, photographs / "test", "--out", tmp_path, *options)
-    found = rows(tmp_path / "findings.jsonl")
-    assert [row["error"] for row in found] == [None] * len(TEST)
-    assert all(row["is_defective"] == (row["score"] > row["threshold"]) for row in found)
+    findings = rows(tmp_path / "findings.jsonl")
+    assert [row["error"] for row in findings] == [None] * len(TEST)
+    assert all(row["is_defective"] == (row["score"] > row["threshold"]) for row in findings)
     pictures = list((tmp_path / "overlays").iterdir())
     assert len(pictures) == len(TEST)
     assert all(cv2.imread(str(picture)) is not None for picture in pictures)
@@ -215,7 +214,7 @@ def test_scores_of_card_and_cpu_agree(trained: Run, photographs: Path, tmp_path:
         options = ("--device", device, "--precision", "float32", "--out", tmp_path / device)
         run("inspect", trained.detector, photographs / "test", *options)
         scores[device] = [row["score"] for row in rows(tmp_path / device / "findings.jsonl")]
-    assert scores[DEVICE] == pytest.approx(scores["cpu"], rel=5e-2, abs=1e-3)  # in TF32 some codes are others
+    assert scores[DEVICE] == pytest.approx(scores["cpu"], rel=5e-2, abs=1e-3)  # in TF32 some codes differ
 
 
 @pytest.mark.parametrize("trained", ["float32"], indirect=True)

@@ -263,7 +263,8 @@ class MethodContract:
         without = self.weights_after_steps(lambda step, generator, device: step)
         fallback = self.weights_after_steps(capture=failing_capture)
         assert all(torch.equal(fallback[name], tensor) for name, tensor in without.items())
-        assert "cannot run as a CUDA graph here and continues without one (this card cannot)" in capsys.readouterr().err
+        warning = capsys.readouterr().err
+        assert "cannot run as a CUDA graph here and continues without one (this card cannot)" in warning
 
     def test_inspections_repeated_as_a_graph_give_the_same(
         self, method: Method, capsys: pytest.CaptureFixture[str]

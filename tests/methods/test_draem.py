@@ -150,7 +150,7 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(monkeypatch: pytest.M
     shapes[:, :, 4:9, 4:9] = 1
     with_defects = replace(INGREDIENTS, defects=DefectBank(shapes.expand(3, 3, 32, 32) * 100 + 90, shapes))
     calls: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr("blemish.methods.draem.focal_loss", lambda *inputs: calls.append(inputs) or focal_loss(*inputs))
+    monkeypatch.setattr("blemish.methods.draem.focal_loss", lambda *pair: calls.append(pair) or focal_loss(*pair))
     losses = method.loss(stage, images, with_defects, torch.Generator().manual_seed(3))
     ((maps, masks),) = calls
     assert len(maps) == 6  # four images and two defects

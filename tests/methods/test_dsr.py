@@ -310,7 +310,7 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypat
     draw = with_defects.defects.draw  # type: ignore[union-attr]
     monkeypatch.setattr(with_defects.defects, "draw", lambda *inputs: drawn.append(draw(*inputs)) or drawn[-1])
     calls: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr("blemish.methods.dsr.focal_loss", lambda *inputs: calls.append(inputs) or focal_loss(*inputs))
+    monkeypatch.setattr("blemish.methods.dsr.focal_loss", lambda *pair: calls.append(pair) or focal_loss(*pair))
     losses = method.loss(method.stages()[stage], images, with_defects, torch.Generator().manual_seed(3))
     ((maps, masks),) = calls
     ((real, real_masks),) = drawn

@@ -209,7 +209,9 @@ def test_occlusion_without_textures_is_refused() -> None:
 def test_occlusion_shows_the_textures_and_up_to_three_shapes() -> None:
     red = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
     images = torch.full((24, 3, 64, 64), 0.5)
-    corruption = CorruptionSettings(kinds=("occlusion",), min_side=0.1, max_side=0.15, is_limited=False, roughness=0.0)
+    corruption = CorruptionSettings(
+        kinds=("occlusion",), min_side=0.1, max_side=0.15, is_limited=False, roughness=0.0
+    )
     _, masks = corrupt(images, TextureBank(red, "red"), seeded(), corruption)
     side_px = 0.15 * 64
     counts = []

@@ -221,7 +221,7 @@ def test_colours_at_masked_places_are_those_of_the_whole_texture() -> None:
     torch.testing.assert_close(masked, whole.permute(0, 2, 3, 1)[mask])
 
 
-def test_three_different_augmentations_are_chosen_for_each_image(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_gets_three_different_augmentations(bank: TextureBank, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
     def draw_seen(bank: TextureBank, texture: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator):  # type: ignore[no-untyped-def]

@@ -149,7 +149,7 @@ def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _from_run_folder(path: Path) -> tuple[dict[str, Any], Any]:
-    """Detector and data from `summary.json` and `config.yaml` beside the file or in the folder above."""
+    """Detector and data from `summary.json` and `config.yaml` in the folder of the file or the folder above."""
     for folder in (path.parent, path.absolute().parent.parent):
         if (folder / "summary.json").is_file() and (folder / "config.yaml").is_file():
             try:

@@ -181,7 +181,10 @@ class DRAEM(Method):
         return anomaly_map, image_score
 
     def _reconstruct_and_detect(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Reconstruction (B, 3, H, W), None without a reconstructive network, and float32 anomaly map (B, 1, H, W)."""
+        """Reconstruction (B, 3, H, W) or None, and anomaly map (B, 1, H, W) float32.
+
+        It is None if the architecture has no reconstructive network.
+        """
         architecture = self.settings.architecture
         if architecture == "discriminative":
             return None, self.discriminative(images).float().softmax(1)[:, 1:]  # (B, 1, H, W)

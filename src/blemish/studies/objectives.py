@@ -137,7 +137,7 @@ def _shown(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _row(detectors: Mapping[str, Detector], sample: Sample, name: str) -> Row:
-    """Photograph, reconstruction and heatmap of each objective, and the ensemble's mask beside the true one."""
+    """Photograph; reconstruction and heatmap of each objective; the ensemble's mask compared with the true one."""
     image = read_image(sample.path)
     size_hw = image.shape[0], image.shape[1]
     mask = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)

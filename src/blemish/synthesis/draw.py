@@ -1,9 +1,9 @@
 """Random numbers for the simulators: drawn on the host, used on the images' device.
 
-All random numbers of a training step are drawn through ``drawn``. This allows to repeat the step as one CUDA graph: a
-``Tape`` records the draws of the step, and repeats them with new numbers, in the same memory, before each repetition.
-For that, shapes on a GPU must not depend on random numbers (``indices_to_process``): the simulators process the images
-without damage there, too, and leave them unchanged.
+All random numbers of a training step are drawn through ``drawn``. This makes it possible to repeat the step as one
+CUDA graph: a ``Tape`` records the draws of the step, and repeats them with new numbers, in the same memory, before
+each repetition. For that, shapes on a GPU must not depend on random numbers (``indices_to_process``): there the
+simulators also process the images without damage, and leave them unchanged.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Tape:
     """The random draws of a step, in order, each at a fixed place in the device's memory.
 
     In ``recording``, a step draws as usual and the draws are recorded. In ``playing``, a step gets the tensors at the
-    fixed places instead of drawing. ``refill`` repeats all draws and sends the new numbers to these places in one copy.
+    fixed places instead of drawing. ``refill`` repeats all draws and sends the new numbers to these places, in one
+    copy.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ class Tape:
             yield
         finally:
             _tape.reset(token)
-        sizes = [(tensor.nbytes + self.ALIGNMENT - 1) // self.ALIGNMENT * self.ALIGNMENT for tensor in self._tensors()]
+        n_bytes = [tensor.nbytes for tensor in self._tensors()]
+        sizes = [(n + self.ALIGNMENT - 1) // self.ALIGNMENT * self.ALIGNMENT for n in n_bytes]
         self._memory = torch.empty(sum(sizes), dtype=torch.uint8, device=self.device)
         starts = iter(torch.tensor([0, *sizes]).cumsum(0).tolist())
         self.places = [

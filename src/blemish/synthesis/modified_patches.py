@@ -35,8 +35,8 @@ class CorruptionSettings(CheckedSettings):
 
     kinds: tuple[Kind, ...] = ("elastic",)
     """Each image gets one of these. ``elastic``: the patch is deformed; ``cut-out``: it is set to zero; ``swap``: it
-    is replaced by a patch of another image; ``occlusion``: up to three shapes of a foreign texture cover it (the paper
-    adds this for cable, screw and transistor)."""
+    is replaced by a patch of another image; ``occlusion``: up to three shapes of a foreign texture cover the image
+    (the paper adds this for cable, screw and transistor)."""
     min_side: float = 0.08
     max_side: float = 0.5
     """Range of a patch's sides, as shares of the image's shorter side."""

@@ -83,8 +83,8 @@ def _spoil(images: Tensor, textures: TextureBank | None, generator: Generator, s
         draw_masks = perlin_masks if settings.shape == "perlin" else rectangle_masks
         mask = draw_masks(n, size_hw, generator, device) & is_spoiled[spoiled].view(-1, 1, 1)  # (n, H, W)
         places = places_of(mask)  # K pixels of the n images
-        opacity = drawn(lambda g: uniform(settings.min_opacity, 1.0, (n,), g), generator, device)[places.image]  # (K,)
-        opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]  # 0 outside of the mask
+        opacity = drawn(lambda g: uniform(settings.min_opacity, 1.0, (n,), g), generator, device)[places.image]
+        opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]  # (K,), 0 outside
         pixels = spoiled[places.image] * mask[0].numel() + places.pixel  # (K,), index into all pixels of the batch
         good = damaged.view(-1, 3).index_select(0, pixels)  # (K, 3)
         anomaly = _anomaly(n, places, size_hw, textures, generator, settings, device)  # (K, 3)

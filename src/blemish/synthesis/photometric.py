@@ -112,7 +112,7 @@ def apply(augmentation: Augmentation, bank: TextureBank, places: Places) -> Tens
     index = texture[places.image] * bank.images[0, ..., 0].numel() + places.pixel  # (K,), among all textures' pixels
     index, inside = _rotated(index, places, angle_rad, bank.images.shape)  # (K,), (K,)
     values = _sharpened(bank.images, index, sharpness[places.image])  # (K, 3) int64
-    entry = torch.arange(0, 768, 256, device=index.device) + places.image[:, None] * 768  # (K, 3), first table entries
+    entry = torch.arange(0, 768, 256, device=index.device) + places.image[:, None] * 768  # (K, 3), tables' starts
     colours = table.take(values.add_(entry))  # (K, 3)
     colours *= inside[:, None]  # outside of a rotated texture it is black
     chosen = indices_to_process(is_shifted[places.image])
@@ -142,8 +142,8 @@ def _rotated(index: Tensor, places: Places, angles_rad: Tensor, shape: torch.Siz
 
     Returns
     -------
-    (K,) int64, the pixel at each place after the rotation, and (K,) bool, False where it is outside of the texture. The
-    pixel is then the nearest pixel of the border.
+    (K,) int64, the pixel at each place after the rotation, and (K,) bool, False where it is outside of the texture
+    (then the pixel is the nearest one of the border).
     """
     _, height, width, _ = shape
     angles = angles_rad[places.image]  # (K,)

@@ -1,7 +1,8 @@
 """DSR's simulator of anomalies: codes of a quantized image are replaced by nearby codes (paper section 3.6).
 
-At every step, the authors sort the distances from every feature of every image to all codes. But Q contains only codes,
-so the k-th nearest code is a property of the codebook. We compute one table of neighbours and look codes up in it.
+At every step, the authors sort the distances from every feature of every image to all codes. But Q contains only
+codes, so the k-th nearest code is a property of the codebook. We compute a table of neighbours once and look codes up
+in it.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class TextureBank:
 
     @property
     def histograms(self) -> NDArray[np.float64]:
-        """The number of pixels of each texture and channel with each value: (N, 3, 256); computed once, on the host."""
+        """Pixel counts of each value, per texture and channel: (N, 3, 256) float64; computed once, on the host."""
         if self._histograms is None:
             channels = 256 * torch.arange(3)
             counts = [torch.bincount((image + channels).flatten(), minlength=768) for image in self._counted]
@@ -122,7 +122,7 @@ def _grain(n: int, size_hw: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def _coordinates(n: int, size_hw: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor]:
-    """Coordinates along two perpendicular axes, rotated and slightly warped: (n, H, W) each, in shares of the image."""
+    """Coordinates along two perpendicular axes, rotated and slightly warped: (n, H, W) each; the image side is 1."""
     y, x = torch.meshgrid(torch.linspace(0, 1, size_hw[0]), torch.linspace(0, 1, size_hw[1]), indexing="ij")
     angle = uniform(0.0, math.pi, (n, 1, 1), generator)
     bend = perlin_noise(uniform(1.0, 5.0, (n, 2), generator), size_hw, generator, HOST)

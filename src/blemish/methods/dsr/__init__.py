@@ -93,9 +93,11 @@ class ObjectSpecificDecoder(nn.Module):
     def __init__(self, n_features: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         first, second, third = widths
-        self.layers = nn.Sequential(  # (B, 2 D, H / 4, W / 4)
-            double_conv(2 * n_features, first, second, nn.InstanceNorm2d), nn.MaxPool2d(2),  # (B, second, H / 8, W / 8)
-            double_conv(second, second, third, nn.InstanceNorm2d), nn.MaxPool2d(2),  # (B, third, H / 16, W / 16)
+        self.layers = nn.Sequential(  # input (B, 2 D, H / 4, W / 4)
+            double_conv(2 * n_features, first, second, nn.InstanceNorm2d),
+            nn.MaxPool2d(2),  # (B, second, H / 8, W / 8)
+            double_conv(second, second, third, nn.InstanceNorm2d),
+            nn.MaxPool2d(2),  # (B, third, H / 16, W / 16)
             nn.Conv2d(third, 64, 1), double(64, 64), nn.ReLU(), double(64, 64), nn.ReLU(),  # (B, 64, H / 4, W / 4)
             image_decoder(64, 128, 64, 2),  # (B, 3, H, W)
         )  # fmt: skip

@@ -20,7 +20,7 @@ class DSRSettings(Settings):
 
     restriction_widths: tuple[int, ...] = (128, 256, 512)
     decoder_widths: tuple[int, ...] = (256, 512, 1024)
-    """Channels of the object-specific decoder: the first convolution, then the output of its first and second block."""
+    """Channels of the object-specific decoder: its first convolution, then the outputs of its two blocks."""
     detection_widths: tuple[int, ...] = (64, 128, 256, 256)
     """Channels of the detection module and of the upsampling module."""
     patch_px: int = 1

@@ -201,8 +201,7 @@ class ResidualLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_features, H, W) -> (B, n_features, H, W)
         x = x.relu()
-        hidden = self.wide(x).relu()  # (B, n_hidden, H, W)
-        change: Tensor = self.narrow(hidden)  # (B, n_features, H, W)
+        change: Tensor = self.narrow(self.wide(x).relu())  # (B, n_hidden, H, W) -> (B, n_features, H, W)
         return x + change
 
 
@@ -274,8 +273,8 @@ class VQAutoencoder(nn.Module):
         """Q_lo and Q_hi of images (B, 3, H, W) in [0, 1]: (B, D, H / 8, W / 8) and (B, D, H / 4, W / 4) float32."""
         early = self.encoder_high(images)  # (B, D, H / 4, W / 4)
         quantized_low = self.codebook_low.quantized(self.features_low(early))  # (B, D, H / 8, W / 8)
-        quantized_high = self.codebook_high.quantized(self.features_high(early, quantized_low))  # (B, D, H / 4, W / 4)
-        return quantized_low, quantized_high
+        features_high = self.features_high(early, quantized_low)  # (B, D, H / 4, W / 4)
+        return quantized_low, self.codebook_high.quantized(features_high)
 
     def normalize(self) -> None:
         """Scale the codes of each level to unit variance, without changing the reconstructed images.

@@ -27,8 +27,8 @@ from blemish.synthesis.draw import drawn
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 
 GRACE = 1.5
-"""A new code starts with this multiple of the minimum use: if it stays unused, it is replaced again after 40 steps; if
-it is used, it moves at once to the features that use it."""
+"""A new code starts with this multiple of the minimum use. If it stays unused, it is replaced again after 40 steps;
+if it is used, it moves at once to the features that use it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class VQSettings(Settings):
 
 
 class CodebookAverage(nn.Module):
-    """Moving averages for a codebook: how often each code is used per step, and the sum of the features it replaces."""
+    """Moving averages for a codebook: uses of each code per step, and the sum of the features nearest to it."""
 
     counts: Tensor
     """(N,) float32, uses of each code per step."""
@@ -206,7 +206,7 @@ class VQTraining(Learner):
     def _quantize(
         self, features: Tensor, codebook: Codebook, average: CodebookAverage, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """Nearest codes (B, D, H, W) with straight-through gradients, and the commitment loss; updates the codebook."""
+        """Nearest codes (B, D, H, W), straight-through, and the commitment loss; updates the codebook in training."""
         indices = codebook(features)  # (B, H, W) int64
         codes = codebook.look_up(indices)  # (B, D, H, W)
         commitment = self.settings.commitment * l2_loss(features, codes)  # scalar

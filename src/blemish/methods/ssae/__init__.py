@@ -49,8 +49,8 @@ from blemish.methods.ssae.heatmaps import (
     Choice,
     choices,
     corrected_map,
-    difference_map,
     damage_auroc,
+    difference_map,
     mean_sides_px,
     smooth_map,
 )
@@ -89,8 +89,8 @@ class StackedDilatedConvolution(nn.Module):
         """Inputs along each axis that an output depends on."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H, W)
-        branches = [branch(x) for branch in self.branches]  # (B, n_filters, H, W) each
-        merged: Tensor = self.merge(torch.cat(branches, 1))  # (B, n_out, H, W), n_out = n_filters * len(dilations)
+        x = torch.cat([branch(x) for branch in self.branches], 1)  # (B, n_out, H, W), n_out = n_filters * n_dilations
+        merged: Tensor = self.merge(x)  # (B, n_out, H, W)
         return merged
 
 
@@ -233,7 +233,7 @@ class SSAE(Method):
         return anomaly_map, image_score
 
     def part(self, objective: Literal["filter", "amplify"]) -> SSAE:
-        """The trained network of one objective as a separate method. Call its ``finish`` to choose n, k and t again."""
+        """The trained network of one objective as a separate method; call its ``finish`` to choose n, k, t again."""
         method = SSAE(replace(self.settings, objective=objective))
         setattr(method, NETWORKS[objective], getattr(self, NETWORKS[objective]))
         return method.to(self.average_map.device)

@@ -1,9 +1,9 @@
 """SSAE's heatmaps (eq. 2, 3, 13 and 14), and the choice of n, k and t, which the paper leaves open.
 
-n and k set how strongly the heatmap is smoothed. t sets how strongly it is reduced where good images, too, differ from
-their repair. They are chosen by a measure that needs no real defects: how well the heatmap finds simulated damage in
-good images that training has not seen. Each image is evaluated with the average heatmap of all images except itself,
-because an average that includes it would bias the result.
+n and k set how strongly the heatmap is smoothed. t sets how strongly it is reduced where good images, too, differ
+from their repair. They are chosen by a measure that needs no real defects: how well the heatmap finds simulated
+damage in good images that training has not seen. Each image is evaluated with the average heatmap of all images
+except itself, because an average that includes it would bias the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ N_MEANS = (1, 2, 3)
 MEAN_SHARES = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 9)
 """Window sides k to try, as shares of the image's side: 3, 5, 7, 9, 11 and 15 px at 128 px."""
 CORRECTIONS: dict[Difference, tuple[int, ...]] = {"ssim": (0, 1, 2, 4, 8), "squared": (0, 32, 128, 256, 512)}
-"""Exponents t to try. They are larger for squared errors, which are a few hundredths where 1 - SSIM is a few tenths."""
+"""Exponents t to try: larger for squared errors, which are a few hundredths where 1 - SSIM is a few tenths."""
 MAX_PIXELS = 1_000_000
 """The pixel AUROC of larger sets of maps is computed on evenly spaced pixels, at most this many."""
 
@@ -92,8 +92,8 @@ def choices(
     Parameters
     ----------
     good : for each network of the method, difference maps (N, 1, H, W) of good images, N >= 2.
-    damaged : for each network, difference maps of the same images with damage, (N * C, 1, H, W): C copies of the first
-        image, then C of the second, and so on.
+    damaged : for each network, difference maps of the same images with damage, (N * C, 1, H, W): C copies of the
+        first image, then C of the second, and so on.
     masks : (N * C, 1, H, W) bool, True where the damage is.
     """
     n, copies = len(good[0]), len(masks) // len(good[0])

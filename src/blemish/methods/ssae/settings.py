@@ -141,8 +141,8 @@ CATEGORIES: dict[str, SSAESettings] = {
     "transistor": _category(_OBJECT, "ssim", size_px=256, kernel=5, kinds=_OCCLUDED, rotation=0.5),
     "zipper": _category(_OBJECT, "ssim", allowed="h"),
 }
-"""Settings for the categories of MVTec AD. The difference, the damage, and for textures the size and f are the paper's.
-Sizes and f of objects, flips and turns are our choice among the values that it names (256, 384 or 512 px; f 3 or 5)."""
+"""Settings for the categories of MVTec AD. The difference, the damage, and for textures the size and f are the
+paper's. Sizes and f of objects, flips and turns are our choice; the paper names 256, 384 or 512 px and f 3 or 5."""
 
 RECIPES: dict[str, Settings] = {
     "paper": _TEXTURE,
