@@ -1,12 +1,14 @@
 """Bytes to pixels: every image becomes (H, W, 3) uint8 RGB, every mask (H, W) bool.
 
-Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error.
+Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; tifffile and
+imagecodecs decode what Pillow would read wrong or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
 
-16-bit values keep their high byte: 65535 -> 255 and 0 -> 0 in every image, so brightness stays comparable
-between images. No image is stretched to its own range. A 12-bit camera that writes 0..4095 into 16-bit files is
-therefore read sixteen times too dark: shift its values left by 4 when saving.
-Alpha is dropped (the colour of transparent pixels is kept), colour profiles are ignored, the EXIF orientation is
-applied, and of several frames the first is read.
+16-bit values keep the high byte of the `bits` that are used: with 16, 65535 -> 255; with 12, 4095 -> 255. `bits` is
+the same for all images of a detector, so brightness stays comparable between images. No image is stretched to its own
+range, and a value that needs more bits is an error.
+Alpha is dropped (the colour of transparent pixels is kept), colour profiles are ignored, and the EXIF orientation is
+applied. Of an animated GIF the first frame is read, and of a JPEG with further pictures the first picture; any other
+file of several pages or frames is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_without_text
 from blemish.errors import BlemishError
 
 MAX_PIXELS = 200_000_000
@@ -33,10 +37,13 @@ MIN_SIDE_PX = 8
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 """Suffixes of the files that `list_images` lists, in lower case."""
 
+BITS = (8, 10, 12, 14, 16)
+"""Numbers of bits that cameras use of 16-bit values."""
+
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path, bits: int = 16) -> NDArray[np.uint8]:
     """Read one image file.
 
     Parameters
@@ -44,6 +51,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     path
         PNG, JPEG, BMP, TIFF, WebP or GIF (by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB, palette or
         CMYK, with or without alpha. The module's docstring says how 16 bits and alpha are converted.
+    bits
+        How many bits of 16-bit values are used, 8 to 16. Files of fewer bits are unaffected.
 
     Returns
     -------
@@ -52,21 +61,40 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises
     ------
     BlemishError
-        The file is missing, unreadable, empty, truncated, no image, or of an unsupported kind or size.
+        The file is missing, unreadable, empty, truncated, no image, or of an unsupported kind or size; or a 16-bit
+        value needs more than `bits`.
     """
-    return _rgb8(_decode(Path(path)))
+    return _rgb8(_decode(Path(path)), bits, path)
 
 
-def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") -> NDArray[np.uint8]:
+def read_values(path: str | Path) -> NDArray[Any]:
+    """Read one image file, without conversion to 8 bits.
+
+    Returns
+    -------
+    (H, W) grey or (H, W, 3) RGB, upright by EXIF; uint16 in [0, 65535] if the file has 16 bits per channel, else
+    uint8 in [0, 255].
+
+    Raises
+    ------
+    BlemishError
+        As `read_image`.
+    """
+    return _decode(Path(path))
+
+
+def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image", bits: int = 16) -> NDArray[np.uint8]:
     """Convert an image in any supported form to the form that `read_image` returns.
 
     Parameters
     ----------
     image
         A path, a PIL image, or a numpy array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8,
-        uint16 (full range 65535) or bool.
+        uint16 or bool.
     name
         What error messages call the image. For a path they name the file.
+    bits
+        How many bits of uint16 values are used, 8 to 16: full range is 2**bits - 1.
 
     Returns
     -------
@@ -78,10 +106,12 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") 
         As `read_image`; also for other types, shapes and dtypes (floats have no standard range).
     """
     if isinstance(image, str | Path):
-        return read_image(image)
+        return read_image(image, bits)
     if isinstance(image, Image.Image):
+        if bits < 16 and any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode[:2] != "I;":
+            raise BlemishError(f"{name}: Pillow keeps 8 of the 16 bits of colour pixels; give the path of the file")
         with _errors_about(name):
-            return _rgb8(_pixels(image, name))
+            return _rgb8(_pixels(image, name), bits, name)
     if not isinstance(image, np.ndarray):
         raise BlemishError(f"{name}: cannot use a {type(image).__name__}; give a path, PIL image or numpy array")
     if image.dtype.kind == "f":
@@ -93,7 +123,7 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image") 
             f"{name}: shape {image.shape}; give one image as (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
         )
     _check_size(image.shape[0], image.shape[1], name)
-    return _rgb8(image)
+    return _rgb8(image, bits, name)
 
 
 def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> NDArray[np.bool_]:
@@ -139,9 +169,16 @@ def file_kind(path: str | Path) -> str:
     """
     path = Path(path)
     with _open(path) as file, _errors_about(path):
-        image = _open_header(file, path)
+        format_name = _format_of(file, path)
+        if format_name == "TIFF":
+            from blemish.data.tiff import kind_of_tiff
+
+            return f"TIFF, {kind_of_tiff(file, path)}"
+        image, deep_png = _open_header(format_name, file, path)
         pixels = _MODES.get(image.mode, image.mode)
-        return f"{image.format}, {pixels}" if image.format else pixels
+        if deep_png is not None:
+            pixels = pixels.replace("8 bits", "16 bits")
+        return f"{image.format}, {pixels}"
 
 
 _MODES = {
@@ -198,9 +235,37 @@ def natural_key(path: Path) -> tuple[list[list[str | int]], Path]:
 
 
 def _decode(path: Path) -> NDArray[Any]:
-    """The pixels of a file, as `_pixels` returns them."""
+    """Decode a file: (H, W) grey or (H, W, 3) RGB, uint16 if the file has 16 bits per channel, else uint8."""
     with _open(path) as file, _errors_about(path):
-        return _pixels(_open_header(file, path), path)
+        format_name = _format_of(file, path)
+        if format_name == "TIFF":
+            from blemish.data.tiff import read_tiff  # tifffile is imported for TIFF only
+
+            decoded = read_tiff(file, path, _check_size)
+            if decoded is not None:
+                return _upright(*decoded)
+        image, deep_png = _open_header(format_name, file, path)
+        if deep_png is not None:
+            from imagecodecs import png_decode  # Pillow keeps 8 bits of 16-bit colour
+
+            _check_size(image.height, image.width, path)
+            values = png_decode(deep_png)  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
+            values = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., :3]
+            return _upright(values, image.getexif().get(_ORIENTATION, 1))
+        return _pixels(image, path)
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn and mirror (H, W) or (H, W, 3) pixels as EXIF's orientation says, 1 to 8; others are ignored."""
+    is_mirrored, n_quarter_turns = _TURNS.get(orientation, (False, 0))
+    pixels = pixels[:, ::-1] if is_mirrored else pixels
+    return np.ascontiguousarray(np.rot90(pixels, n_quarter_turns))
+
+
+_ORIENTATION = 274
+_TURNS = {
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, -1), 7: (True, -1), 8: (False, 1),
+}  # mirrored left to right, then turned anticlockwise by these quarters  # fmt: skip
 
 
 def _open(path: Path) -> BinaryIO:
@@ -226,29 +291,59 @@ def _errors_about(name: object) -> Iterator[None]:
         raise BlemishError(f"{name}: damaged or incomplete ({reason}); copy or export it again") from error
 
 
-def _open_header(file: BinaryIO, path: Path) -> Image.Image:
-    """Open as `Image.open` does, but without Pillow's pixel limit, which is global and lower than `MAX_PIXELS`."""
+def _format_of(file: BinaryIO, path: Path) -> str:
+    """Return the format of an open file by its first bytes, one of `_FORMATS`."""
     Image.init()
     prefix = file.read(16)
     if not prefix:
         raise BlemishError(f"{path}: is empty (0 bytes); copy or export it again")
     for format_name in _FORMATS:
-        factory, accept = Image.OPEN[format_name]
+        accept = Image.OPEN[format_name][1]
         if accept is not None and accept(prefix) is True:
             file.seek(0)
-            # Without a file name Pillow does not memory-map, which garbles turned, uncompressed grey TIFFs.
-            return factory(file, "")
+            return format_name
     raise BlemishError(f"{path}: is not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image; convert it to PNG")
 
 
+def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Image, bytes | None]:
+    """Open as `Image.open` does, but without Pillow's pixel limit, which is global and lower than `MAX_PIXELS`.
+
+    Returns the image, whose pixels are still to be decoded, and the content of a PNG file of 16 bits per channel.
+    """
+    deep_png = rare_kind = None
+    if format_name == "PNG":
+        content = png_without_text(file.read())
+        file, deep_png = BytesIO(content), content if png_bit_depth(content) == 16 else None
+    elif format_name == "JPEG":
+        rare_kind = check_jpeg(file.read(), path)
+        file.seek(0)
+    elif format_name in ("WEBP", "GIF"):
+        check_tail(file.read(), format_name, path)
+        file.seek(0)
+    factory = Image.OPEN[format_name][0]
+    try:
+        # Without a file name Pillow does not memory-map, which garbles turned, uncompressed grey TIFFs.
+        image = factory(file, "")
+        if rare_kind is not None:
+            image.load()
+    except Exception as error:
+        if rare_kind is None and "MAX_TEXT" not in str(error):
+            raise
+        kind = f"{rare_kind} JPEG pixels" if rare_kind is not None else "more than 1 MB of XMP or EXIF text"
+        raise BlemishError(f"{path}: {kind} cannot be decoded; save it as PNG without metadata") from error
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1 and image.format not in ("GIF", "MPO"):
+        raise BlemishError(f"{path}: has {n_frames} frames, of which one would be read; save each as its own file")
+    return image, deep_png
+
+
 def _pixels(image: Image.Image, name: object) -> NDArray[Any]:
-    """Decode: (H, W) uint16 of a 16-bit grey image, (H, W, 3) uint8 RGB of any other."""
+    """Decode by Pillow: (H, W) uint16 of a 16-bit grey image, (H, W, 3) uint8 RGB of any other."""
     _check_size(image.height, image.width, name)
     if image.mode in ("I", "F"):
         raise BlemishError(f"{name}: 32-bit pixels are not supported; save it with 8 or 16 bits per channel")
     image = ImageOps.exif_transpose(image)  # always a copy, also if the image is upright
     image.info.pop("transparency", None)  # alpha is dropped; for some kinds Pillow would warn
-    # Pillow keeps the high byte of 16-bit colour; `_rgb8` does the same for 16-bit grey.
     return np.array(image if image.mode.startswith("I;16") else image.convert("RGB"))
 
 
@@ -260,13 +355,21 @@ def _check_size(height: int, width: int, name: object) -> None:
         raise BlemishError(f"{name}: {width}x{height} px is too large; cut or shrink it to at most {limit}")
 
 
-def _rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def _rgb8(pixels: NDArray[Any], bits: int = 16, name: object = "image") -> NDArray[np.uint8]:
     """Convert (H, W) or (H, W, 1 | 3 | 4), bool, uint8 or uint16, to contiguous (H, W, 3) uint8."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]  # (H, W, 1)
+    pixels = pixels[..., :3]  # without alpha
     if pixels.dtype.kind == "b":
         pixels = pixels * np.uint8(255)
     if pixels.dtype.itemsize == 2:
-        pixels = pixels >> 8
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]  # (H, W, 1)
-    pixels = pixels[..., :3] if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)  # (H, W, 3)
+        largest = int(pixels.max()) if bits < 16 else 0
+        if largest >= 2**bits:
+            raise BlemishError(
+                f"{name}: has values up to {largest}, but 16-bit files are read as {bits} bits, up to {2**bits - 1}; "
+                f"save it with {bits} bits, or fit with --bits {next(depth for depth in BITS if largest < 2**depth)}"
+            )
+        pixels = pixels >> (bits - 8)
+    if pixels.shape[2] == 1:
+        pixels = pixels.repeat(3, axis=2)  # (H, W, 3)
     return np.ascontiguousarray(pixels, dtype=np.uint8)

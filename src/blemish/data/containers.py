@@ -1,0 +1,97 @@
+"""Checks on the bytes of PNG, JPEG, WebP and GIF files that Pillow does not make."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from blemish.errors import BlemishError
+
+_KEPT_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # they may hold the orientation
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # no fill bytes, restarts, or escaped 0xff in pixel data
+_PROCESSES = {
+    0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical lossless",
+    0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded", 0xCB: "lossless", 0xCD: "hierarchical",
+    0xCE: "hierarchical", 0xCF: "hierarchical lossless",
+}  # fmt: skip
+_ZEROS = bytes(16)  # compressed pixels do not end in so many
+_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def png_without_text(content: bytes) -> bytes:
+    """Return a PNG file without its text and its colour profile, which Pillow limits in size and no pixel needs.
+
+    Text that may hold the orientation stays. A damaged file is returned as it is, or damaged in the same way.
+    """
+    chunks, position, is_changed = [content[:8]], 8, False
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        is_text = kind in (b"tEXt", b"zTXt", b"iTXt") and not content.startswith(_KEPT_TEXTS, position + 8)
+        if end <= len(content) and (is_text or kind == b"iCCP"):
+            is_changed = True
+        else:
+            chunks.append(content[position:end])
+        position = end
+    return b"".join([*chunks, content[position:]]) if is_changed else content
+
+
+def png_bit_depth(content: bytes) -> int:
+    """Return the bits per channel of a PNG file's pixels, 1 to 16; 0 if the file is cut off before."""
+    return content[24] if len(content) > 24 else 0
+
+
+def check_jpeg(content: bytes, name: object) -> str | None:
+    """Check that a JPEG file is complete and of a supported kind.
+
+    libjpeg fills missing pixels and reports no error: a file that is still being copied, and ends in zeros, would be
+    read as grey below. Bytes after the end of the image, such as a second picture, are not looked at.
+
+    Returns
+    -------
+    What the JPEG is, if it is of a rare kind that Pillow decodes in some files only ("lossless"); else None.
+
+    Raises
+    ------
+    BlemishError
+        If the end of the image is missing; or if the pixels have more than 8 bits, or are stored in a way that
+        Pillow cannot decode.
+    """
+    position, has_scan, process = 2, False, None
+    while (marker := _MARKER.search(content, position)) is not None:
+        code, position = marker[1][0], marker.end()
+        if code == _END_OF_IMAGE:
+            break
+        if code in _FRAME_HEADERS:
+            process = _PROCESSES.get(code, process)
+            bits = content[position + 2] if position + 2 < len(content) else 8
+            if bits != 8 or (process is not None and "hierarchical" in process):
+                kind = " ".join(filter(None, (process, f"{bits}-bit")))
+                raise BlemishError(f"{name}: {kind} JPEG pixels are not supported; convert it to PNG or TIFF")
+        has_scan |= code == _START_OF_SCAN
+        position += int.from_bytes(content[position : position + 2])
+    if marker is None or not has_scan:
+        raise BlemishError(f"{name}: damaged or incomplete (the JPEG's end is missing); copy or export it again")
+    return process
+
+
+def check_tail(content: bytes, format_name: str, name: object) -> None:
+    """Refuse a WebP or GIF file whose end is zeros, as while it is being copied; both would be read all the same.
+
+    Raises
+    ------
+    BlemishError
+        If zeros stand where compressed pixels, or the GIF's last byte, should be.
+    """
+    if format_name == "GIF":
+        is_cut = content.endswith(_ZEROS) and not content.rstrip(b"\0").endswith(b";")
+    else:
+        position, is_cut = 12, False
+        while format_name == "WEBP" and position + 8 <= len(content):
+            kind, length = struct.unpack_from("<4sI", content, position)
+            position += 8 + length
+            is_cut |= kind in (b"VP8 ", b"VP8L") and content.endswith(_ZEROS, 0, position)
+            position += length % 2
+    if is_cut:
+        raise BlemishError(f"{name}: damaged or incomplete (it ends in zeros); copy or export it again")
