@@ -41,6 +41,7 @@ class Detector:
     calibration_scores : image scores of the held-out good images that the threshold was computed from.
     provenance : origin of the detector: recipe, seed, data, versions.
     framing : converts photographs to the network's input tiles; None resizes them to the method's image size.
+    bits : how many bits of a photograph's 16-bit values are used, 8 to 16; see ``reading.read_image``.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Detector:
         calibration_scores: Sequence[float] = (),
         provenance: dict[str, Any] | None = None,
         framing: Framing | None = None,
+        bits: int = 16,
     ) -> None:
         self.runtime = runtime
         self.threshold = threshold
@@ -58,6 +60,7 @@ class Detector:
         self.calibration_scores = tuple(calibration_scores)
         self.provenance = provenance or {}
         self.framing: Framing = framing if framing is not None else Whole(runtime.settings.image_size_px)
+        self.bits = bits
 
     @classmethod
     def uncalibrated(
@@ -115,7 +118,7 @@ class Detector:
         Parameters
         ----------
         images : a path, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16; or a list
-            of these, of any sizes.
+            of these, of any sizes. Full range of uint16 values is 2**bits - 1 (``Detector.bits``).
         explain : also return the method's explanation images.
 
         Raises
@@ -148,6 +151,7 @@ class Detector:
             "settings": asdict(self.settings),
             "runtime": self.runtime.name,
             "framing": describe(self.framing),
+            "bits": self.bits,
             "threshold": asdict(self.threshold),
             "pixel_threshold": self.pixel_threshold,
             "calibration_scores": self.calibration_scores,
@@ -173,7 +177,13 @@ class Detector:
         tensors = to_openvino(self.method, description, good)
         runtime = OpenVINORuntime(self.method_name, self.settings, tensors)
         return Detector(
-            runtime, self.threshold, self.pixel_threshold, self.calibration_scores, provenance, self.framing
+            runtime,
+            self.threshold,
+            self.pixel_threshold,
+            self.calibration_scores,
+            provenance,
+            self.framing,
+            self.bits,
         )
 
     @classmethod
@@ -209,6 +219,7 @@ class Detector:
                 description["calibration_scores"],
                 description["provenance"],
                 _framing(description),
+                int(description.get("bits", 16)),  # files of version 0.1.0 have none
             )
         except (BlemishError, KeyError, TypeError, RuntimeError) as error:
             raise BlemishError(

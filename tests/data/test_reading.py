@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from blemish.data import reading
 from blemish.data.reading import as_rgb, list_images, read_image, read_mask
@@ -126,6 +126,43 @@ def test_16_bit_grey_with_alpha(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "la16.png")[..., 0], GREY16 >> 8)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("bits", "shift"), [(8, 0), (10, 2), (12, 4), (14, 6), (16, 8)])
+def test_the_bits_that_are_used_of_16(tmp_path: Path, suffix: str, bits: int, shift: int) -> None:
+    for name, values, expected in (
+        ("grey", GREY16 >> (16 - bits), np.stack([GREY16 >> 8] * 3, axis=2)),
+        ("rgb", RGB16 >> (16 - bits), RGB16 >> 8),
+    ):
+        path = tmp_path / f"{name}{suffix}"
+        assert cv2.imwrite(str(path), values if values.ndim == 2 else np.ascontiguousarray(values[..., ::-1]))
+        np.testing.assert_array_equal(read_image(path, bits), expected)
+        np.testing.assert_array_equal(as_rgb(values, bits=bits), values >> shift if name == "rgb" else expected)
+        np.testing.assert_array_equal(reading.read_values(path), values)
+        assert reading.has_16_bits(path)
+        np.testing.assert_array_equal(read_image(save(tmp_path / f"8{suffix}", RGB), bits), RGB)
+        assert not reading.has_16_bits(tmp_path / f"8{suffix}")
+
+
+def test_values_beyond_the_bits_are_refused_not_clipped(tmp_path: Path) -> None:
+    path = save(tmp_path / "bright.png", np.full(SIZE_HW, 1024, np.uint16))
+    with pytest.raises(
+        BlemishError, match=r"bright\.png: has values up to 1024, .* 10 bits, up to 1023; .* --bits 12"
+    ):
+        read_image(path, bits=10)
+    with pytest.raises(BlemishError, match=r"camera 2: has values up to 65535, .* --bits 16"):
+        as_rgb(RGB16, "camera 2", bits=14)
+    alpha_is_no_value = np.dstack([RGB16 >> 6, np.full(SIZE_HW, 65535, np.uint16)])
+    np.testing.assert_array_equal(as_rgb(alpha_is_no_value, bits=10), RGB16 >> 8)
+
+
+def test_a_pil_image_of_16_bit_colour_has_lost_its_low_bits(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "deep.png"), RGB16 >> 4)
+    np.testing.assert_array_equal(as_rgb(Image.open(tmp_path / "deep.png"))[..., ::-1], RGB16 >> 12)
+    with pytest.raises(BlemishError, match=r"camera: Pillow keeps 8 of the 16 bits .* give the path"):
+        as_rgb(Image.open(tmp_path / "deep.png"), "camera", bits=12)
+    np.testing.assert_array_equal(as_rgb(Image.fromarray(GREY16 >> 4), bits=12)[..., 0], GREY16 >> 8)
+
+
 def test_a_dark_16_bit_image_is_not_stretched(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(save(tmp_path / "dark.png", GREY16 // 100))[..., 0], GREY16 // 100 >> 8)
 
@@ -146,6 +183,17 @@ def test_exif_orientation(tmp_path: Path, suffix: str, pixels: np.ndarray) -> No
     np.testing.assert_array_equal(read_image(path), np.rot90(as_rgb(pixels), -1))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_every_orientation_is_that_of_pillow(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"turned{suffix}", GREY16, exif=exif)
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        expected = np.array(ImageOps.exif_transpose(image)) >> 8
+    np.testing.assert_array_equal(read_image(path)[..., 0], expected)
+
+
 def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -156,11 +204,21 @@ def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
     assert image[8:].min() > 245
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".gif"])
-def test_first_of_many_frames(tmp_path: Path, suffix: str) -> None:
+def test_first_of_many_frames(tmp_path: Path) -> None:
     second = Image.fromarray(255 - GREY)
-    path = save(tmp_path / f"frames{suffix}", GREY, save_all=True, append_images=[second])
+    path = save(tmp_path / "frames.gif", GREY, save_all=True, append_images=[second])
     np.testing.assert_array_equal(read_image(path), RGB_OF_GREY)
+    flat = np.full((16, 16, 3), (200, 30, 90), np.uint8)
+    second = Image.fromarray(255 - flat)
+    two = save(tmp_path / "two.jpg", flat, format="MPO", save_all=True, append_images=[second], quality=95)
+    assert np.abs(read_image(two).astype(int) - flat).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
+def test_refuses_other_files_of_many_frames(tmp_path: Path, suffix: str) -> None:
+    others = [Image.fromarray(255 - RGB), Image.fromarray(RGB // 2)]
+    path = save(tmp_path / f"frames{suffix}", RGB, save_all=True, append_images=others)
+    assert re.search("has 3 (pages|frames), .* save each as its own file", refusal(path))
 
 
 def test_refuses_what_is_not_there(tmp_path: Path) -> None:

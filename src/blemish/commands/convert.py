@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blemish.data.bits import bits_in_use
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
@@ -23,7 +24,8 @@ def convert_files(
     else:
         paths = [sample.path for sample in open_dataset(calibration).train]
         size_hw = (method.settings.image_size_px,) * 2
-        detector = calibrated(method, load_images(paths, size_hw), false_rejects, provenance)
+        bits = bits_in_use(paths) or 16
+        detector = calibrated(method, load_images(paths, size_hw, bits), false_rejects, provenance, bits)
     detector.save(out)
     print(detector.threshold.explain())
     print(f"{out}: image threshold {detector.threshold.value:.4g}")

@@ -32,7 +32,7 @@ def export_run(
         print(out)
         return
     paths = [] if good is None else [sample.path for sample in open_dataset(good, layout).train]
-    images = load_images(paths, detector.size_hw) if paths else None
+    images = load_images(paths, detector.size_hw, detector.bits) if paths else None
     exported = detector.compiled(images if precision == "int8" else None)
     if out.suffix == ".xml":
         write_openvino(exported.runtime.tensors(), out)

@@ -49,5 +49,8 @@ def fit_run(
         raise TrainingInterrupted(f"{stop}; the same command with --resume continues") from None
     if not PartialState().is_main_process:  # only the first of several processes prints
         return
+    if (bits := detector.provenance["bits"]) is not None:
+        how = "as --bits says" if options.bits != "auto" else "as their largest value shows (--bits auto)"
+        print(f"16-bit images are read as {bits} bits, up to {2**bits - 1}, {how}")
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")

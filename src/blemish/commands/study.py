@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
+from blemish.data.bits import bits_in_use
 from blemish.data.layouts import Dataset, name_of, open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
@@ -56,7 +57,7 @@ def orthogonality_run(
     n_used = min(n_images, len(paths))
     make_folder(out)
     used_paths = [paths[number * len(paths) // n_used] for number in range(n_used)]
-    images = load_images(used_paths, detector.size_hw).to(detector.device)  # (N, 3, H, W)
+    images = load_images(used_paths, detector.size_hw, detector.bits).to(detector.device)  # (N, 3, H, W)
     results = []
     print("width  |S|/N  X^ nearest X  F(X^) nearest X  rms of F(X^) - X")
     for result in measure(images, repair, widths_px(n_widths, images.shape[-1]), repeats, seed):
@@ -120,7 +121,8 @@ def moments_run(data: Path, out: Path, *, kind: str, size_px: int, window_px: in
     dataset, paths = _good_images(data, layout)
     make_folder(out)
     starts = range(0, len(paths), N_IN_MEMORY)
-    batches = (load_images(paths[start : start + N_IN_MEMORY], (size_px, size_px)) for start in starts)
+    bits = bits_in_use(paths) or 16
+    batches = (load_images(paths[start : start + N_IN_MEMORY], (size_px, size_px), bits) for start in starts)
     pixels = PixelSums.of(batches, size_px)
     results = [window_moments(pixels, window_px) if kind == "texture" else line_moments(pixels) for kind in kinds]
     record: dict[str, Any] = {

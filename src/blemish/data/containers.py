@@ -14,7 +14,6 @@ _PROCESSES = {
     0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded", 0xCB: "lossless", 0xCD: "hierarchical",
     0xCE: "hierarchical", 0xCF: "hierarchical lossless",
 }  # fmt: skip
-_ZEROS = bytes(16)  # compressed pixels do not end in so many
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -76,22 +75,25 @@ def check_jpeg(content: bytes, name: object) -> str | None:
     return process
 
 
-def check_tail(content: bytes, format_name: str, name: object) -> None:
+def check_tail(content: bytes, format_name: str, n_pixels: int, name: object) -> None:
     """Refuse a WebP or GIF file whose end is zeros, as while it is being copied; both would be read all the same.
+
+    Compressed pixels end in few zeros: in a flat WebP of ``n_pixels`` pixels, one for each 10,000 pixels.
 
     Raises
     ------
     BlemishError
         If zeros stand where compressed pixels, or the GIF's last byte, should be.
     """
+    zeros, is_cut = bytes(16 + n_pixels // 8192), False
     if format_name == "GIF":
-        is_cut = content.endswith(_ZEROS) and not content.rstrip(b"\0").endswith(b";")
-    else:
-        position, is_cut = 12, False
-        while format_name == "WEBP" and position + 8 <= len(content):
+        is_cut = content.endswith(bytes(16)) and not content.rstrip(b"\0").endswith(b";")
+    elif format_name == "WEBP":
+        position = 12
+        while position + 8 <= len(content):
             kind, length = struct.unpack_from("<4sI", content, position)
             position += 8 + length
-            is_cut |= kind in (b"VP8 ", b"VP8L") and content.endswith(_ZEROS, 0, position)
+            is_cut |= kind in (b"VP8 ", b"VP8L") and content.endswith(zeros, 0, position)
             position += length % 2
     if is_cut:
         raise BlemishError(f"{name}: damaged or incomplete (it ends in zeros); copy or export it again")

@@ -20,13 +20,16 @@ from blemish.errors import BlemishError
 SUFFIXES = ("", "_mask", "_GT", "_gt", "_label")
 
 
-def load_defects(defects: str | Path, masks: str | Path | None, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def load_defects(
+    defects: str | Path, masks: str | Path | None, size_hw: tuple[int, int], bits: int = 16
+) -> tuple[Tensor, Tensor]:
     """Read images of defects, and their masks.
 
     Parameters
     ----------
     defects : folder of images; without ``masks``, a dataset whose training images include defective ones.
     masks : folder with a mask for each image, named as the image, or with ``_mask``, ``_GT`` or ``_label`` appended.
+    bits : how many bits of 16-bit values are used; see ``reading.read_image``.
 
     Returns
     -------
@@ -41,7 +44,7 @@ def load_defects(defects: str | Path, masks: str | Path | None, size_hw: tuple[i
     images, masks_small, faults = [], [], []
     for path, mask_files in pairs:
         try:
-            image = read_image(path)
+            image = read_image(path, bits)
             mask = mask_files.read((image.shape[0], image.shape[1]))
             if not mask.any():
                 raise BlemishError(f"{path}: its mask is empty; outline the defect in it, or leave the image out")

@@ -38,11 +38,12 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that images may take; larger sets are kept in a file."""
 
 
-def load_images(paths: Iterable[Path], size_hw: tuple[int, int]) -> Tensor:
+def load_images(paths: Iterable[Path], size_hw: tuple[int, int], bits: int = 16) -> Tensor:
     """Read and resize images in parallel: (N, 3, height, width) uint8.
 
     If they need more than half of the free memory, the tensor is mapped to a file in the folder for temporary files
-    (``TMPDIR``), and the parts in use are read from there. Its disk space is released with the tensor.
+    (``TMPDIR``), and the parts in use are read from there. Its disk space is released with the tensor. Of 16-bit
+    values ``bits`` bits are used (``reading.read_image``).
 
     Raises
     ------
@@ -54,7 +55,7 @@ def load_images(paths: Iterable[Path], size_hw: tuple[int, int]) -> Tensor:
 
     def load(number: int) -> str | None:
         try:
-            image = resize(read_image(paths[number]), size_hw)  # (height, width, 3)
+            image = resize(read_image(paths[number], bits), size_hw)  # (height, width, 3)
         except BlemishError as error:
             return str(error)
         images[number] = torch.from_numpy(image).permute(2, 0, 1)

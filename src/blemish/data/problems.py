@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from blemish.data.bits import bits_of
 from blemish.data.layouts import Dataset, Sample
 from blemish.data.reading import list_images
 from blemish.errors import BlemishError
@@ -26,7 +27,8 @@ class CheckedSample:
     """What was measured of one sample when it was read.
 
     `error` says why its image could not be read; the other fields are then without meaning. `size_wh` is in pixels.
-    `darkest` and `brightest` are in [0, 255]. Samples with the same `digest` have the same pixels.
+    `darkest` and `brightest` are in [0, 255]. Samples with the same `digest` have the same pixels. `value_bits` are
+    the bits that occur in the values of a 16-bit image; None for fewer bits.
     """
 
     sample: Sample
@@ -37,6 +39,7 @@ class CheckedSample:
     darkest: int = 0
     brightest: int = 0
     digest: bytes = b""
+    value_bits: int | None = None
     mask_error: str | None = None
     mask_is_empty: bool = False
 
@@ -169,17 +172,27 @@ def _grey_and_colour(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
 
 
 def _bits(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
-    deep = [checked for checked in readable if "16 bits" in checked.kind]
+    deep = [checked for checked in readable if checked.value_bits is not None]
     if deep and len(deep) < len(readable):
         text = (
             f"{deep[0].sample.path}: has 16 bits, but {len(readable) - len(deep)} of {len(readable)} images do not; "
             f"save all with the same depth"
         )
         yield Problem("warning", "bits", text)
-    if deep and max(checked.brightest for checked in deep) < 16:
+    trained_on = [checked for checked in deep if checked.sample.split == "train" and not checked.sample.is_defective]
+    bits = bits_of(checked.value_bits or 0 for checked in trained_on or deep)
+    if deep and bits < 16:
         text = (
-            f"{deep[0].sample.path}: has 16 bits, but all 16-bit images use only the lower 12, so they are read "
-            f"nearly black; multiply the values by 16 when saving"
+            f"{deep[0].sample.path}: has 16 bits, of which the 16-bit images use the lower {bits}, which fit finds "
+            f"out (--bits auto); other programs show them dark: multiply the values by {2 ** (16 - bits)} when saving"
+        )
+        yield Problem("note", "bits", text)
+    brighter = [checked for checked in deep if (checked.value_bits or 0) >= 2**bits]
+    if brighter:
+        text = (
+            f"{_listed([str(checked.sample.path) for checked in brighter])}: uses more than the {bits} bits of the "
+            f"good training images, and so cannot be inspected; save all in the same way, or fit with "
+            f"--bits {bits_of(checked.value_bits or 0 for checked in brighter)}"
         )
         yield Problem("warning", "bits", text)
 

@@ -181,6 +181,18 @@ def file_kind(path: str | Path) -> str:
         return f"{image.format}, {pixels}"
 
 
+def has_16_bits(path: str | Path) -> bool:
+    """Return whether an image file has 16 bits per channel, from its header alone. Raises as `file_kind` does."""
+    path = Path(path)
+    with _open(path) as file, _errors_about(path):
+        format_name = _format_of(file, path)
+        if format_name == "TIFF":
+            from blemish.data.tiff import kind_of_tiff
+
+            return kind_of_tiff(file, path).endswith("16 bits")
+        return format_name == "PNG" and png_bit_depth(file.read(25)) == 16
+
+
 _MODES = {
     "1": "grey, 1 bit",
     "L": "grey, 8 bits",
@@ -317,9 +329,6 @@ def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Im
     elif format_name == "JPEG":
         rare_kind = check_jpeg(file.read(), path)
         file.seek(0)
-    elif format_name in ("WEBP", "GIF"):
-        check_tail(file.read(), format_name, path)
-        file.seek(0)
     factory = Image.OPEN[format_name][0]
     try:
         # Without a file name Pillow does not memory-map, which garbles turned, uncompressed grey TIFFs.
@@ -331,6 +340,11 @@ def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Im
             raise
         kind = f"{rare_kind} JPEG pixels" if rare_kind is not None else "more than 1 MB of XMP or EXIF text"
         raise BlemishError(f"{path}: {kind} cannot be decoded; save it as PNG without metadata") from error
+    if format_name in ("WEBP", "GIF"):
+        position = file.tell()
+        file.seek(0)
+        check_tail(file.read(), format_name, image.width * image.height, path)
+        file.seek(position)
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1 and image.format not in ("GIF", "MPO"):
         raise BlemishError(f"{path}: has {n_frames} frames, of which one would be read; save each as its own file")

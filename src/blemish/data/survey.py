@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from blemish.data.bits import bits_of, value_bits
 from blemish.data.layouts import LAYOUTS, Sample, find_dataset
 from blemish.data.problems import CheckedSample, Problem, find_problems
-from blemish.data.reading import file_kind, read_image
+from blemish.data.reading import as_rgb, file_kind, read_values
 from blemish.errors import BlemishError
 
 _MAX_WORKERS = 4  # each holds a decoded image, which may have 100 megapixels
@@ -103,19 +104,19 @@ def _check(sample: Sample) -> CheckedSample:
     """Decode an image and its mask, and keep only what the checks need, not the pixels."""
     try:
         kind = file_kind(sample.path)
-        pixels = read_image(sample.path)  # (H, W, 3)
+        values = read_values(sample.path)  # (H, W) or (H, W, 3)
     except BlemishError as error:
         return CheckedSample(sample, error=str(error))
-    height, width, _ = pixels.shape
+    height, width = values.shape[:2]
+    occurring = value_bits(values)
+    pixels = as_rgb(values, bits=16 if occurring is None else bits_of([occurring]))  # (H, W, 3)
     mask_error, mask_is_empty = None, False
     if sample.mask is not None:
         try:
             mask_is_empty = not sample.mask.read((height, width)).any()
         except BlemishError as error:
             mask_error = str(error)
-    is_grey = kind.split(", ")[1] == "grey" or bool(
-        (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all()
-    )
+    is_grey = values.ndim == 2 or bool((values == values[..., :1]).all())
     return CheckedSample(
         sample,
         size_wh=(width, height),
@@ -124,6 +125,7 @@ def _check(sample: Sample) -> CheckedSample:
         darkest=int(pixels.min()),
         brightest=int(pixels.max()),
         digest=hashlib.blake2b(pixels.data, digest_size=16, salt=f"{width}x{height}".encode()).digest(),
+        value_bits=occurring,
         mask_error=mask_error,
         mask_is_empty=mask_is_empty,
     )

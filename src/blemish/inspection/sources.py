@@ -33,15 +33,15 @@ class Photograph:
         """Path of the file; None if the image is not a file."""
         return str(self.image) if isinstance(self.image, str | Path) else None
 
-    def read(self) -> NDArray[np.uint8]:
-        """Read the image as (H, W, 3) uint8 RGB.
+    def read(self, bits: int = 16) -> NDArray[np.uint8]:
+        """Read the image as (H, W, 3) uint8 RGB; of 16-bit values ``bits`` bits are used.
 
         Raises
         ------
         BlemishError
             If the image cannot be read; the message names it.
         """
-        return as_rgb(self.image)
+        return as_rgb(self.image, bits=bits)
 
 
 def photographs(images: Iterable[ImageLike]) -> Iterator[Photograph]:

@@ -47,6 +47,7 @@ class Judge(Protocol):
     runtime: Runtime
     framing: Framing
     threshold: Threshold
+    bits: int
 
 
 @dataclass
@@ -128,7 +129,7 @@ def judge(
     def read(photograph: Photograph) -> Judgement:
         judgement = Judgement(detector, photograph)
         try:
-            judgement.image = photograph.read()
+            judgement.image = photograph.read(detector.bits)
             judgement.tiles = detector.framing.cut(judgement.image)
         except BlemishError as error:
             judgement.error = error

@@ -12,7 +12,11 @@ from blemish.thresholds import conformal_threshold
 
 
 def calibrated(
-    method: Method, images: Tensor, false_reject_rate: float, provenance: dict[str, Any] | None = None
+    method: Method,
+    images: Tensor,
+    false_reject_rate: float,
+    provenance: dict[str, Any] | None = None,
+    bits: int = 16,
 ) -> Detector:
     """Return a detector with a trained method and thresholds from good images.
 
@@ -20,8 +24,10 @@ def calibrated(
     ----------
     images : (N, 3, H, W) uint8 good images that were not used for training.
     false_reject_rate : in (0, 1); see ``thresholds.conformal_threshold``.
+    bits : how many bits of 16-bit values the images were read with, and photographs will be.
     """
     detector = Detector.uncalibrated(method, 0.0, false_reject_rate, provenance)
+    detector.bits = bits
     maps, scores = detector.maps_and_scores(images)
     detector.threshold = conformal_threshold(scores.double().numpy(), false_reject_rate)
     detector.calibration_scores = tuple(scores.tolist())

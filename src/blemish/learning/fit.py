@@ -51,7 +51,7 @@ def fit(
     resume : continue from the checkpoint in ``out``.
     options : the fields of ``learning.options.FitOptions``: ``recipe``, ``settings``, ``textures``, ``codebook``,
         ``defects``, ``defect_masks``, ``calibration``, ``false_rejects``, ``seed``, ``device``, ``precision``,
-        ``layout``.
+        ``bits``, ``layout``.
 
     Raises
     ------
@@ -63,8 +63,11 @@ def fit(
     size_hw = (network.settings.image_size_px,) * 2
     folder = make_folder(Path(out)) if out is not None else None
     share = network.validation_share
-    images = split_images(checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share)
-    ingredients = ingredients_of(network, checked.textures, checked.defects, checked.defect_masks)
+    images = split_images(
+        checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits
+    )
+    bits = images.bits or 16
+    ingredients = ingredients_of(network, checked.textures, checked.defects, checked.defect_masks, bits)
     config = checked.config(asdict(network.settings))
     trainer = Trainer(
         network, images.train, ingredients, validation=images.validation, seed=checked.seed, device=checked.device,
@@ -79,7 +82,7 @@ def fit(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, checked.false_rejects, provenance)
+    detector = calibrated(network, images.calibration, checked.false_rejects, provenance, bits)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
@@ -117,6 +120,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         config = None
     if isinstance(config, dict) and isinstance(config.get("settings"), dict):
+        config.setdefault("bits", "auto")  # runs of version 0.1.0 have none
         config["settings"] = {name: value for name, value in config["settings"].items() if name not in SPEED_SETTINGS}
     if config != expected:
         raise BlemishError(f"{folder}: holds a run with other data, options or settings; give another --out")
@@ -145,6 +149,7 @@ def _provenance(
         "recipe": options.recipe, "seed": options.seed, "data": name_of(options.data),
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
+        "bits": images.bits,
         "data_sha256": _digest(images.train, images.validation, images.calibration),
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,
         "pretrained_sha256": _digest(*method.pretrained) if method.pretrained else None,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from blemish.data.bits import bits_in_use
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
 from blemish.errors import BlemishError
@@ -23,6 +25,8 @@ class SplitImages:
     validation: Tensor
     """For choices during training; empty (N = 0) for a method without choices."""
     calibration: Tensor
+    bits: int | None
+    """How many bits of 16-bit values are used; None if no image has 16 bits, and none were asked for."""
 
 
 def split_images(
@@ -32,10 +36,12 @@ def split_images(
     size_hw: tuple[int, int],
     seed: int,
     validation_share: float = 0.0,
+    bits: int | Literal["auto"] = "auto",
 ) -> SplitImages:
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
-    The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out.
+    The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
+    ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout)
     paths = [sample.path for sample in dataset.train]
@@ -59,10 +65,11 @@ def split_images(
             good = _shuffled(good, seed + 1)
     n_validation = max(2, round(validation_share * len(paths))) if validation_share else 0
     parts = good[n_validation:], good[:n_validation], held_out
-    loaded = load_images([path for part in parts for path in part], size_hw)
-    return SplitImages(
-        *torch.split(loaded, [len(part) for part in parts])
-    )  # views, not copies: the images may be in a memory-mapped file
+    all_paths = [path for part in parts for path in part]
+    used_bits = bits_in_use(all_paths) if bits == "auto" else bits
+    loaded = load_images(all_paths, size_hw, used_bits or 16)
+    train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
+    return SplitImages(train, validation, calibrate, used_bits)  # views: the images may be in a memory-mapped file
 
 
 def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:

@@ -16,6 +16,7 @@ def ingredients_of(
     textures: Path | None = None,
     defects: Path | None = None,
     defect_masks: Path | None = None,
+    bits: int = 16,
 ) -> Ingredients:
     """Return the ingredients of a method: textures from a folder or generated, real defects if a folder is given.
 
@@ -25,7 +26,7 @@ def ingredients_of(
         If a folder cannot be read, or its content is not used by the method.
     """
     size_hw = (method.settings.image_size_px,) * 2
-    return Ingredients(_textures(method, textures, size_hw), _defects(method, defects, defect_masks, size_hw))
+    return Ingredients(_textures(method, textures, size_hw), _defects(method, defects, defect_masks, size_hw, bits))
 
 
 def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
@@ -35,7 +36,9 @@ def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> 
     return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
 
 
-def _defects(method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int]) -> DefectBank | None:
+def _defects(
+    method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int], bits: int
+) -> DefectBank | None:
     """Return real defects to learn from in addition to the simulated ones, if a folder is given."""
     if folder is None:
         if masks is not None:
@@ -46,4 +49,4 @@ def _defects(method: Method, folder: Path | None, masks: Path | None, size_hw: t
             f"defects {folder}: {method.name} with these settings learns from good images only; leave them out, or "
             f"take draem or dsr"
         )
-    return DefectBank(*load_defects(folder, masks, size_hw))
+    return DefectBank(*load_defects(folder, masks, size_hw, bits))

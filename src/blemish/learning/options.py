@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings, Device, Precision
+
+Bits = Literal["auto", 8, 10, 12, 14, 16]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class FitOptions(CheckedSettings):
     """Default: auto."""
     precision: Precision = "auto"
     """Default: auto, which is bf16 if the hardware is fast at it, else float32."""
+    bits: Bits = "auto"
+    """How many bits of 16-bit values the camera uses: 8, 10, 12, 14 or 16. Default: auto, which decides by the
+    largest value of all training images. Images of 8 bits are unaffected."""
     layout: str = "auto"
     """Layout of the dataset: auto (default), or a layout that `blemish data --help` lists."""
     settings: Mapping[str, Any] = field(default_factory=dict)

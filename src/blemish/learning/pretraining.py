@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blemish.data.bits import bits_in_use
 from blemish.data.layouts import name_of
 from blemish.data.loading import resize
 from blemish.data.reading import list_images, read_image
@@ -170,9 +171,11 @@ def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[Tensor,
         names = ", ".join(map(str, folders)) or "no folder"
         raise BlemishError(f"{names}: {len(paths)} images; give folders of some hundred photographs or more")
 
+    bits = bits_in_use(paths) or 16
+
     def load(path: Path) -> list[NDArray[np.uint8]] | BlemishError:
         try:
-            return squares(read_image(path), settings.image_size_px)
+            return squares(read_image(path, bits), settings.image_size_px)
         except BlemishError as error:
             return error
 

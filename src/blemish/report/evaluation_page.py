@@ -83,7 +83,7 @@ def _chosen(evaluation: Evaluation) -> list[int]:
 
 
 def _row(detector: Detector, sample: Sample) -> Row:
-    image = read_image(sample.path)
+    image = read_image(sample.path, detector.bits)
     finding = detector.inspect(image, explain=True)
     size_hw = image.shape[0], image.shape[1]
     mask = sample.mask.read(size_hw) if sample.mask is not None else None

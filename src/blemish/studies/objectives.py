@@ -117,12 +117,13 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
     """A detector for each objective, calibrated on the same images as the ensemble."""
     method = ensemble.method
     assert isinstance(method, SSAE)
-    images = split_images(data, None, layout, ensemble.size_hw, seed, method.validation_share)
+    bits = ensemble.bits
+    images = split_images(data, None, layout, ensemble.size_hw, seed, method.validation_share, bits)
     detectors = {}
     for objective in ("filter", "amplify"):
         part = method.part(objective)
         part.finish(images.train, images.validation)
-        detectors[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate)
+        detectors[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate, bits=bits)
     return detectors | {"ensemble": ensemble}
 
 
@@ -138,7 +139,7 @@ def _shown(samples: Sequence[Sample]) -> list[Sample]:
 
 def _row(detectors: Mapping[str, Detector], sample: Sample, name: str) -> Row:
     """Photograph; reconstruction and heatmap of each objective; the ensemble's mask compared with the true one."""
-    image = read_image(sample.path)
+    image = read_image(sample.path, next(iter(detectors.values())).bits)
     size_hw = image.shape[0], image.shape[1]
     mask = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)
     pictures: list[tuple[str, NDArray[np.uint8]]] = []

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from blemish.data.bits import bits_in_use
 from blemish.data.loading import load_images
 from blemish.data.reading import list_images
 from blemish.errors import BlemishError
@@ -59,7 +60,7 @@ class TextureBank:
         step = max(1.0, len(paths) / MAX_TEXTURES)
         kept = [paths[int(i * step)] for i in range(min(len(paths), MAX_TEXTURES))]
         return cls(
-            load_images(kept, size_hw).permute(0, 2, 3, 1).contiguous(),
+            load_images(kept, size_hw, bits_in_use(kept) or 16).permute(0, 2, 3, 1).contiguous(),
             source=f"{len(kept)} images of {Path(folder).name}",
         )
 
