@@ -17,7 +17,7 @@ else:
     Options = unset_options(
         learning.FitOptions,
         "data", "method", "settings", "codebook", "defects", "defect_masks", "calibration", "false_rejects",
-        "precision",
+        "precision", "bits",
     )  # fmt: skip
 
 study = App(name="study", help="What the papers claim, measured on your own images, with figures and a page.")
