@@ -8,7 +8,7 @@ import struct
 from blemish.errors import BlemishError
 
 _KEPT_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # they may hold the orientation
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # no fill bytes, restarts, or escaped 0xff in pixel data
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # no fill bytes, restarts, or escaped 0xff in pixel data
 _PROCESSES = {
     0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical lossless",
     0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded", 0xCB: "lossless", 0xCD: "hierarchical",
