@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from blemish.data import reading
 from blemish.data.reading import as_rgb, list_images, read_image, read_mask
@@ -144,17 +144,6 @@ def test_exif_orientation(tmp_path: Path, suffix: str, pixels: np.ndarray) -> No
     options = {"lossless": True} if suffix == ".webp" else {}
     path = save(tmp_path / f"turned{suffix}", pixels, exif=exif, **options)
     np.testing.assert_array_equal(read_image(path), np.rot90(as_rgb(pixels), -1))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_every_orientation_is_that_of_pillow(tmp_path: Path, suffix: str, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = save(tmp_path / f"turned{suffix}", GREY16, exif=exif)
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
-        expected = np.array(ImageOps.exif_transpose(image)) >> 8
-    np.testing.assert_array_equal(read_image(path)[..., 0], expected)
 
 
 def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from blemish.data import reading
 from blemish.data.reading import as_rgb, read_image
@@ -61,3 +62,14 @@ def test_a_pil_image_of_16_bit_colour_has_lost_its_low_bits(tmp_path: Path) -> N
     with pytest.raises(BlemishError, match=r"camera: Pillow keeps 8 of the 16 bits .* give the path"):
         as_rgb(Image.open(tmp_path / "deep.png"), "camera", bits=12)
     np.testing.assert_array_equal(as_rgb(Image.fromarray(GREY16 >> 4), bits=12)[..., 0], GREY16 >> 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_every_orientation_is_that_of_pillow(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"turned{suffix}", GREY16, exif=exif)
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        expected = np.array(ImageOps.exif_transpose(image)) >> 8
+    np.testing.assert_array_equal(read_image(path)[..., 0], expected)
