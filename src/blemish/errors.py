@@ -1,6 +1,9 @@
-"""The error class for mistakes that the user can correct."""
+"""Mistakes that the user can correct: those that stop, and those that are only reported."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
 
 
 class BlemishError(Exception):
@@ -8,3 +11,16 @@ class BlemishError(Exception):
 
     The command line prints the message and exits with code 2; from Python the exception is raised unchanged.
     """
+
+
+def print_notices(lines: Sequence[str], most: int = 20) -> None:
+    """Print what the user should know, although it stops nothing, to stderr: at most so many lines, and their number.
+
+    Parameters
+    ----------
+    lines : each names the file and the remedy.
+    """
+    for line in lines[:most]:
+        print(f"blemish: {line}", file=sys.stderr)
+    if len(lines) > most:
+        print(f"blemish: {len(lines) - most} more lines like these", file=sys.stderr)

@@ -17,7 +17,8 @@ from blemish.commands import demo
 from blemish.data import demo_images
 from blemish.data.demo_images import CALIBRATION, PATCH_PX, TEST, TRAIN, DemoPatch, cut, make_demo_images
 from blemish.data.layouts import open_dataset
-from blemish.data.reading import read_image, read_mask
+from blemish.data.masks import read_mask
+from blemish.data.reading import read_image
 from blemish.detector import Finding
 from blemish.errors import BlemishError
 from blemish.thresholds import Threshold, n_needed

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from blemish.data.layouts import LAYOUTS, Dataset, Sample, name_of, open_dataset
-from blemish.data.reading import read_image, read_mask
+from blemish.data.masks import read_mask
+from blemish.data.reading import read_image
 from blemish.errors import BlemishError
 
 

@@ -16,6 +16,7 @@ def data(
     /,
     *,
     layout: str = "auto",
+    mask_values: str = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Check a dataset before training: what it holds, and what is wrong with it. Reads every file once.
@@ -44,10 +45,12 @@ def data(
         Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split).
     layout
         auto (default), or one of those above.
+    mask_values
+        Which pixels of masks are defective, as for `evaluate`.
     as_json
         Print JSON instead of the table.
     """
     from blemish.commands.data import survey_run
 
-    if not survey_run(path, layout, as_json):
+    if not survey_run(path, layout, mask_values, as_json):
         sys.exit(USER_ERROR)

@@ -17,6 +17,7 @@ def evaluate(
     layout: str = "auto",
     protocol: str = "256/1",
     precision: Precision = "auto",
+    mask_values: str = "auto",
 ) -> None:
     """Measure a detector on labelled test images. Writes `metrics.json`, `scores.csv` and `report.html`.
 
@@ -39,7 +40,11 @@ def evaluate(
         network/1 or original/1.
     precision
         As of `inspect`.
+    mask_values
+        Which pixels of masks are defective: auto (default: those that are not black, in masks of two values),
+        white (those above half), nonzero (all that are not black), inverted (black ones), alpha (opaque ones), or
+        values, as in 1,2.
     """
     from blemish.commands.evaluate import evaluate_run
 
-    evaluate_run(detector, data, out, device, layout, protocol, precision)
+    evaluate_run(detector, data, out, device, layout, protocol, precision, mask_values)

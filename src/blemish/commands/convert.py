@@ -22,7 +22,7 @@ def convert_files(
     if calibration is None:
         detector = Detector.uncalibrated(method, 0.5, false_rejects, provenance)
     else:
-        paths = [sample.path for sample in open_dataset(calibration).train]
+        paths = [sample.path for sample in open_dataset(calibration, only="train").train]
         size_hw = (method.settings.image_size_px,) * 2
         bits = bits_in_use(paths) or 16
         detector = calibrated(method, load_images(paths, size_hw, bits), false_rejects, provenance, bits)

@@ -17,12 +17,14 @@ _MOST_LINES = 10  # for one kind of problem, so that a thousand broken files do 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def survey_run(path: Path, layout: str, as_json: bool) -> bool:
+def survey_run(path: Path, layout: str, mask_values: str, as_json: bool) -> bool:
     """Check a dataset with a progress bar, print the result, and return whether the dataset is fit to use."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading images")
-        result = survey(path, layout, on_read=lambda done, total: progress.update(task, completed=done, total=total))
+        result = survey(
+            path, layout, mask_values, on_read=lambda done, total: progress.update(task, completed=done, total=total)
+        )
     if as_json:
         print(json.dumps(result.as_json(), indent=2))
     else:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
+from blemish.errors import print_notices
 from blemish.evaluation.evaluate import Evaluation
 from blemish.evaluation.evaluate import evaluate as evaluate_detector
 from blemish.files import make_folder, write_text
@@ -22,12 +23,20 @@ from blemish.report.evaluation_page import write_report
 
 
 def evaluate_run(
-    detector_path: Path, data: Path, out: Path, device: Device, layout: str, protocol: str, precision: Precision
+    detector_path: Path,
+    data: Path,
+    out: Path,
+    device: Device,
+    layout: str,
+    protocol: str,
+    precision: Precision,
+    mask_values: str = "auto",
 ) -> None:
     """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
     detector = Detector.load(detector_path, resolve_device(device), precision)
     make_folder(out)
-    evaluation = evaluate_detector(detector, data, layout, protocol)
+    evaluation = evaluate_detector(detector, data, layout, protocol, mask_values)
+    print_notices(evaluation.notices)
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.writer(text)
@@ -55,6 +64,10 @@ def _print_table(evaluation: Evaluation, console: Console) -> None:
         table.add_row(escape(name), *_cells(row))
     table.add_row("all", *_cells(metrics), style="bold")
     console.print(table)
+    if 0 < metrics["n_masks"] < metrics["n_defective"]:
+        print(
+            f"figures of pixels: of the {metrics['n_masks']} of {metrics['n_defective']} defective images with masks"
+        )
     if metrics["n_good"]:
         share = f"{100 * metrics['false_rejects']:.1f} %"
         print(f"{share} of {metrics['n_good']} good test images rejected at threshold {metrics['threshold']:.4g}")

@@ -31,7 +31,7 @@ def export_run(
         write_onnx(detector.method, out, detector.description)
         print(out)
         return
-    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout).train]
+    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
     images = load_images(paths, detector.size_hw, detector.bits) if paths else None
     exported = detector.compiled(images if precision == "int8" else None)
     if out.suffix == ".xml":

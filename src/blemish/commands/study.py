@@ -169,7 +169,7 @@ def _number(value: float | None) -> str:
 
 def _good_images(data: Path, layout: str) -> tuple[Dataset, list[Path]]:
     """The good training images, at least 2."""
-    dataset = open_dataset(data, layout)
+    dataset = open_dataset(data, layout, only="train")
     paths = [sample.path for sample in dataset.train]
     if len(paths) < 2:
         raise BlemishError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,22 +13,27 @@ from torch import Tensor
 from blemish.data.layouts import open_dataset
 from blemish.data.layouts.samples import EllipseMask, Mask
 from blemish.data.loading import resize, to_tensor
+from blemish.data.mask_files import find_masks
+from blemish.data.masks import checked_mask_values
 from blemish.data.reading import list_images, read_image
-from blemish.errors import BlemishError
-
-SUFFIXES = ("", "_mask", "_GT", "_gt", "_label")
+from blemish.errors import BlemishError, print_notices
 
 
 def load_defects(
-    defects: str | Path, masks: str | Path | None, size_hw: tuple[int, int], bits: int = 16
+    defects: str | Path,
+    masks: str | Path | None,
+    size_hw: tuple[int, int],
+    bits: int = 16,
+    mask_values: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Read images of defects, and their masks.
+    """Read images of defects, and their masks; prints a line to stderr about each mask that may be wrong.
 
     Parameters
     ----------
     defects : folder of images; without ``masks``, a dataset whose training images include defective ones.
-    masks : folder with a mask for each image, named as the image, or with ``_mask``, ``_GT`` or ``_label`` appended.
+    masks : folder with a mask for each image, named as ``mask_files`` says.
     bits : how many bits of 16-bit values are used; see ``reading.read_image``.
+    mask_values : which pixels of the masks are defective; see ``masks.checked_mask_values``.
 
     Returns
     -------
@@ -38,9 +42,13 @@ def load_defects(
     Raises
     ------
     BlemishError
-        With a line for each image that has no mask, or whose mask has another size or is empty.
+        With a line for each image that has no mask, or whose mask has another size, is empty or cannot be read.
     """
-    pairs = _from_folders(Path(defects), Path(masks)) if masks is not None else _from_dataset(Path(defects))
+    values, doubts = checked_mask_values(mask_values), list[str]()
+    if masks is not None:
+        pairs = _from_folders(Path(defects), Path(masks), values, doubts)
+    else:
+        pairs = _from_dataset(Path(defects), values, doubts)
     images, masks_small, faults = [], [], []
     for path, mask_files in pairs:
         try:
@@ -50,12 +58,14 @@ def load_defects(
                 raise BlemishError(f"{path}: its mask is empty; outline the defect in it, or leave the image out")
             if mask.all():
                 raise BlemishError(f"{path}: its mask covers all of it; save masks white where the part is defective")
+            doubts += mask_files.doubts(path, mask)
             images.append(resize(image, size_hw))
             masks_small.append(_resize_mask(mask, size_hw))
         except BlemishError as error:
             faults.append(str(error))
     if faults:
         raise BlemishError("\n".join(faults))
+    print_notices(doubts)
     return to_tensor(images, size_hw), torch.from_numpy(np.stack(masks_small)[:, None])
 
 
@@ -64,32 +74,22 @@ def _resize_mask(mask: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[n
     return (resize(mask.astype(np.float32), size_hw) > 1e-6).astype(np.uint8)
 
 
-def _from_folders(images: Path, masks: Path) -> Sequence[tuple[Path, Mask]]:
+def _from_folders(images: Path, masks: Path, values: str, doubts: list[str]) -> Sequence[tuple[Path, Mask]]:
     if images.resolve() == masks.resolve():
         raise BlemishError(f"{images}: holds defects and masks; put the masks into a folder of their own")
-    masks_by_stem = defaultdict(list)
-    for path in list_images(masks):
-        masks_by_stem[path.stem].append(path)
-    pairs, faults = [], []
-    for image in list_images(images):
-        matches = [path for suffix in SUFFIXES for path in masks_by_stem[image.stem + suffix]]
-        if len(matches) == 1:
-            pairs.append((image, Mask((matches[0],))))
-        elif matches:
-            names = ", ".join(path.name for path in matches)
-            faults.append(f"{image}: {len(matches)} masks for it in {masks} ({names}); keep only one of them")
-        else:
-            faults.append(f"{image}: no mask for it in {masks}; save one as {image.stem}.png there")
-    if faults:
-        raise BlemishError("\n".join(faults))
-    if not pairs:
+    files = find_masks(list_images(images, recursive=True), images, masks)
+    if files.faults:
+        raise BlemishError("\n".join(files.faults.values()))
+    if not files.masks:
         raise BlemishError(f"{images}: no images of defects in it; give another folder, or leave out defects")
-    return pairs
+    doubts += [f"{path}: a mask of no image in {images}; rename or remove it" for path in files.unused]
+    return [(image, Mask(paths, values)) for image, paths in files.masks.items()]
 
 
-def _from_dataset(root: Path) -> Sequence[tuple[Path, Mask | EllipseMask]]:
-    samples = open_dataset(root).train_defective
+def _from_dataset(root: Path, values: str, doubts: list[str]) -> Sequence[tuple[Path, Mask | EllipseMask]]:
+    samples = open_dataset(root, only="train", mask_values=values).train_defective
     pairs = [(sample.path, sample.mask) for sample in samples if sample.mask is not None]
     if not pairs:
         raise BlemishError(f"{root}: its training images include no defect with a mask; also give defect_masks")
+    doubts += [f"{sample.path}: not learned from, as it has no mask" for sample in samples if sample.mask is None]
     return pairs

@@ -41,7 +41,7 @@ class CheckedSample:
     digest: bytes = b""
     value_bits: int | None = None
     mask_error: str | None = None
-    mask_is_empty: bool = False
+    mask_doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def find_problems(dataset: Dataset, samples: Sequence[CheckedSample]) -> list[Pr
         *_unreadable(samples),
         *_too_few(dataset),
         *_same_pixels(readable),
-        *_masks(readable, dataset.faults),
+        *_masks(readable, dataset),
         *_flat(readable),
         *_grey_and_colour(readable),
         *_bits(readable),
@@ -74,7 +74,10 @@ def find_problems(dataset: Dataset, samples: Sequence[CheckedSample]) -> list[Pr
 
 def _missing(dataset: Dataset) -> Iterator[Problem]:
     for fault in dataset.faults:
-        yield Problem("error", "missing", fault)
+        if fault.about == "image":
+            yield Problem("error", "missing", fault.text)
+        else:
+            yield Problem("warning", "no mask" if fault.about == "mask" else "left out", fault.text)
 
 
 def _unreadable(samples: Sequence[CheckedSample]) -> Iterator[Problem]:
@@ -138,14 +141,13 @@ def _described(sample: Sample) -> str:
     return f"{sample.path} ({sample.split}, {sample.defect})"
 
 
-def _masks(readable: Sequence[CheckedSample], faults: Sequence[str]) -> Iterator[Problem]:
+def _masks(readable: Sequence[CheckedSample], dataset: Dataset) -> Iterator[Problem]:
     for checked in readable:
-        if checked.mask_is_empty:
-            text = f"{checked.sample.mask_path}: the mask is empty, but its image is defective; draw the defect"
-            yield Problem("warning", "empty mask", text)
+        for doubt in checked.mask_doubts:
+            yield Problem("warning", "doubtful mask", doubt)
     maskless = [checked.sample for checked in readable if checked.sample.is_defective and checked.sample.mask is None]
-    paths = [str(sample.path) for sample in maskless]
-    if paths := [path for path in paths if not any(fault.startswith(f"{path}: ") for fault in faults)]:
+    with_fault = {fault.path for fault in dataset.faults}
+    if paths := [str(sample.path) for sample in maskless if sample.path not in with_fault]:
         text = f"{_listed(paths)}: defective, but without a mask; add one, or pixel metrics leave the image out"
         yield Problem("warning", "no mask", text)
 
@@ -250,14 +252,19 @@ def _left_out(dataset: Dataset) -> Iterator[Problem]:
         yield Problem("note", "left out", text)
     validation = [sample for sample in dataset.samples if sample.split == "validation"]
     if validation:
-        folder = validation[0].path.parent
-        text = (
-            f"{folder}: {_images(len(validation), 'good')}, which fit uses only if the folder is given as "
-            f"--calibration"
-        )
+        folders = {sample.path.parent for sample in validation}
+        others = {sample.path.parent for sample in dataset.samples if sample.split != "validation"}
+        if folders & others or len(folders) > 1 or any(sample.is_defective for sample in validation):
+            text = f"{dataset.root}: {_images(len(validation), 'validation')}, which neither fit nor evaluate uses"
+        else:
+            text = (
+                f"{folders.pop()}: {_images(len(validation), 'good')}, which fit uses only if the folder is given as "
+                f"--calibration"
+            )
         yield Problem("note", "left out", text)
-    mask_paths = [sample.mask_path for sample in dataset.samples if sample.mask_path]
+    mask_paths = [path for sample in dataset.samples for path in getattr(sample.mask, "paths", ())]
     used = {path.parent for path in [*(sample.path for sample in dataset.samples), *mask_paths]}
+    used |= {fault.path for fault in dataset.faults if fault.about == "left out"}  # reported already
     try:
         images = list_images(dataset.root, recursive=True)
     except BlemishError:  # a folder without read permission is not part of the dataset

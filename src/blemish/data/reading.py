@@ -1,4 +1,4 @@
-"""Bytes to pixels: every image becomes (H, W, 3) uint8 RGB, every mask (H, W) bool.
+"""Bytes to pixels: every image becomes (H, W, 3) uint8 RGB. Masks are read in `masks`.
 
 Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; tifffile and
 imagecodecs decode what Pillow would read wrong or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
@@ -126,37 +126,43 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image", 
     return _rgb8(image, bits, name)
 
 
-def read_mask(path: str | Path, size_hw: tuple[int, int], above: int = 127) -> NDArray[np.bool_]:
-    """Read the mask of an image.
-
-    Parameters
-    ----------
-    path
-        An image file that `read_image` can read.
-    size_hw
-        Height and width of the image it belongs to, in pixels.
-    above
-        127 for masks in black and white; 0 for masks whose values are class numbers.
+def read_alpha(path: str | Path) -> NDArray[np.uint8] | None:
+    """Read the alpha channel of an image file. Raises as `read_image` does.
 
     Returns
     -------
-    (H, W) bool, true where any colour channel exceeds `above` of 255 (16 bits are scaled first).
-
-    Raises
-    ------
-    BlemishError
-        As `read_image`; if the mask has another size; if it has only two values and neither exceeds `above` (a
-        mask saved as 0/1 would be read as empty).
+    (H, W) uint8, 0 is transparent and 255 opaque (of 16 bits the high byte), upright by EXIF; None without alpha.
     """
-    raw = _decode(Path(path))
-    if raw.shape[:2] != tuple(size_hw):
-        mask_px, image_px = (f"{width}x{height} px" for height, width in (raw.shape[:2], size_hw))
-        raise BlemishError(f"{path}: the mask is {mask_px}, its image {image_px}; save both at the same size")
-    mask: NDArray[np.bool_] = _rgb8(raw).max(axis=2) > above
-    if raw.any() and not mask.any() and len(np.unique(raw)) <= 2:
-        full = np.iinfo(raw.dtype).max
-        raise BlemishError(f"{path}: a mask of 0 and {raw.max()} would be empty; save the mask as 0 and {full}")
-    return mask
+    path = Path(path)
+    with _open(path) as file, _errors_about(path):
+        format_name = _format_of(file, path)
+        if format_name == "TIFF":
+            from blemish.data.tiff import kind_of_tiff
+
+            if "alpha" not in kind_of_tiff(file, path):
+                return None
+        image, _ = _open_header(format_name, file, path)
+        if not image.has_transparency_data:
+            return None
+        try:
+            alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+        except ValueError as error:  # a transparent grey value of 16 bits
+            raise BlemishError(f"{path}: its transparency cannot be decoded; save it without") from error
+        return np.array(alpha)
+
+
+def read_orientation(path: str | Path) -> int:
+    """Return how EXIF turns an image file: 1 is upright, 2 to 8 are not. Raises as `file_kind` does."""
+    path = Path(path)
+    with _open(path) as file, _errors_about(path):
+        format_name = _format_of(file, path)
+        if format_name == "TIFF":
+            from blemish.data.tiff import orientation_of_tiff
+
+            orientation = orientation_of_tiff(file, path)
+        else:
+            orientation = _open_header(format_name, file, path)[0].getexif().get(_ORIENTATION, 1)
+        return orientation if orientation in _TURNS else 1
 
 
 def file_kind(path: str | Path) -> str:

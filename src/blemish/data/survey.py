@@ -73,13 +73,17 @@ class Survey:
 
 
 def survey(
-    path: str | Path, layout: str = "auto", *, on_read: Callable[[int, int], None] = lambda done, total: None
+    path: str | Path,
+    layout: str = "auto",
+    mask_values: str = "auto",
+    *,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> Survey:
     """Read every image and mask of a dataset, and report what it holds and which problems it has.
 
     Parameters
     ----------
-    path, layout
+    path, layout, mask_values
         As in `open_dataset`.
     on_read
         Called after each image with the number of images read so far, and of all images.
@@ -89,7 +93,7 @@ def survey(
     BlemishError
         If there is no dataset at `path`. Faults of single files do not raise; they become problems.
     """
-    dataset = find_dataset(path, layout)
+    dataset = find_dataset(path, layout, mask_values)
     samples: list[CheckedSample] = []
     with ThreadPoolExecutor(max_workers=min(_MAX_WORKERS, os.cpu_count() or 1)) as pool:
         for checked in pool.map(_check, dataset.samples):
@@ -110,10 +114,10 @@ def _check(sample: Sample) -> CheckedSample:
     height, width = values.shape[:2]
     occurring = value_bits(values)
     pixels = as_rgb(values, bits=16 if occurring is None else bits_of([occurring]))  # (H, W, 3)
-    mask_error, mask_is_empty = None, False
+    mask_error, mask_doubts = None, list[str]()
     if sample.mask is not None:
         try:
-            mask_is_empty = not sample.mask.read((height, width)).any()
+            mask_doubts = sample.mask.doubts(sample.path, sample.mask.read((height, width)))
         except BlemishError as error:
             mask_error = str(error)
     is_grey = values.ndim == 2 or bool((values == values[..., :1]).all())
@@ -127,7 +131,7 @@ def _check(sample: Sample) -> CheckedSample:
         digest=hashlib.blake2b(pixels.data, digest_size=16, salt=f"{width}x{height}".encode()).digest(),
         value_bits=occurring,
         mask_error=mask_error,
-        mask_is_empty=mask_is_empty,
+        mask_doubts=tuple(mask_doubts),
     )
 
 

@@ -101,6 +101,12 @@ def kind_of_tiff(file: BinaryIO, name: object) -> str:
         return f"{'grey' if is_grey else colours}{alpha}, {bits} bit{'s' * (bits != 1)}"
 
 
+def orientation_of_tiff(file: BinaryIO, name: object) -> int:
+    """Return the orientation of a TIFF file by its tag; 1 without one. Raises as ``kind_of_tiff`` does."""
+    with _page(file, name) as page:
+        return int(page.tags.valueof(_ORIENTATION, 1))
+
+
 @contextmanager
 def _page(file: BinaryIO, name: object) -> Iterator[TiffPage]:
     """Yield the only page of a TIFF file, once it is known that its pixels can be decoded right."""

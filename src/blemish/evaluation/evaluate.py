@@ -36,17 +36,24 @@ class Evaluation:
     """(N,) image scores, in the order of ``samples``."""
     rankings: Rankings
     """Rankings of all samples, for the curves."""
+    notices: tuple[str, ...] = ()
+    """Lines about what was left out, and about masks that may be wrong."""
 
 
 def evaluate(
-    detector: Detector, data: str | Path, layout: str = "auto", protocol: str = DEFAULT_PROTOCOL
+    detector: Detector,
+    data: str | Path,
+    layout: str = "auto",
+    protocol: str = DEFAULT_PROTOCOL,
+    mask_values: str = "auto",
 ) -> Evaluation:
     """Inspect the test images of a dataset and compare the results with their labels and masks.
 
-    The pixels of a defective image without a known mask are not counted.
+    The pixels of a defective image without a known mask are not counted; `Evaluation.notices` names the image.
 
     Parameters
     ----------
+    mask_values : which pixels of masks are defective; see ``data.masks.checked_mask_values``.
     protocol : a name in ``evaluation.protocols.PROTOCOLS``; the default compares at 256x256, like the papers.
 
     Raises
@@ -55,19 +62,21 @@ def evaluate(
         If the data have no labelled test images, an image cannot be read, or the protocol is unknown.
     """
     rules = protocol_named(protocol)
-    dataset = open_dataset(data, layout)
+    dataset = open_dataset(data, layout, only=rules.split, mask_values=mask_values)
     samples = tuple(sample for sample in dataset.samples if sample.split == rules.split)
     if not samples:
         raise BlemishError(
             f"{data}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv manifest"
         )
-    results = _results(detector, samples, rules)
+    doubts: dict[Path, list[str]] = {}
+    results = _results(detector, samples, rules, doubts)
     n_px = (rules.resolution if isinstance(rules.resolution, int) else detector.size_hw[0]) ** 2 * len(samples)
     is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
     rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
 
     threshold = detector.threshold.value
-    metrics = _row(rankings[ALL], threshold)
+    groups = _groups(samples)
+    metrics = _row(rankings[ALL], threshold, samples, groups[ALL])
     metrics |= {
         "threshold": threshold,
         "false_rejects": None if metrics["tnr"] is None else 1.0 - metrics["tnr"],
@@ -79,10 +88,11 @@ def evaluate(
         metrics["error_bounds"] = _without_nan(error_bounds(rankings[ALL]))
     metrics["by_defect"] = {}
     for defect in sorted(set(rankings) - {ALL}):
-        row = _row(rankings[defect], threshold)
+        row = _row(rankings[defect], threshold, samples, groups[defect])
         metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
     metrics |= _origin(detector, Path(data), dataset)
-    return Evaluation(metrics, samples, rankings[ALL].image_scores.astype(np.float64), rankings[ALL])
+    notices = _left_out(dataset, samples) + [line for sample in samples for line in doubts.get(sample.path, [])]
+    return Evaluation(metrics, samples, rankings[ALL].image_scores.astype(np.float64), rankings[ALL], tuple(notices))
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,10 @@ class _Result:
     """None if the mask is not known."""
 
 
-def _results(detector: Detector, samples: tuple[Sample, ...], protocol: Protocol) -> Iterator[_Result]:
-    """Inspect the samples and yield their results in order."""
+def _results(
+    detector: Detector, samples: tuple[Sample, ...], protocol: Protocol, doubts: dict[Path, list[str]]
+) -> Iterator[_Result]:
+    """Inspect the samples and yield their results in order; adds what is doubtful about masks, by image."""
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
 
@@ -105,7 +117,9 @@ def _results(detector: Detector, samples: tuple[Sample, ...], protocol: Protocol
         anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
         mask: NDArray[np.bool_] | None = None
         if sample.mask is not None:
-            mask = protocol.of_mask(sample.mask.read(judgement.size_hw), detector.size_hw)
+            drawn = sample.mask.read(judgement.size_hw)  # (H, W) bool, of the image's own size
+            doubts[sample.path] = sample.mask.doubts(sample.path, drawn)
+            mask = protocol.of_mask(drawn, detector.size_hw)
         elif not sample.is_defective:
             mask = np.zeros(anomaly_map.shape, np.bool_)
         return _Result(judgement.score, anomaly_map, mask)
@@ -154,8 +168,37 @@ def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
     return {group: streaming.rankings() for group, streaming in metrics.items()}
 
 
-def _row(rankings: Rankings, threshold: float) -> dict[str, Any]:
-    return _without_nan(rankings.metrics(threshold))
+def _row(
+    rankings: Rankings, threshold: float, samples: tuple[Sample, ...], is_member: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """The metrics of a group of samples, and of how many defective ones the pixels are known."""
+    metrics = rankings.metrics(threshold)
+    members = [sample for sample, is_in in zip(samples, is_member, strict=True) if is_in]
+    n_masks = sum(sample.mask is not None for sample in members if sample.is_defective)
+    if metrics["n_defective"] and not n_masks:
+        metrics["reasons"] |= {name: "no masks" for name in metrics["reasons"] if name.startswith("pixel")}
+    return _without_nan({**metrics, "n_masks": n_masks})
+
+
+def _left_out(dataset: Dataset, samples: tuple[Sample, ...]) -> list[str]:
+    """Lines about test images and masks that do not count, or not everywhere."""
+    lines = [fault.text for fault in dataset.faults if fault.about == "left out" and fault.split != "train"]
+    faults = {fault.path: fault.text for fault in dataset.faults if fault.about == "mask"}
+    defective = [sample for sample in samples if sample.is_defective]
+    without = [sample for sample in defective if sample.mask is None]
+    if without and len(without) == len(defective):
+        example = f" (such as {faults[without[0].path]})" if without[0].path in faults else ""
+        lines.append(
+            f"{dataset.root}: no mask for any of the {len(defective)} defective test images, so there are no figures "
+            f"of pixels{example}"
+        )
+        return lines
+    if without:
+        lines.append(
+            f"{dataset.root}: {len(without)} of {len(defective)} defective test images have no mask; figures of pixels "
+            f"are without them:"
+        )
+    return lines + [faults.get(sample.path, f"{sample.path}: no mask; add one") for sample in without]
 
 
 def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:

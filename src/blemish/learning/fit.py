@@ -50,7 +50,7 @@ def fit(
         checkpoint; None writes nothing to disk.
     resume : continue from the checkpoint in ``out``.
     options : the fields of ``learning.options.FitOptions``: ``recipe``, ``settings``, ``textures``, ``codebook``,
-        ``defects``, ``defect_masks``, ``calibration``, ``false_rejects``, ``seed``, ``device``, ``precision``,
+        ``defects``, ``defect_masks``, ``mask_values``, ``calibration``, ``false_rejects``, ``seed``, ``device``, ``precision``,
         ``bits``, ``layout``.
 
     Raises
@@ -67,7 +67,9 @@ def fit(
         checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits
     )
     bits = images.bits or 16
-    ingredients = ingredients_of(network, checked.textures, checked.defects, checked.defect_masks, bits)
+    ingredients = ingredients_of(
+        network, checked.textures, checked.defects, checked.defect_masks, bits, checked.mask_values
+    )
     config = checked.config(asdict(network.settings))
     trainer = Trainer(
         network, images.train, ingredients, validation=images.validation, seed=checked.seed, device=checked.device,

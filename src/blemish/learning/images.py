@@ -13,7 +13,7 @@ from torch import Tensor
 from blemish.data.bits import bits_in_use
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_notices
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 
@@ -43,7 +43,8 @@ def split_images(
     The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
     ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
-    dataset = open_dataset(data, layout)
+    dataset = open_dataset(data, layout, only="train")
+    print_notices([fault.text for fault in dataset.faults if fault.about == "left out" and fault.split == "train"])
     paths = [sample.path for sample in dataset.train]
     if len(paths) < MIN_IMAGES:
         raise BlemishError(
@@ -51,7 +52,7 @@ def split_images(
             f"50 to 500 are better"
         )
     if calibration is not None:
-        held_out = [sample.path for sample in open_dataset(calibration).train]
+        held_out = [sample.path for sample in open_dataset(calibration, only="train").train]
         if len(held_out) < MIN_HELD_OUT:
             raise BlemishError(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"

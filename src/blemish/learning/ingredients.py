@@ -17,6 +17,7 @@ def ingredients_of(
     defects: Path | None = None,
     defect_masks: Path | None = None,
     bits: int = 16,
+    mask_values: str = "auto",
 ) -> Ingredients:
     """Return the ingredients of a method: textures from a folder or generated, real defects if a folder is given.
 
@@ -26,7 +27,8 @@ def ingredients_of(
         If a folder cannot be read, or its content is not used by the method.
     """
     size_hw = (method.settings.image_size_px,) * 2
-    return Ingredients(_textures(method, textures, size_hw), _defects(method, defects, defect_masks, size_hw, bits))
+    real_defects = _defects(method, defects, defect_masks, size_hw, bits, mask_values)
+    return Ingredients(_textures(method, textures, size_hw), real_defects)
 
 
 def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
@@ -37,7 +39,7 @@ def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> 
 
 
 def _defects(
-    method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int], bits: int
+    method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int], bits: int, mask_values: str
 ) -> DefectBank | None:
     """Return real defects to learn from in addition to the simulated ones, if a folder is given."""
     if folder is None:
@@ -49,4 +51,4 @@ def _defects(
             f"defects {folder}: {method.name} with these settings learns from good images only; leave them out, or "
             f"take draem or dsr"
         )
-    return DefectBank(*load_defects(folder, masks, size_hw, bits))
+    return DefectBank(*load_defects(folder, masks, size_hw, bits, mask_values))

@@ -41,6 +41,9 @@ class FitOptions(CheckedSettings):
     is enough. Without --defect-masks: a dataset whose training images include defective ones."""
     defect_masks: Path | None = None
     """Folder of the masks of --defects: named like the photograph, white where it is defective."""
+    mask_values: str = "auto"
+    """Which pixels of these masks are defective: auto (default), white, nonzero, inverted, alpha, or values, as in
+    1,2; as for `evaluate`."""
     calibration: Path | None = None
     """Folder of good images to set the threshold from. Default: 10 % of DATA are held out."""
     false_rejects: float = 0.01
@@ -61,8 +64,10 @@ class FitOptions(CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        from blemish.data.masks import checked_mask_values
         from blemish.thresholds import n_needed
 
+        checked_mask_values(self.mask_values)
         n_needed(self.false_rejects)  # raises if it is not a rate
 
     def config(self, settings: Mapping[str, Any]) -> dict[str, Any]:

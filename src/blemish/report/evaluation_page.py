@@ -115,10 +115,12 @@ def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
         if {"n_train", "recipe", "seed"} <= set(provenance)
         else ""
     )
+    without_masks = metrics["n_defective"] and not metrics["n_masks"]
     return html.escape(
         f"A detector of method {detector.method_name}, {trained}evaluated on {metrics['n_good']} good and "
         f"{metrics['n_defective']} defective images. Their labels were used only for this report: the threshold "
         + ("comes from held-out good images." if detector.threshold.n_calibration else "was set by hand.")
+        + (" The defective images have no masks, so there are no figures of pixels." if without_masks else "")
     )
 
 
@@ -139,6 +141,8 @@ def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
     if metrics["pixel_ap"] is not None:
         meaning = "How well the anomaly map ranks defective pixels above good ones. "
         meaning += f"Pixel AUROC {_percent(metrics['pixel_auroc'])}, AUPRO {_percent(metrics['pixel_aupro'])}."
+        if metrics["n_masks"] < n_defective:
+            meaning += f" Of the {metrics['n_masks']} of {n_defective} defective images that have a mask."
         figures.append(Figure("Pixel AP", _percent(metrics["pixel_ap"]), meaning))
     return figures
 

@@ -7,6 +7,7 @@ Each layout is one `Layout` in the file of its family (`own`, `mvtec`, `visa`, `
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.data.layouts.aitex import AITEX
@@ -15,8 +16,9 @@ from blemish.data.layouts.kolektor import KSDD, KSDD2
 from blemish.data.layouts.magnetic_tile import MAGNETIC_TILE
 from blemish.data.layouts.mvtec import BTAD, MVTEC, MVTEC_AD_2
 from blemish.data.layouts.own import CSV, FOLDER
-from blemish.data.layouts.samples import Dataset, EllipseMask, Layout, Mask, Sample, Split, subfolders
+from blemish.data.layouts.samples import Dataset, EllipseMask, Fault, Layout, Mask, Sample, Split, subfolders
 from blemish.data.layouts.visa import VISA
+from blemish.data.masks import checked_mask_values
 from blemish.data.reading import IMAGE_SUFFIXES, list_images
 from blemish.errors import BlemishError
 
@@ -24,6 +26,7 @@ __all__ = [
     "LAYOUTS",
     "Dataset",
     "EllipseMask",
+    "Fault",
     "Layout",
     "Mask",
     "Sample",
@@ -39,7 +42,9 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CSV, *_PUBLISHE
 """By name, in the order in which "auto" tries them. "folder" is last, because other datasets hold images too."""
 
 
-def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
+def open_dataset(
+    path: str | Path, layout: str = "auto", *, only: Split | None = None, mask_values: str = "auto"
+) -> Dataset:
     """List the samples of a dataset.
 
     Parameters
@@ -50,12 +55,19 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
         A key of `LAYOUTS`; "auto" takes the first of these that matches.
 
         - folder: images directly in the folder; all are good training images.
-        - csv: columns `path,label` and optionally `mask,split`; paths are relative to the file's folder.
-          Label good, ok or 0 is good; bad or 1 is "defect"; any other word is the kind of defect. An empty
-          split means train for good images, test for defective ones. A good image's mask is ignored.
-        - mvtec: `train/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png` (or `<stem>.png`).
+        - csv: columns `path,label` and optionally `mask,split`, separated by commas, semicolons or tabs; paths are
+          relative to the file's folder. Labels such as good, ok, normal or 0 are good (`samples.GOOD_WORDS`); bad or
+          1 is "defect"; any other word is the kind of defect. Splits are train, test and validation; an empty split
+          means train for good images, test for defective ones. A good image's mask is ignored.
+        - mvtec: `train/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png` (or as `mask_files` says).
           MPDD has this layout too.
         - mvtec-ad-2, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; see their modules.
+    only
+        The only split whose images are needed: faults of the others do not raise, and neither do missing masks;
+        they are in `Dataset.faults`, which the caller reports. By default any incomplete sample raises.
+    mask_values
+        Which pixels of masks are defective, as `masks.checked_mask_values` defines it. With "auto" the published
+        layouts whose masks hold other values than black and white know them.
 
     Returns
     -------
@@ -66,16 +78,23 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
     BlemishError
         No layout matches (the message names what is there, and a likely correction), or files are missing.
     """
-    dataset = find_dataset(path, layout)
-    if dataset.faults:
-        first, *rest = dataset.faults
-        more = f" (and {len(rest)} more like this: blemish data {path})" if rest else ""
-        raise BlemishError(first + more)
+    dataset = find_dataset(path, layout, mask_values)
+    stopping = [fault for fault in dataset.faults if _stops(fault, only)]
+    if stopping:
+        more = f" (and {len(stopping) - 1} more like this: blemish data {path})" if len(stopping) > 1 else ""
+        raise BlemishError(stopping[0].text + more)
     return dataset
 
 
-def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
+def _stops(fault: Fault, only: Split | None) -> bool:
+    if only is None:
+        return fault.about != "left out"
+    return fault.about == "image" and fault.split in (None, only)
+
+
+def find_dataset(path: str | Path, layout: str = "auto", mask_values: str = "auto") -> Dataset:
     """As `open_dataset`, but incomplete samples do not raise; they are reported in `Dataset.faults`."""
+    mask_values = checked_mask_values(mask_values)
     path = Path(path)
     if layout != "auto" and layout not in LAYOUTS:
         raise BlemishError(f"layout {layout!r} is unknown; use auto, {', '.join(LAYOUTS)}")
@@ -95,13 +114,20 @@ def find_dataset(path: str | Path, layout: str = "auto") -> Dataset:
             chosen = matches[0]
             if chosen is FOLDER:
                 _refuse_defects(path)
-        faults: list[str] = []
-        samples = tuple(chosen.samples(path, faults))
+        faults: list[Fault] = []
+        samples = tuple(_with_mask_values(sample, mask_values) for sample in chosen.samples(path, faults))
     except OSError as error:
         raise BlemishError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     return Dataset(chosen.name, path if path.is_dir() else path.parent, samples, tuple(faults))
+
+
+def _with_mask_values(sample: Sample, values: str) -> Sample:
+    """Have a sample's mask read as the user says."""
+    if values == "auto" or not isinstance(sample.mask, Mask):
+        return sample
+    return replace(sample, mask=replace(sample.mask, values=values))
 
 
 def name_of(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from blemish.data.layouts.samples import (
+    Fault,
     Layout,
     Mask,
     Sample,
@@ -29,7 +30,7 @@ _DEFECTS = {
 }  # fmt: skip
 
 
-def _samples(root: Path, faults: list[str]) -> list[Sample]:
+def _samples(root: Path, faults: list[Fault]) -> list[Sample]:
     """No split is published: all defective images and every eighth good one are test images."""
     good_images = sorted(list_images(root / "NODefect_images", recursive=True))  # one folder per fabric
     if not good_images:
@@ -44,7 +45,7 @@ def _samples(root: Path, faults: list[str]) -> list[Sample]:
 def _mask(image: Path, folder: Path) -> Mask | None:
     """All masks of an image, united. A missing mask is not a fault, because one is missing in the published data."""
     paths = tuple(path for n in ("", "1", "2") if (path := folder / f"{image.stem}_mask{n}.png").is_file())
-    return Mask(paths) if paths else None
+    return Mask(paths, "white") if paths else None
 
 
 AITEX = Layout(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blemish.data.layouts.samples import (
     EllipseMask,
+    Fault,
     Layout,
     Mask,
     Sample,
@@ -42,25 +43,28 @@ def _defects_of(root: Path) -> Path:
     return root if root.name.endswith("_def") else root.parent / f"{root.name}_def"
 
 
-def _samples(root: Path, faults: list[str]) -> list[Sample]:
+def _samples(root: Path, faults: list[Fault]) -> list[Sample]:
     if _is_competition(root):
         return _competition(root / "Train", "train", faults) + _competition(root / "Test", "test", faults)
     return _development(_defects_of(root), faults)
 
 
-def _competition(folder: Path, split: Split, faults: list[str]) -> list[Sample]:
+def _competition(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
     """An image is defective if it has a mask. If there is a `Labels.txt`, it must agree."""
     labels = _labels_file(folder / "Label" / "Labels.txt")
     samples = []
     for image in required_images(folder):
         mask_path = folder / "Label" / f"{image.stem}_label.PNG"
-        mask = next((Mask((path,)) for path in (mask_path, mask_path.with_suffix(".png")) if path.is_file()), None)
+        mask = next(
+            (Mask((path,), "white") for path in (mask_path, mask_path.with_suffix(".png")) if path.is_file()), None
+        )
         samples.append(defective(image, "defect", mask, split) if mask else good(image, split))
         if labels.get(image.name.lower(), mask is not None) != (mask is not None):
             remedy = f"its mask {mask_path} exists; remove it" if mask else f"its mask {mask_path} is missing; add it"
             label = "good" if mask else "defective"
             label_file = mask_path.with_name("Labels.txt")
-            faults.append(f"{image}: {label_file} says {label}, but {remedy}, or correct the list")
+            text = f"{image}: {label_file} says {label}, but {remedy}, or correct the list"
+            faults.append(Fault(text, image, split))
     return samples
 
 
@@ -75,14 +79,15 @@ def _labels_file(path: Path) -> dict[str, bool]:
     return {row[2].lower(): row[1] == "1" for row in rows if len(row) >= 3}
 
 
-def _development(defects: Path, faults: list[str]) -> list[Sample]:
+def _development(defects: Path, faults: list[Fault]) -> list[Sample]:
     good_images = sorted(required_images(defects.with_name(defects.name.removesuffix("_def"))))
     samples = [good(image, split_of(index)) for index, image in enumerate(good_images)]
     ellipses = _ellipses(defects / "labels.txt")
     for image in required_images(defects):
         mask = ellipses.get(image.stem.lstrip("0"))
         if mask is None:
-            faults.append(f"{image}: {defects / 'labels.txt'} holds no ellipse for it; add it or remove the image")
+            text = f"{image}: {defects / 'labels.txt'} holds no ellipse for it; add it or remove the image"
+            faults.append(Fault(text, image, "test", "mask"))
         samples.append(defective(image, "defect", mask))
     return samples
 

@@ -11,13 +11,25 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.layouts.samples import Layout, Mask, Sample, Split, defective, good, mask_file, split_of, subfolders
-from blemish.data.reading import list_images, read_image
+from blemish.data.layouts.samples import (
+    Fault,
+    Layout,
+    Mask,
+    Sample,
+    Split,
+    defective,
+    good,
+    mask_file,
+    split_of,
+    subfolders,
+)
+from blemish.data.reading import list_images, read_values
 from blemish.errors import BlemishError
 
-_ANY_VALUE = 0
+_ANY_VALUE = "nonzero"
 
 
 def _ksdd2_lacks(root: Path) -> str | None:
@@ -27,15 +39,16 @@ def _ksdd2_lacks(root: Path) -> str | None:
     return None if any((root / "train").glob("*_GT.png")) else "train/<number>_GT.png is missing"
 
 
-def _ksdd2(root: Path, faults: list[str]) -> list[Sample]:
+def _ksdd2(root: Path, faults: list[Fault]) -> list[Sample]:
     """Also lists the 246 defective images of the training split, for supervised learning."""
     listed: list[tuple[Path, Mask, Split]] = []
-    for split in ("train", "test"):
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
         # Numbers only: the published archive also holds "10301 (copy).png" and "10301_GT (copy).png" by mistake.
         for image in (image for image in list_images(root / split) if image.stem.isdecimal()):
-            if mask := mask_file(image, faults, image.with_name(f"{image.stem}_GT.png"), above=_ANY_VALUE):
-                listed.append((image, mask, "train" if split == "train" else "test"))
-    flags = _are_defective([mask for _, mask, _ in listed], faults)
+            if mask := _mask(image, split, faults, "_GT.png"):
+                listed.append((image, mask, split))
+    flags = _are_defective(listed, faults)
     return [
         _sample(image, mask, split, flag)
         for (image, mask, split), flag in zip(listed, flags, strict=True)
@@ -47,7 +60,7 @@ def _ksdd_lacks(root: Path) -> str | None:
     return None if any(root.glob("kos[0-9]*/Part*_label.bmp")) else "kos<number>/Part<number>_label.bmp is missing"
 
 
-def _ksdd(root: Path, faults: list[str]) -> list[Sample]:
+def _ksdd(root: Path, faults: list[Fault]) -> list[Sample]:
     """No split for learning from good images is published: all defective images are test images.
 
     The good images of every eighth item are test images too. Items are not divided between the splits, because all
@@ -57,9 +70,9 @@ def _ksdd(root: Path, faults: list[str]) -> list[Sample]:
     items = [folder for folder in subfolders(root) if re.fullmatch(r"kos\d+", folder.name)]
     for index, item in enumerate(items):
         for image in (image for image in list_images(item) if re.fullmatch(r"Part\d+", image.stem)):
-            if mask := mask_file(image, faults, image.with_name(f"{image.stem}_label.bmp"), above=_ANY_VALUE):
+            if mask := _mask(image, split_of(index), faults, "_label.bmp"):
                 listed.append((image, mask, split_of(index)))
-    flags = _are_defective([mask for _, mask, _ in listed], faults)
+    flags = _are_defective(listed, faults)
     return [
         _sample(image, mask, "test" if flag else split, flag)
         for (image, mask, split), flag in zip(listed, flags, strict=True)
@@ -71,18 +84,30 @@ def _sample(image: Path, mask: Mask, split: Split, is_defective: bool) -> Sample
     return defective(image, "defect", mask, split) if is_defective else good(image, split)
 
 
-def _are_defective(masks: list[Mask], faults: list[str]) -> list[bool | None]:
+def _mask(image: Path, split: Split, faults: list[Fault], ending: str) -> Mask | None:
+    """The mask of an image. Without it the image cannot be used: nobody knows whether it is defective."""
+    mask_faults: list[Fault] = []
+    mask = mask_file(image, split, mask_faults, image.with_name(f"{image.stem}{ending}"), _ANY_VALUE)
+    faults += [replace(fault, about="image") for fault in mask_faults]
+    return mask
+
+
+def _are_defective(listed: list[tuple[Path, Mask, Split]], faults: list[Fault]) -> list[bool | None]:
     """Whether each mask shows a defect; None if it cannot be read, which is added to the faults."""
 
     def is_defective(mask: Mask) -> bool | BlemishError:
         try:
-            return bool(read_image(mask.path).max() > mask.above)
+            return bool(read_values(mask.path).any())
         except BlemishError as error:
             return error
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        flags = list(pool.map(is_defective, masks))
-    faults += [str(flag) for flag in flags if isinstance(flag, BlemishError)]
+        flags = list(pool.map(is_defective, (mask for _, mask, _ in listed)))
+    faults += [
+        Fault(str(flag), image, split)
+        for (image, _, split), flag in zip(listed, flags, strict=True)
+        if isinstance(flag, BlemishError)
+    ]
     return [None if isinstance(flag, BlemishError) else flag for flag in flags]
 
 

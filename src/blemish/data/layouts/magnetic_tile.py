@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from blemish.data.layouts.samples import (
+    Fault,
     Layout,
     Sample,
     defective,
@@ -21,7 +22,7 @@ from blemish.data.layouts.samples import (
 from blemish.errors import BlemishError
 
 
-def _samples(root: Path, faults: list[str]) -> list[Sample]:
+def _samples(root: Path, faults: list[Fault]) -> list[Sample]:
     """No split is published: all defective images and every eighth good one are test images."""
     # Plain order, not natural order: other tools sort names like this, so the splits agree.
     good_tiles = sorted(_tiles(root / "MT_Free"))
@@ -30,7 +31,7 @@ def _samples(root: Path, faults: list[str]) -> list[Sample]:
         if folder.name.startswith("MT_") and folder.name != "MT_Free":
             for image in _tiles(folder):
                 masks = image.parent if image.parent.name == "Imgs" else folder / "masks"
-                mask = mask_file(image, faults, masks / f"{image.stem}.png")
+                mask = mask_file(image, "test", faults, masks / f"{image.stem}.png", "white")
                 samples.append(defective(image, folder.name.removeprefix("MT_").lower(), mask))
     return samples
 

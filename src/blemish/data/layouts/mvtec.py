@@ -7,68 +7,140 @@ ISIE 2021 (BTAD).
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from blemish.data.layouts.samples import (
+    Fault,
     Layout,
+    Mask,
     Sample,
     Split,
     defective,
     good,
+    is_good_word,
     lacks_folder,
-    mask_file,
     optional_images,
-    required_images,
     subfolders,
 )
-from blemish.data.reading import IMAGE_SUFFIXES, list_images
+from blemish.data.mask_files import MaskFiles, find_masks
+from blemish.data.reading import list_images
 
 
 def _mvtec_lacks(root: Path) -> str | None:
     if (root / "test_public").is_dir():
         return "test_public makes it mvtec-ad-2"
-    return lacks_folder("train/good")(root)
+    if all(folder.name == "ok" for folder in _good_folders(root / "train")):
+        is_test_only = not (root / "train").exists() and (root / "test").is_dir() and (root / "ground_truth").is_dir()
+        return None if is_test_only else "train/good is missing"
+    return None
 
 
-def _mvtec(root: Path, faults: list[str]) -> list[Sample]:
-    return _good(root / "train" / "good", "train") + _test(root / "test", root / "ground_truth", "good", faults)
+def _mvtec(root: Path, faults: list[Fault]) -> list[Sample]:
+    folders = _good_folders(root / "train") or [root / "train" / "good"]
+    samples = [sample for folder in folders for sample in _good(folder, "train", faults)]
+    return samples + _test(root / "test", root, faults)
 
 
-def _mvtec_ad_2(root: Path, faults: list[str]) -> list[Sample]:
+def _mvtec_ad_2(root: Path, faults: list[Fault]) -> list[Sample]:
     """Leaves out `test_private` and `test_private_mixed`, which have no labels."""
-    samples = _good(root / "train" / "good", "train")
+    samples = _good(root / "train" / "good", "train", faults)
     samples += [good(image, "validation") for image in optional_images(root / "validation" / "good")]
-    test = root / "test_public"
-    return samples + _test(test, test / "ground_truth", "good", faults)
+    return samples + _test(root / "test_public", root / "test_public", faults)
 
 
-def _btad(root: Path, faults: list[str]) -> list[Sample]:
-    return _good(root / "train" / "ok", "train") + _test(root / "test", root / "ground_truth", "ok", faults)
+def _btad(root: Path, faults: list[Fault]) -> list[Sample]:
+    return _good(root / "train" / "ok", "train", faults) + _test(root / "test", root, faults)
 
 
-def _good(folder: Path, split: Split) -> list[Sample]:
-    return [good(image, split) for image in required_images(folder)]
+def _good_folders(folder: Path) -> list[Path]:
+    """The subfolders whose names mean good parts: usually one, `good`."""
+    return [child for child in subfolders(folder) if is_good_word(child.name)]
 
 
-def _test(folder: Path, masks: Path, good_name: str, faults: list[str]) -> list[Sample]:
-    """The test images of a folder that has a subfolder for good images and for each kind of defect."""
+def _good(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
+    """The images directly in a folder; those of its subfolders may be others, and are a fault."""
+    images = optional_images(folder)
+    if not images:
+        faults.append(Fault(f"{folder}: holds no images; put the images there", folder, split))
+        return []
+    for path, n_images in _by_folder(list_images(folder, recursive=True)).items():
+        if path != folder:
+            text = f"{path}: its {_counted(n_images)} not used; move them into {folder}, or out of it"
+            faults.append(Fault(text, path, split, "left out"))
+    return [good(image, split) for image in images]
+
+
+def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]:
+    """The test images of a folder that has a subfolder for good images and for each kind of defect.
+
+    Images in folders below these are of the same kind. The masks lie in a folder `ground_truth` in `masks_parent`.
+    """
+    masks = _named(masks_parent, "ground_truth")
+    kinds = [kind for kind in subfolders(folder) if kind != masks]
     samples = []
-    for kind in subfolders(folder):
-        if kind != masks:
-            for image in list_images(kind):
-                if kind.name == good_name:
-                    samples.append(good(image, "test"))
-                else:
-                    candidates = _mask_names(image, masks / kind.name)
-                    samples.append(defective(image, kind.name, mask_file(image, faults, *candidates)))
+    for kind in kinds:
+        images = list_images(kind, recursive=True)
+        if is_good_word(kind.name):
+            samples += [good(image, "test") for image in images]
+            continue
+        files = find_masks(images, kind, _named(masks, kind.name) if masks is not None else None)
+        samples += [defective(image, kind.name, _mask(image, files, faults)) for image in images]
+        faults += _left_out(files.unused, f"no image in {kind}")
+    if masks is not None:
+        names = {kind.name.casefold() for kind in kinds}
+        unknown = [path for path in subfolders(masks) if path.name.casefold() not in names]
+        for path in unknown:
+            faults += _left_out(list_images(path, recursive=True), f"no folder in {folder}")
+        faults += _left_out(list_images(masks), f"no folder in {folder}")
+    if folder.is_dir() and (loose := list_images(folder)):
+        text = f"{folder}: {_counted(len(loose))} directly in it and not used; move them to {folder / 'good'} or "
+        text += f"{folder / 'KIND'}, where KIND is the kind of their defect"
+        faults.append(Fault(text, folder, "test", "left out"))
     return samples
 
 
-def _mask_names(image: Path, folder: Path) -> list[Path]:
-    """Possible paths of a mask: `_mask.png` as in MVTec AD; `.png`; and other suffixes that exist, as in BTAD."""
-    usual = [folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png"]
-    with_other_suffix = [folder / f"{image.stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES - {".png"})]
-    return [*usual, *(path for path in with_other_suffix if path.is_file())]
+def _mask(image: Path, files: MaskFiles, faults: list[Fault]) -> Mask | None:
+    """The mask of an image, or a fault: without one the image still counts among images; contradicting ones stop."""
+    if image in files.masks:
+        return Mask(files.masks[image])
+    faults.append(Fault(files.faults[image], image, "test", "image" if image in files.contradicting else "mask"))
+    return None
+
+
+def _left_out(unused: Iterable[Path], belong_to: str) -> list[Fault]:
+    """A fault for each folder of masks that belong to no image."""
+    names: dict[Path, list[str]] = defaultdict(list)
+    for path in unused:
+        names[path.parent].append(path.name)
+    return [
+        Fault(
+            f"{folder}: {', '.join(listed[:10])}{' and more' if len(listed) > 10 else ''}: {_counted(len(listed))} "
+            f"masks of {belong_to}; rename or remove them",
+            folder, "test", "left out",
+        )
+        for folder, listed in names.items()
+    ]  # fmt: skip
+
+
+def _by_folder(images: Iterable[Path]) -> dict[Path, int]:
+    counts: dict[Path, int] = defaultdict(int)
+    for image in images:
+        counts[image.parent] += 1
+    return counts
+
+
+def _counted(count: int) -> str:
+    return f"{count} image{'s are' if count != 1 else ' is'}"
+
+
+def _named(parent: Path, name: str) -> Path | None:
+    """The subfolder of a name, whatever its letter case; None if there is none."""
+    exact = parent / name
+    if exact.is_dir():
+        return exact
+    return next((child for child in subfolders(parent) if child.name.casefold() == name.casefold()), None)
 
 
 MVTEC = Layout("mvtec", "train/good with test/<defect> and ground_truth/<defect>", _mvtec_lacks, _mvtec)

@@ -10,22 +10,45 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.reading import list_images, natural_key, read_mask
+from blemish.data.masks import mask_doubts, read_mask
+from blemish.data.reading import list_images, natural_key
 from blemish.errors import BlemishError
 
 Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is wrong with the files of a dataset.
+
+    Attributes
+    ----------
+    text
+        One line that names the file and the remedy.
+    path
+        The image or the folder that it is about.
+    split
+        The split that it is about; None if that is not known.
+    about
+        "image": an image cannot be used. "mask": an image is listed without its mask. "left out": there are images
+        that belong to no sample.
+    """
+
+    text: str
+    path: Path
+    split: Split | None
+    about: Literal["image", "mask", "left out"] = "image"
+
+
+@dataclass(frozen=True)
 class Mask:
     """The image files that show where an image is defective; several files are united.
 
-    A pixel is defective where a colour channel exceeds `above` (of 255): 127 for masks in black and white, 0 for
-    masks whose values are class numbers of defects.
+    `values` says which of their pixels are defective, as `masks.checked_mask_values` defines it.
     """
 
     paths: tuple[Path, ...]
-    above: int = 127
+    values: str = "auto"
 
     @property
     def path(self) -> Path:
@@ -34,8 +57,12 @@ class Mask:
 
     def read(self, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
         """(H, W) bool, true where defective. Raises BlemishError as `read_mask` does."""
-        mask: NDArray[np.bool_] = np.logical_or.reduce([read_mask(path, size_hw, self.above) for path in self.paths])
+        mask: NDArray[np.bool_] = np.logical_or.reduce([read_mask(path, size_hw, self.values) for path in self.paths])
         return mask
+
+    def doubts(self, image: Path, mask: NDArray[np.bool_]) -> list[str]:
+        """Lines about why `mask`, (H, W) bool as it was read, may not show the defects of the image."""
+        return mask_doubts(self.path, image, mask)
 
 
 @dataclass(frozen=True)
@@ -58,6 +85,10 @@ class EllipseMask:
         along, across = dx * cos + dy * sin, dy * cos - dx * sin
         inside: NDArray[np.bool_] = (along / self.semi_axes[0]) ** 2 + (across / self.semi_axes[1]) ** 2 <= 1
         return inside
+
+    def doubts(self, image: Path, mask: NDArray[np.bool_]) -> list[str]:
+        """None: the ellipses are those of a published dataset."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -84,13 +115,14 @@ class Sample:
 class Dataset:
     """The samples below `root`, and the name of their layout.
 
-    `faults` has a line for each incomplete sample; it is empty in a dataset from `open_dataset`.
+    `faults` are about incomplete samples and files that belong to none. In a dataset from `open_dataset` they are
+    only those that do not stop its caller.
     """
 
     layout: str
     root: Path
     samples: tuple[Sample, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def train(self) -> tuple[Sample, ...]:
@@ -123,14 +155,14 @@ class Layout:
         them, because it is also called for paths of other layouts. For a path, only one layout besides "folder" may
         return None.
     samples
-        Lists the samples of a path that has this layout. It appends a line to the list in its second argument for
+        Lists the samples of a path that has this layout. It appends a fault to the list in its second argument for
         each faulty sample, and raises BlemishError if no sample can be used.
     """
 
     name: str
     looks_like: str
     lacks: Callable[[Path], str | None]
-    samples: Callable[[Path, list[str]], list[Sample]]
+    samples: Callable[[Path, list[Fault]], list[Sample]]
 
 
 def good(path: Path, split: Split) -> Sample:
@@ -166,16 +198,24 @@ def optional_images(folder: Path) -> list[Path]:
     return list_images(folder) if folder.is_dir() else []
 
 
-def mask_file(image: Path, faults: list[str], *candidates: Path, above: int = 127) -> Mask | None:
-    """The mask in the first candidate that exists; if none does, adds a fault of the image."""
-    for candidate in candidates:
-        if candidate.is_file():
-            return Mask((candidate,), above)
-    faults.append(
-        f"{image}: its mask {' or '.join(map(str, candidates))} is missing; add it, or list the images in a "
-        f"CSV file without masks"
-    )
+def mask_file(image: Path, split: Split, faults: list[Fault], candidate: Path, values: str) -> Mask | None:
+    """The mask of an image of a published dataset; if its file does not exist, adds a fault of the image."""
+    if candidate.is_file():
+        return Mask((candidate,), values)
+    text = f"{image}: its mask {candidate} is missing; add it, or list the images in a CSV file without masks"
+    faults.append(Fault(text, image, split, "mask"))
     return None
+
+
+GOOD_WORDS = frozenset(
+    {"good", "ok", "okay", "normal", "negative", "pass", "passed", "0", "0.0", "false", "nominal", "defect-free"}
+)
+"""Labels, and names of folders, that mean good parts; in any letter case."""
+
+
+def is_good_word(word: str) -> bool:
+    """Whether a label, or the name of a folder, means good parts."""
+    return word.strip().casefold() in GOOD_WORDS
 
 
 def split_of(index: int) -> Split:

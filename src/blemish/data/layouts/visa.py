@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from blemish.data.layouts.own import read_rows
-from blemish.data.layouts.samples import Layout, Mask, Sample, Split, defective, good, lacks_folder
+from blemish.data.layouts.samples import Fault, Layout, Mask, Sample, Split, defective, good, lacks_folder
 from blemish.errors import BlemishError
 
-_CLASS_NUMBERS = 0  # mask values are class numbers of defects, from 1 up: anything above 0 is a defect
+_CLASS_NUMBERS = "nonzero"  # mask values are class numbers of defects, from 1 up
 
 
-def _visa(root: Path, faults: list[str]) -> list[Sample]:
+def _visa(root: Path, faults: list[Fault]) -> list[Sample]:
     name = root.resolve().name  # also works for "."; the CSV file uses the folders' names as object names
     split_file = (root if root.name == name else root.resolve()).parent / "split_csv" / "1cls.csv"
     if not split_file.is_file():
@@ -29,10 +29,13 @@ def _visa(root: Path, faults: list[str]) -> list[Sample]:
     for line, cells in rows:
         image = _inside(root, name, cells["image"])
         mask = _inside(root, name, cells["mask"]) if cells["mask"] else None
+        split: Split = "train" if cells["split"] == "train" else "test"
         for file in (image, mask):
             if file is not None and not file.is_file():
-                faults.append(f"{file}: is missing, but {split_file}, row {line} lists it; unpack VisA again")
-        split: Split = "train" if cells["split"] == "train" else "test"
+                text = f"{file}: is missing, but {split_file}, row {line} lists it; unpack VisA again"
+                faults.append(Fault(text, image, split, "image" if file == image else "mask"))
+        if mask is not None and not mask.is_file():
+            mask = None
         if cells["label"] == "normal":
             samples.append(good(image, split))
         else:
