@@ -87,7 +87,7 @@ def test_mvtec_without_test(tmp_path: Path) -> None:
 
 def test_mvtec_faults(tmp_path: Path) -> None:
     root = touch(mvtec(tmp_path / "a"), "test/big crack/1.png")
-    assert refusal(root).startswith(f"{root / 'test/big crack/1.png'}: its mask ")
+    assert refusal(root).startswith(f"{root / 'test/big crack/1.png'}: no mask for it in ")
     (tmp_path / "b/train/good").mkdir(parents=True)
     assert "holds no images" in refusal(tmp_path / "b")
     assert "not the layout mvtec: train/good is missing" in refusal(touch(tmp_path / "c", "a.png"), "mvtec")
@@ -151,7 +151,8 @@ def test_csv_with_two_columns(tmp_path: Path) -> None:
     [
         ("", "no column path and label"),
         ("path,split\na.png,train\n", "no column label in the header 'path,split'"),
-        ("path;label\na.png;good\n", "no column path and label in the header 'path;label'"),
+        ("path|label\na.png|good\n", "no column path and label in the header 'path|label'"),
+        ("path:label\na.png:good\n", "separate them by commas, semicolons or tabs"),
         ("path,label\n", "lists no images"),
         ("path,label\na.png,good\nmissing.png,good\n", "row 3: "),
         ("path,label,mask\nd.png,bad,m/none.png\n", "m/none.png is not a file"),
@@ -159,7 +160,10 @@ def test_csv_with_two_columns(tmp_path: Path) -> None:
         ("path,label\na.png,\n", "row 2: the label is empty"),
         ("path,label\n,good\n", "row 2: the path is empty"),
         ("path,label\na.png\n", "row 2: the label is empty"),
-        ("path,label,split\na.png,good,valid\n", "row 2: split 'valid' is unknown"),
+        ("path,label,split\na.png,good,fold 1\n", "row 2: split 'fold 1' is unknown; use train, validation or test"),
+        ("path,label\na.png,none\n", "row 2: label 'none' is unclear; write good, or the kind of the defect"),
+        ("path,label\na.png,-1\n", "row 2: label '-1' is unclear"),
+        ("path,label\nm\\none.png,good\n", "with / between folders"),
         ("path,label,split\nd.png,bad,train\n", "row 2: a defective image cannot train"),
         ("path,label\na.png,good\n\nm/../a.png,bad\n", "row 4: m/../a.png is listed twice"),
         ("path,label\ngröße 1/b, c.png,good\n", "row 2: more cells than columns"),

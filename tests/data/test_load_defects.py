@@ -76,3 +76,40 @@ def test_every_image_without_a_fitting_mask_is_named(folders: tuple[Path, Path],
     (tmp_path / "none").mkdir()
     with pytest.raises(BlemishError, match="no images"):
         load_defects(tmp_path / "none", masks, (16, 16))
+
+
+def test_masks_are_read_as_by_evaluate(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, masks = folders
+    numbers = np.minimum(mask(), 1) + np.roll(np.minimum(mask(), 2), 3, axis=1)
+    save(masks / "1_mask.png", numbers)
+    with pytest.raises(BlemishError, match=r"1_mask\.png: .* holds 3 values: 0, 1, 2; say which"):
+        load_defects(images, masks, (40, 60))
+    for values, n_columns in (("nonzero", 2), ("2", 1)):
+        one_value = np.minimum(mask(), 1)  # of the other masks
+        for other in ("0", "2_GT", "3_label"):
+            save(masks / f"{other}.png", one_value * (2 if values == "2" else 1))
+        assert load_defects(images, masks, (40, 60), mask_values=values)[1][1].sum() == 20 * n_columns
+    save(masks / "1_mask.png", 255 - mask())
+    with pytest.raises(BlemishError, match=r"1_mask\.png: .*drawn in black; give --mask-values inverted"):
+        load_defects(images, masks, (40, 60))
+    large = mask()
+    large[:35, 2:58] = 255
+    save(masks / "1_mask.png", large)
+    save(masks / "unknown.png", mask())
+    load_defects(images, masks, (40, 60))
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith(f"blemish: {masks / 'unknown.png'}: a mask of no image in {images}")
+    assert told[1].startswith(f"blemish: {masks / '1_mask.png'}: the mask covers 82 % of its image")
+    assert len(told) == 2
+
+
+def test_numbered_masks_are_united_and_folders_below_count(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    save(masks / "1_mask_2.png", np.roll(mask(), 7, axis=1))
+    save(images / "camera 2" / "1.png", np.full((40, 60, 3), 99, np.uint8))
+    save(masks / "camera 2" / "1.BMP", mask())
+    pixels, read = load_defects(images, masks, (40, 60))
+    by_grey = {int(image[0, 0, 0]): int(drawn.sum()) for image, drawn in zip(pixels, read, strict=True)}
+    assert by_grey == {0: 20, 10: 40, 20: 20, 30: 20, 99: 20}

@@ -135,7 +135,7 @@ def test_ksdd2_faults_are_all_reported(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert message.startswith(f"{tmp_path / 'train/10003.png'}: its mask ")
     assert "(and 1 more like this: blemish data" in message
-    assert [Path(fault.split(": ")[0]).name for fault in find_dataset(tmp_path).faults] == [
+    assert [Path(fault.text.split(": ")[0]).name for fault in find_dataset(tmp_path).faults] == [
         "10003.png",
         "20001_GT.png",
     ]
@@ -162,7 +162,7 @@ def test_dagm_where_list_and_masks_disagree(tmp_path: Path) -> None:
     miniatures.dagm(tmp_path)
     (tmp_path / "Train/Label/0014_label.PNG").unlink()
     mask(tmp_path / "Test/Label/0580_label.PNG")
-    faults = find_dataset(tmp_path).faults
+    faults = [fault.text for fault in find_dataset(tmp_path).faults]
     assert len(faults) == 2
     assert "0014.PNG" in faults[0]
     assert "says defective, but its mask" in faults[0]

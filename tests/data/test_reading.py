@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from blemish.data import reading
-from blemish.data.reading import as_rgb, list_images, read_image, read_mask
+from blemish.data.masks import read_mask
+from blemish.data.reading import as_rgb, list_images, read_image
 from blemish.errors import BlemishError
 
 SIZE_HW = (9, 12)
@@ -307,55 +308,6 @@ def test_as_rgb_names_a_truncated_pil_image(tmp_path: Path) -> None:
     data = save(tmp_path / "a.jpg", np.tile(RGB, (20, 20, 1))).read_bytes()
     with pytest.raises(BlemishError, match=r"^upload: damaged or incomplete"):
         as_rgb(Image.open(io.BytesIO(data[:-40])), name="upload")
-
-
-def test_mask_is_binarized_above_127(tmp_path: Path) -> None:
-    soft = GREY.copy()
-    soft[0, :2] = 127, 128
-    mask = read_mask(save(tmp_path / "mask.png", soft), SIZE_HW)
-    np.testing.assert_array_equal(mask, soft > 127)
-    assert mask.dtype == bool
-    assert mask[0, :2].tolist() == [False, True]
-    colour = np.zeros((*SIZE_HW, 3), np.uint8)
-    colour[2:5, 3:6, 1] = 200
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "colour.png", colour), SIZE_HW), colour[..., 1] > 0)
-    deep = GREY16.copy()
-    deep[0, :2] = 127 * 256 + 255, 128 * 256
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "deep.png", deep), SIZE_HW), deep >= 128 * 256)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "bits.png", GREY > 90), SIZE_HW), GREY > 90)
-
-
-def test_an_empty_mask_is_a_mask(tmp_path: Path) -> None:
-    assert not read_mask(save(tmp_path / "black.png", GREY * 0), SIZE_HW).any()
-    assert not read_mask(save(tmp_path / "soft.png", GREY // 2), SIZE_HW).any()
-
-
-@pytest.mark.parametrize(
-    ("value", "dtype", "remedy"),
-    [
-        (1, np.uint8, "0 and 255"),
-        (127, np.uint8, "0 and 255"),
-        (1, np.uint16, "0 and 65535"),
-        (255, np.uint16, "0 and 65535"),
-    ],
-)
-def test_refuses_a_mask_of_0_and_1(tmp_path: Path, value: int, dtype: type, remedy: str) -> None:
-    path = save(tmp_path / "ones.png", (GREY > 100).astype(dtype) * dtype(value))
-    with pytest.raises(BlemishError, match=f"^{re.escape(str(path))}: .*0 and {value} .*{remedy}") as error:
-        read_mask(path, SIZE_HW)
-    assert message_of(error)
-
-
-def test_refuses_a_mask_of_another_size(tmp_path: Path) -> None:
-    path = save(tmp_path / "mask.png", GREY)
-    with pytest.raises(BlemishError, match="mask is 12x9 px, its image 9x12 px") as error:
-        read_mask(path, (12, 9))
-    assert message_of(error)
-
-
-def test_masks_of_class_numbers(tmp_path: Path) -> None:
-    numbers = (GREY // 50).astype(np.uint8)  # 0 to 4
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "m.png", numbers), SIZE_HW, above=0), numbers > 0)
 
 
 def test_list_images(tmp_path: Path) -> None:

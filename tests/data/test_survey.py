@@ -82,6 +82,8 @@ def rgb(path: Path) -> None:
     save(path, np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8))
 
 
+CLASSES = np.arange(SIZE_HW[0] * SIZE_HW[1], dtype=np.uint16).reshape(SIZE_HW).astype(np.uint8) % 3
+LARGE = np.pad(np.full((20, 14), 255, np.uint8), ((2, 2), (1, 1)))
 BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
     # damage to MVTec's miniature; level and kind of the problem; the file in its text; a part of its text
     "truncated training image": (
@@ -104,13 +106,25 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
         lambda root: mask(root / "ground_truth/scratch/001_mask.png", size_hw=(16, 24)),
         "error", "unreadable", "ground_truth/scratch/001_mask.png", "save both at the same size",
     ),
-    "mask of 0 and 1": (
-        lambda root: mask(root / "ground_truth/scratch/001_mask.png", value=1),
-        "error", "unreadable", "ground_truth/scratch/001_mask.png", "save the mask as 0 and 255",
+    "mask of class numbers": (
+        lambda root: save(root / "ground_truth/scratch/001_mask.png", CLASSES),
+        "error", "unreadable", "ground_truth/scratch/001_mask.png", "this file holds 3 values: 0, 1, 2; say which",
+    ),
+    "mask of most of the image": (
+        lambda root: save(root / "ground_truth/scratch/001_mask.png", LARGE),
+        "warning", "doubtful mask", "ground_truth/scratch/001_mask.png", "covers 73 % of its image",
+    ),
+    "mask of no image": (
+        lambda root: mask(root / "ground_truth/scratch/9_mask.png"),
+        "warning", "left out", "ground_truth/scratch", "1 mask of no image in",
+    ),
+    "images below good ones": (
+        lambda root: image(root / "train/good/camera 2/9.png"),
+        "warning", "left out", "train/good/camera 2", "its 1 image is not used",
     ),
     "missing mask": (
         lambda root: (root / "ground_truth/scratch/002_mask.png").unlink(),
-        "error", "missing", "test/scratch/002.png", "is missing; add it",
+        "warning", "no mask", "test/scratch/002.png", "no mask for it in",
     ),
     "too few": (
         lambda root: [path.unlink() for path in (root / "train/good").glob("00[3-9].png")],
@@ -118,7 +132,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str, str, str, str]] = {
     ),
     "empty mask": (
         lambda root: mask(root / "ground_truth/scratch/001_mask.png", value=0),
-        "warning", "empty mask", "ground_truth/scratch/001_mask.png", "draw the defect",
+        "warning", "doubtful mask", "ground_truth/scratch/001_mask.png", "draw the defect",
     ),
     "same image in train and test": (
         lambda root: shutil.copy(root / "train/good/003.png", root / "test/good/other name.png"),
@@ -352,7 +366,7 @@ def test_broken_copies_of_real_categories(
         ("unreadable", images[1]),
         ("leak", images[2]),
         ("unreadable", masks[0]),
-        ("missing", next((root / "test" / defect).glob(f"{masks[1].stem.removesuffix('_mask')}.*"))),
+        ("no mask", next((root / "test" / defect).glob(f"{masks[1].stem.removesuffix('_mask')}.*"))),
     }
 
 

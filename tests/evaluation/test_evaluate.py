@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,60 @@ def test_pixels_of_a_defect_without_a_mask_count_nowhere(
         assert after[name] == before[name]
     assert after["by_defect"]["burn"]["pixel_auroc"] is None
     assert after["by_defect"]["burn"]["image_auroc"] == 1
+
+
+def test_masks_that_are_missing_are_named_and_counted(darkness: Detector, data: Path) -> None:
+    before = evaluate(darkness, data)
+    assert (before.metrics["n_masks"], before.metrics["n_defective"], before.notices) == (4, 4, ())
+    (data / "ground_truth" / "scratch" / "1_mask.png").rename(data / "ground_truth" / "scratch" / "M1.png")
+    after = evaluate(darkness, data)
+    assert after.metrics["n_masks"] == 3
+    assert (after.metrics["by_defect"]["scratch"]["n_masks"], after.metrics["by_defect"]["dent"]["n_masks"]) == (1, 2)
+    assert after.metrics["image_auroc"] == before.metrics["image_auroc"]
+    assert after.metrics["pixel_auroc"] is not None
+    unused, count, name = after.notices
+    assert f"1 mask of no image in {data / 'test' / 'scratch'}: M1.png" in unused
+    assert "1 of 4 defective test images have no mask" in count
+    assert name.startswith(f"{data / 'test' / 'scratch' / '1.png'}: no mask for it in")
+
+
+def test_without_masks_there_are_figures_of_images(darkness: Detector, data: Path) -> None:
+    before = evaluate(darkness, data).metrics
+    shutil.rmtree(data / "ground_truth")
+    result = evaluate(darkness, data)
+    assert result.metrics["image_auroc"] == before["image_auroc"]
+    assert result.metrics["n_masks"] == 0
+    for row in (result.metrics, *result.metrics["by_defect"].values()):
+        pixel_metrics = [name for name in row if name.startswith("pixel_")]
+        assert {row[name] for name in pixel_metrics} == {None}
+        assert {row["reasons"][name] for name in pixel_metrics} == {"no masks"}
+    (notice,) = result.notices
+    assert notice.startswith(f"{data}: no mask for any of the 4 defective test images")
+    manifest = data / "parts.csv"
+    manifest.write_text("path,label,split\ntest/dent/0.png,dent,\ntest/good/0.png,good,test\n")
+    assert "no mask for any of the 1 defective test images" in evaluate(darkness, manifest).notices[0]
+
+
+def test_a_doubtful_mask_is_named(darkness: Detector, data: Path) -> None:
+    large = np.zeros((48, 64), np.uint8)
+    large[2:46, 2:62] = 255
+    save(data / "ground_truth" / "dent" / "0_mask.png", large)
+    (notice,) = evaluate(darkness, data).notices
+    assert notice.startswith(f"{data / 'ground_truth' / 'dent' / '0_mask.png'}: the mask covers 86 % of its image")
+    save(data / "ground_truth" / "dent" / "0_mask.png", np.full((48, 64), 255, np.uint8) - large // 2)
+    with pytest.raises(BlemishError, match=r"0_mask\.png: .* holds 2 values: 128, 255; say which"):
+        evaluate(darkness, data)
+    save(data / "ground_truth" / "dent" / "0_mask.png", 255 - large)
+    evaluate(darkness, data, mask_values="128,255")
+
+
+def test_images_that_are_not_counted_are_named(darkness: Detector, data: Path) -> None:
+    save(data / "test" / "dent" / "camera 2" / "0.png", np.full((48, 64), 140, np.uint8))
+    save(data / "test" / "loose.png", np.full((48, 64), 140, np.uint8))
+    (data / "train" / "good" / "0.png").rename(data / "train" / "good" / "0.gone")  # training images are not needed
+    result = evaluate(darkness, data)
+    assert result.metrics["n_defective"] == 5
+    assert result.notices[0].startswith(f"{data / 'test'}: 1 image is directly in it and not used; move them to")
 
 
 def test_good_images_only_are_null_with_a_reason(darkness: Detector, data: Path) -> None:

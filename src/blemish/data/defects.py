@@ -45,6 +45,7 @@ def load_defects(
         With a line for each image that has no mask, or whose mask has another size, is empty or cannot be read.
     """
     values, doubts = checked_mask_values(mask_values), list[str]()
+    pairs: Sequence[tuple[Path, Mask | EllipseMask]]
     if masks is not None:
         pairs = _from_folders(Path(defects), Path(masks), values, doubts)
     else:

@@ -133,8 +133,8 @@ def _read_auto(raw: NDArray[Any], path: Path) -> NDArray[np.bool_]:
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     if LARGE_SHARE < mask.mean() < 1.0 and border.mean() > _BORDER_SHARE:
         raise BlemishError(
-            f"{path}: the mask covers {_percent(float(mask.mean()))} of its image, and its border, so the defect seems "
-            f"to be drawn in black; give --mask-values inverted, or white if so much of the image is defective"
+            f"{path}: the mask covers {_percent(float(mask.mean()))} of its image, and its border, so the defect "
+            f"seems to be drawn in black; give --mask-values inverted, or white if so much of the image is defective"
         )
     return mask
 
@@ -148,7 +148,8 @@ def _read_white(raw: NDArray[Any], path: Path) -> NDArray[np.bool_]:
     mask = _brightest(raw) > full // 2
     if raw.any() and not mask.any() and len(np.unique(raw)) <= 2:
         raise BlemishError(
-            f"{path}: a mask of 0 and {raw.max()} would be empty; save it as 0 and {full}, or give --mask-values nonzero"
+            f"{path}: a mask of 0 and {raw.max()} would be empty; save it as 0 and {full}, or give "
+            f"--mask-values nonzero"
         )
     return mask
 
@@ -194,15 +195,16 @@ def _read_two_values(raw: NDArray[Any], path: Path, is_alpha_known: bool) -> NDA
         mask = np.ones(brightness.shape, np.bool_)
     else:
         level = (brightness * np.float32(255 / full)).astype(np.float32)
-        if _is_black_and_white(level, len(colours), path):
+        has_one_hue = colours.ndim == 1 or (len(colours) > _MAX_LEVELS and _has_one_hue(raw, level))
+        if (has_one_hue or len(colours) == 2) and _is_black_and_white(level, len(colours), path):
             mask = level > 127.5
     if not is_alpha_known:
         alpha = read_alpha(path)
         is_transparent = alpha is not None and bool((alpha != alpha[0, 0]).any())
         if alpha is not None and is_transparent and (mask is None or ((alpha > 127) != mask).any()):
             raise BlemishError(
-                f"{path}: parts of it are transparent, and the colours show something else; give --mask-values alpha if "
-                f"what is opaque is defective, or white or nonzero to read the colours"
+                f"{path}: parts of it are transparent, and the colours show something else; give --mask-values alpha "
+                f"if what is opaque is defective, or white or nonzero to read the colours"
             )
     if mask is None:
         raise BlemishError(_refusal(path, colours))
@@ -210,7 +212,7 @@ def _read_two_values(raw: NDArray[Any], path: Path, is_alpha_known: bool) -> NDA
 
 
 def _is_black_and_white(level: NDArray[np.float32], n_colours: int, path: Path) -> bool:
-    """Return whether (H, W) values in [0, 255] are black and white, but for soft edges or the noise of a JPEG file."""
+    """Return whether (H, W) values in [0, 255] are black and white, but for soft edges or JPEG noise."""
     if n_colours == 2:
         return bool(level.min() <= _DARK and level.max() >= _BRIGHT)
     is_jpeg = file_kind(path).startswith("JPEG")
@@ -227,6 +229,13 @@ def _is_black_and_white(level: NDArray[np.float32], n_colours: int, path: Path) 
     is_flat = cv2.dilate(level, square) == cv2.erode(level, square)
     is_between = (level > 0) & (level < 255)
     return is_jpeg or bool((is_flat & is_between).sum() <= 0.1 * is_between.sum())  # numbers of classes fill areas
+
+
+def _has_one_hue(raw: NDArray[Any], level: NDArray[np.float32]) -> bool:
+    """Return whether the bright pixels of (H, W, 3) values have one colour, but for noise; else they are classes."""
+    bright = raw[level > 127.5].astype(np.float32) * np.float32(255 / np.iinfo(raw.dtype).max)  # (N, 3)
+    is_other = np.abs(bright - np.median(bright, axis=0)).max(axis=1) > _GREY if len(bright) else np.zeros(1)
+    return bool(is_other.mean() < 0.05)
 
 
 def _grown(area: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:

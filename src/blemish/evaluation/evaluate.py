@@ -195,8 +195,8 @@ def _left_out(dataset: Dataset, samples: tuple[Sample, ...]) -> list[str]:
         return lines
     if without:
         lines.append(
-            f"{dataset.root}: {len(without)} of {len(defective)} defective test images have no mask; figures of pixels "
-            f"are without them:"
+            f"{dataset.root}: {len(without)} of {len(defective)} defective test images have no mask; figures of "
+            f"pixels are without them:"
         )
     return lines + [faults.get(sample.path, f"{sample.path}: no mask; add one") for sample in without]
 

@@ -50,8 +50,8 @@ def fit(
         checkpoint; None writes nothing to disk.
     resume : continue from the checkpoint in ``out``.
     options : the fields of ``learning.options.FitOptions``: ``recipe``, ``settings``, ``textures``, ``codebook``,
-        ``defects``, ``defect_masks``, ``mask_values``, ``calibration``, ``false_rejects``, ``seed``, ``device``, ``precision``,
-        ``bits``, ``layout``.
+        ``defects``, ``defect_masks``, ``mask_values``, ``calibration``, ``false_rejects``, ``seed``,
+        ``device``, ``precision``, ``bits``, ``layout``.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         config = None
     if isinstance(config, dict) and isinstance(config.get("settings"), dict):
-        config.setdefault("bits", "auto")  # runs of version 0.1.0 have none
+        config = {"bits": "auto", "mask_values": "auto", **config}  # runs of version 0.1.0 have neither
         config["settings"] = {name: value for name, value in config["settings"].items() if name not in SPEED_SETTINGS}
     if config != expected:
         raise BlemishError(f"{folder}: holds a run with other data, options or settings; give another --out")

@@ -7,8 +7,9 @@ ISIE 2021 (BTAD).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from blemish.data.layouts.samples import (
@@ -65,7 +66,7 @@ def _good(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
     if not images:
         faults.append(Fault(f"{folder}: holds no images; put the images there", folder, split))
         return []
-    for path, n_images in _by_folder(list_images(folder, recursive=True)).items():
+    for path, n_images in Counter(image.parent for image in list_images(folder, recursive=True)).items():
         if path != folder:
             text = f"{path}: its {_counted(n_images)} not used; move them into {folder}, or out of it"
             faults.append(Fault(text, path, split, "left out"))
@@ -87,13 +88,15 @@ def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]
             continue
         files = find_masks(images, kind, _named(masks, kind.name) if masks is not None else None)
         samples += [defective(image, kind.name, _mask(image, files, faults)) for image in images]
-        faults += _left_out(files.unused, f"no image in {kind}")
+        faults += _left_out(files.unused, f"of no image in {kind}")
     if masks is not None:
         names = {kind.name.casefold() for kind in kinds}
         unknown = [path for path in subfolders(masks) if path.name.casefold() not in names]
         for path in unknown:
-            faults += _left_out(list_images(path, recursive=True), f"no folder in {folder}")
-        faults += _left_out(list_images(masks), f"no folder in {folder}")
+            faults += _left_out(
+                list_images(path, recursive=True), f"without images, as there is no {folder / path.name}"
+            )
+        faults += _left_out(list_images(masks), "outside of the folders of the kinds of defects")
     if folder.is_dir() and (loose := list_images(folder)):
         text = f"{folder}: {_counted(len(loose))} directly in it and not used; move them to {folder / 'good'} or "
         text += f"{folder / 'KIND'}, where KIND is the kind of their defect"
@@ -109,26 +112,15 @@ def _mask(image: Path, files: MaskFiles, faults: list[Fault]) -> Mask | None:
     return None
 
 
-def _left_out(unused: Iterable[Path], belong_to: str) -> list[Fault]:
+def _left_out(unused: Iterable[Path], why: str) -> list[Fault]:
     """A fault for each folder of masks that belong to no image."""
-    names: dict[Path, list[str]] = defaultdict(list)
-    for path in unused:
-        names[path.parent].append(path.name)
-    return [
-        Fault(
-            f"{folder}: {', '.join(listed[:10])}{' and more' if len(listed) > 10 else ''}: {_counted(len(listed))} "
-            f"masks of {belong_to}; rename or remove them",
-            folder, "test", "left out",
-        )
-        for folder, listed in names.items()
-    ]  # fmt: skip
-
-
-def _by_folder(images: Iterable[Path]) -> dict[Path, int]:
-    counts: dict[Path, int] = defaultdict(int)
-    for image in images:
-        counts[image.parent] += 1
-    return counts
+    faults = []
+    for folder, paths in groupby(unused, lambda path: path.parent):
+        names = [path.name for path in paths]
+        listed = ", ".join(names[:10]) + f" and {len(names) - 10} more" * (len(names) > 10)
+        text = f"{folder}: {len(names)} mask{'s' * (len(names) != 1)} {why}: {listed}; rename or remove"
+        faults.append(Fault(f"{text} {'them' if len(names) != 1 else 'it'}", folder, "test", "left out"))
+    return faults
 
 
 def _counted(count: int) -> str:
