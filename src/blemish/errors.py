@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ def print_notices(lines: Sequence[str], most: int = 20) -> None:
     ----------
     lines : each names the file and the remedy.
     """
+    if os.environ.get("RANK", "0") != "0":  # of several processes only the first reports
+        return
     for line in lines[:most]:
         print(f"blemish: {line}", file=sys.stderr)
     if len(lines) > most:

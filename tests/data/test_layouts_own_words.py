@@ -1,4 +1,4 @@
-"""What users' own datasets are called and hold: words for good parts and splits, separators, folders, missing files."""
+"""Users' own datasets: words for good parts and splits, separators, folders, missing files."""
 
 from __future__ import annotations
 
@@ -142,7 +142,8 @@ def test_what_is_not_used_is_named(tmp_path: Path) -> None:
         "ground_truth": "test",
     }  # fmt: skip
     assert left_out["ground_truth/dent"].text == (
-        f"{root}/ground_truth/dent: 2 masks of no image in {root}/test/dent: 2_mask.png, M1.png; rename or remove them"
+        f"{root}/ground_truth/dent: 2 masks of no image in {root}/test/dent: 2_mask.png, M1.png; "
+        f"rename or remove them"
     )
     assert f"as there is no {root}/test/hole: 1_mask.png; rename or remove it" in left_out["ground_truth/hole"].text
 

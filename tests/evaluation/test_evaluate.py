@@ -202,7 +202,7 @@ def test_images_that_are_not_counted_are_named(darkness: Detector, data: Path) -
     (data / "train" / "good" / "0.png").rename(data / "train" / "good" / "0.gone")  # training images are not needed
     result = evaluate(darkness, data)
     assert result.metrics["n_defective"] == 5
-    assert result.notices[0].startswith(f"{data / 'test'}: 1 image is directly in it and not used; move them to")
+    assert result.notices[0].startswith(f"{data / 'test'}: 1 image is directly in it and not used; move to")
 
 
 def test_good_images_only_are_null_with_a_reason(darkness: Detector, data: Path) -> None:

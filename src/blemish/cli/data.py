@@ -52,5 +52,5 @@ def data(
     """
     from blemish.commands.data import survey_run
 
-    if not survey_run(path, layout, mask_values, as_json):
+    if not survey_run(path, layout, as_json, mask_values):
         sys.exit(USER_ERROR)

@@ -17,7 +17,7 @@ _MOST_LINES = 10  # for one kind of problem, so that a thousand broken files do 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def survey_run(path: Path, layout: str, mask_values: str, as_json: bool) -> bool:
+def survey_run(path: Path, layout: str, as_json: bool, mask_values: str = "auto") -> bool:
     """Check a dataset with a progress bar, print the result, and return whether the dataset is fit to use."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

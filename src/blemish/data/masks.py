@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -213,6 +212,8 @@ def _read_two_values(raw: NDArray[Any], path: Path, is_alpha_known: bool) -> NDA
 
 def _is_black_and_white(level: NDArray[np.float32], n_colours: int, path: Path) -> bool:
     """Return whether (H, W) values in [0, 255] are black and white, but for soft edges or JPEG noise."""
+    import cv2  # not needed for most masks, and `blemish data` starts faster without
+
     if n_colours == 2:
         return bool(level.min() <= _DARK and level.max() >= _BRIGHT)
     is_jpeg = file_kind(path).startswith("JPEG")
@@ -240,6 +241,8 @@ def _has_one_hue(raw: NDArray[Any], level: NDArray[np.float32]) -> bool:
 
 def _grown(area: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:
     """(H, W) bool: pixels at most so far from the area, along both axes."""
+    import cv2
+
     side_px = 2 * reach_px + 1
     grown: NDArray[np.bool_] = cv2.dilate(area.astype(np.uint8), np.ones((side_px, side_px), np.uint8)) > 0
     return grown

@@ -68,7 +68,7 @@ def _good(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
         return []
     for path, n_images in Counter(image.parent for image in list_images(folder, recursive=True)).items():
         if path != folder:
-            text = f"{path}: its {_counted(n_images)} not used; move them into {folder}, or out of it"
+            text = f"{path}: its {_counted(n_images)} not used; move into {folder}, or out of it"
             faults.append(Fault(text, path, split, "left out"))
     return [good(image, split) for image in images]
 
@@ -98,7 +98,7 @@ def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]
             )
         faults += _left_out(list_images(masks), "outside of the folders of the kinds of defects")
     if folder.is_dir() and (loose := list_images(folder)):
-        text = f"{folder}: {_counted(len(loose))} directly in it and not used; move them to {folder / 'good'} or "
+        text = f"{folder}: {_counted(len(loose))} directly in it and not used; move to {folder / 'good'} or "
         text += f"{folder / 'KIND'}, where KIND is the kind of their defect"
         faults.append(Fault(text, folder, "test", "left out"))
     return samples
