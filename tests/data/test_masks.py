@@ -176,6 +176,10 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "mask.png", BLACK_WHITE)
     with pytest.raises(BlemishError, match="the mask is 80x60 px, its image 60x80 px; save both at the same size"):
         read_mask(path, (80, 60))
+    with pytest.raises(BlemishError, match="if EXIF turns only one of them, save both upright"):
+        read_mask(path, (80, 60))
+    with pytest.raises(BlemishError, match=r"its image 30x60 px; save both at the same size$"):
+        read_mask(path, (60, 30))
 
 
 def turned(orientation: int) -> Image.Exif:
@@ -186,11 +190,11 @@ def turned(orientation: int) -> Image.Exif:
 
 def test_doubts_about_a_mask(tmp_path: Path) -> None:
     image, mask = save(tmp_path / "image.png", BLACK), save(tmp_path / "mask.png", BLACK_WHITE)
-    assert mask_doubts(mask, image, DEFECT) == []
-    assert mask_doubts(mask, image, ~DEFECT)[0].startswith(f"{mask}: the mask covers 85 % of its image; check it")
-    (full,) = mask_doubts(mask, image, np.ones(SIZE_HW, np.bool_))
+    assert mask_doubts([mask], image, DEFECT) == []
+    assert mask_doubts([mask], image, ~DEFECT)[0].startswith(f"{mask}: the mask covers 85 % of its image; check it")
+    (full,) = mask_doubts([mask], image, np.ones(SIZE_HW, np.bool_))
     assert "covers 100 % of its image" in full
-    assert "the mask is empty" in mask_doubts(mask, image, np.zeros(SIZE_HW, np.bool_))[0]
+    assert "the mask is empty" in mask_doubts([mask], image, np.zeros(SIZE_HW, np.bool_))[0]
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -199,9 +203,11 @@ def test_an_image_that_exif_turns_without_its_mask_is_reported(orientation: int,
     exif = turned(orientation)
     image = save(tmp_path / f"image{suffix}", BLACK, exif=exif)
     mask = save(tmp_path / "mask.png", BLACK_WHITE)
-    (doubt,) = mask_doubts(mask, image, DEFECT)
-    assert doubt.startswith(f"{mask}: EXIF turns {image} (orientation {orientation}), but not its mask")
-    assert mask_doubts(save(tmp_path / "also.png", BLACK_WHITE, exif=exif), image, DEFECT) == []
+    (doubt,) = mask_doubts([mask], image, DEFECT)
+    assert doubt.startswith(f"{mask}: EXIF turns the mask otherwise (orientation 1) than its image {image} ")
+    assert f"(orientation {orientation}; 1 is upright)" in doubt
+    assert len(mask_doubts([mask, tmp_path / "mask.png"], image, DEFECT)) == 2
+    assert mask_doubts([save(tmp_path / "also.png", BLACK_WHITE, exif=exif)], image, DEFECT) == []
     upright = save(tmp_path / "upright.png", BLACK, exif=turned(1))
-    (doubt,) = mask_doubts(tmp_path / "also.png", upright, DEFECT)
-    assert f"EXIF turns {tmp_path / 'also.png'} (orientation {orientation}), but not its image" in doubt
+    (doubt,) = mask_doubts([tmp_path / "also.png"], upright, DEFECT)
+    assert f"also.png: EXIF turns the mask otherwise (orientation {orientation})" in doubt

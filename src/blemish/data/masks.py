@@ -7,7 +7,7 @@ black) could be read in several ways, and is refused until the user says in whic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,26 +86,30 @@ def read_mask(path: str | Path, size_hw: tuple[int, int], values: str = "auto") 
     raw = read_values(path)  # (H, W) or (H, W, 3)
     if raw.shape[:2] != tuple(size_hw):
         mask_px, image_px = (f"{width}x{height} px" for height, width in (raw.shape[:2], size_hw))
-        raise BlemishError(f"{path}: the mask is {mask_px}, its image {image_px}; save both at the same size")
+        is_turned = raw.shape[:2] == tuple(size_hw)[::-1]
+        cause = (
+            "; if EXIF turns only one of them, save both upright, without an EXIF orientation" if is_turned else ""
+        )
+        raise BlemishError(f"{path}: the mask is {mask_px}, its image {image_px}; save both at the same size{cause}")
     read = _READERS.get(values)
     return read(raw, path) if read is not None else _read_numbers(raw, path, values)
 
 
-def mask_doubts(path: Path, image: Path, mask: NDArray[np.bool_]) -> list[str]:
+def mask_doubts(paths: Sequence[Path], image: Path, mask: NDArray[np.bool_]) -> list[str]:
     """Return what makes it doubtful that a mask shows the defects of its image, one line for each doubt.
 
     Parameters
     ----------
-    path : the mask's file.
+    paths : the mask's files.
     image : the image's file.
-    mask : (H, W) bool, as it was read.
+    mask : (H, W) bool, as it was read, united.
 
     Raises
     ------
     BlemishError
         As `read_image`, for faults that the headers of the files show.
     """
-    doubts = []
+    doubts, path = [], paths[0]
     share = float(mask.mean())
     if share == 0.0:
         doubts.append(f"{path}: the mask is empty, but its image is defective; draw the defect")
@@ -114,13 +118,14 @@ def mask_doubts(path: Path, image: Path, mask: NDArray[np.bool_]) -> list[str]:
             f"{path}: the mask covers {_percent(share)} of its image; check it, and if the defect is drawn in black, "
             f"give --mask-values inverted"
         )
-    turns = read_orientation(image), read_orientation(path)
-    if turns[0] != turns[1]:
-        turned, other = (image, "its mask") if turns[0] != 1 else (path, "its image")
-        doubts.append(
-            f"{path}: EXIF turns {turned} (orientation {max(turns)}), but not {other}, so that they may not match; "
-            f"save both upright, without an EXIF orientation"
-        )
+    image_turn = read_orientation(image)
+    for path in paths:
+        turn = read_orientation(path)
+        if turn != image_turn:
+            doubts.append(
+                f"{path}: EXIF turns the mask otherwise (orientation {turn}) than its image {image} (orientation "
+                f"{image_turn}; 1 is upright), so they may not match; save both upright, without an EXIF orientation"
+            )
     return doubts
 
 

@@ -62,7 +62,7 @@ class Mask:
 
     def doubts(self, image: Path, mask: NDArray[np.bool_]) -> list[str]:
         """Lines about why `mask`, (H, W) bool as it was read, may not show the defects of the image."""
-        return mask_doubts(self.path, image, mask)
+        return mask_doubts(self.paths, image, mask)
 
 
 @dataclass(frozen=True)
