@@ -37,7 +37,7 @@ def manifest(root: Path, *rows: str, header: str = "path,label,mask,split", name
 
 
 @pytest.mark.parametrize(
-    "word", [*GOOD_WORDS, "GOOD", "Ok", "Normal", "NEGATIVE", "Pass", "False", "0"]
+    "word", [*sorted(GOOD_WORDS), "GOOD", "Ok", "Normal", "NEGATIVE", "Pass", "False", "0"]
 )  # fmt: skip
 def test_labels_that_mean_good(word: str, tmp_path: Path) -> None:
     path = manifest(tmp_path, f"a/1.png,{word},,", f"a/2.png,{word},m/3.png,test")
