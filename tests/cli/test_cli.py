@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -20,7 +23,9 @@ import blemish
 from blemish.cli import app
 from blemish.data.demo_images import TEST, make_demo_images
 from blemish.data.layouts import LAYOUTS
+from blemish.learning.options import FitOptions
 from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.studies.objectives import study_objectives
 
 QUICK = [
     "--device", "cpu", "--set", "iterations=20", "--set", "image_size_px=32",
@@ -297,6 +302,13 @@ def test_the_help_of_every_command_has_an_example(name: str) -> None:
     result = run(*name.split(), "--help")
     assert result.returncode == 0
     assert f"Example: blemish {name}" in result.stdout.replace("`", "")
+
+
+def test_a_command_takes_only_those_options_of_fit_that_it_passes_on() -> None:
+    offered = {name: fields(import_module(f"blemish.cli.{name}").Options) for name in ("study", "tune")}
+    assert offered["study"]
+    assert {field.name for field in offered["study"]} <= set(signature(study_objectives).parameters)
+    assert {field.name for field in offered["tune"]} < {field.name for field in fields(FitOptions)}
 
 
 def test_import_and_help_do_not_load_torch() -> None:

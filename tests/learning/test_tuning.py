@@ -69,6 +69,18 @@ def test_a_run_is_the_same_with_and_without_cuda_graphs(parts: Path, tmp_path: P
         state_of(tmp_path / "run", parts, settings={**TINY, "balance": 0.25}, **options)
 
 
+def test_a_run_of_a_version_with_fewer_options_is_the_same_run(parts: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "ssae", "device": "cpu", "settings": TINY}
+    blemish.fit(parts, out=tmp_path / "run", **options)
+    path = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    assert {config.pop(name) for name in ("bits", "mask_values")} == {"auto"}
+    path.write_text(yaml.safe_dump(config))
+    assert state_of(tmp_path / "run", parts, **options) == "finished"
+    with pytest.raises(BlemishError, match="other data, options or settings"):
+        state_of(tmp_path / "run", parts, **options, bits=12)
+
+
 def test_what_an_earlier_call_fitted_is_not_fitted_again(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

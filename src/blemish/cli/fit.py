@@ -13,7 +13,7 @@ from blemish.learning import options as learning
 if TYPE_CHECKING:
     from blemish.learning.options import FitOptions as Options
 else:
-    Options = unset_options(learning.FitOptions, "data", "settings")
+    Options = unset_options(learning.FitOptions, without=("data", "settings"))
 
 
 def fit(

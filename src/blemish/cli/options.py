@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields, make_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -12,11 +13,14 @@ MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixe
 DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
 
-def unset_options(kind: type, *excluded: str) -> type:
-    """A dataclass's fields as the options of a command, with their docstrings as its help; None where not set."""
+def unset_options(kind: type, *, only: Collection[str] = (), without: Collection[str] = ()) -> type:
+    """A dataclass's fields as the options of a command, with their docstrings as its help; None where not set.
+
+    A command that takes only some of them names these by ``only``, so that a new field does not become its option.
+    """
     helps = {parameter.arg_name: parameter.description for parameter in parse_from_object(kind).params}
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind) if field.name not in excluded]
+    names = [field.name for field in fields(kind) if field.name not in without and (not only or field.name in only)]
     options: list[tuple[str, Any, Any]] = [
         (name, Annotated[hints[name] | None, Parameter(help=helps[name])], None) for name in names
     ]

@@ -14,11 +14,7 @@ from blemish.settings import Device
 if TYPE_CHECKING:
     from blemish.learning.options import FitOptions as Options
 else:
-    Options = unset_options(
-        learning.FitOptions,
-        "data", "method", "settings", "codebook", "defects", "defect_masks", "calibration", "false_rejects",
-        "precision", "bits",
-    )  # fmt: skip
+    Options = unset_options(learning.FitOptions, only=("recipe", "textures", "seed", "device", "layout"))
 
 study = App(name="study", help="What the papers claim, measured on your own images, with figures and a page.")
 

@@ -13,7 +13,10 @@ from blemish.learning import options as learning
 if TYPE_CHECKING:
     from blemish.learning.options import FitOptions as Options
 else:
-    Options = unset_options(learning.FitOptions, "data", "method", "settings", "codebook", "defects", "defect_masks")
+    Options = unset_options(
+        learning.FitOptions,
+        without=("data", "method", "settings", "codebook", "defects", "defect_masks", "mask_values"),
+    )
 
 
 def tune(

@@ -68,24 +68,24 @@ def find_masks(images: Iterable[Path], images_folder: Path, masks_folder: Path |
     by_folder: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         by_folder[_plain(image.parent.relative_to(images_folder))][_plain_text(image.stem)].append(image)
-    found: dict[Path, list[tuple[str, Path]]] = defaultdict(list)
+    named: dict[Path, list[tuple[str, Path]]] = defaultdict(list)  # the files of an image, and how each is called
     unused = []
     listed = list_images(masks_folder, recursive=True) if masks_folder is not None and masks_folder.is_dir() else []
     for path in listed:
         relative = path.relative_to(masks_folder) if masks_folder is not None else path
         owners, kind = _owners(path, _plain(relative.parent), by_folder)
         for owner in owners:
-            found[owner].append((kind, path))
+            named[owner].append((kind, path))
         if not owners:
             unused.append(path)
     masks, faults = {}, {}
     for image in images:
-        fault = _fault(image, found[image], images_folder, masks_folder)
+        fault = _fault(image, named[image], images_folder, masks_folder)
         if fault is None:
-            masks[image] = tuple(sorted((path for _, path in found[image]), key=natural_key))
+            masks[image] = tuple(sorted((path for _, path in named[image]), key=natural_key))
         else:
             faults[image] = fault
-    contradicting = frozenset(image for image in faults if found[image])
+    contradicting = frozenset(image for image in faults if named[image])
     return MaskFiles(masks, faults, contradicting, tuple(unused))
 
 
@@ -104,20 +104,20 @@ def _owners(path: Path, folder: Path, by_folder: dict[Path, dict[str, list[Path]
     return [], ""
 
 
-def _fault(image: Path, found: list[tuple[str, Path]], images_folder: Path, masks_folder: Path | None) -> str | None:
+def _fault(image: Path, named: list[tuple[str, Path]], images_folder: Path, masks_folder: Path | None) -> str | None:
     """What is wrong with the masks of an image, or None."""
-    if not found:
+    if not named:
         if masks_folder is None:
             return f"{image}: it has no mask"
         folder = masks_folder / image.parent.relative_to(images_folder)
         missing = "; there is no such folder" if not folder.is_dir() else ""
         return f"{image}: no mask for it in {folder}{missing}; save it as {folder / image.stem}_mask.png"
-    kinds = {kind for kind, _ in found}
-    repeated = Counter(path.with_suffix("").as_posix().casefold() for _, path in found)
+    kinds = {kind for kind, _ in named}
+    repeated = Counter(path.with_suffix("").as_posix().casefold() for _, path in named)
     if len(kinds) > 1 or max(repeated.values()) > 1:
-        names = ", ".join(path.relative_to(masks_folder).as_posix() for _, path in found) if masks_folder else ""
+        names = ", ".join(path.relative_to(masks_folder).as_posix() for _, path in named) if masks_folder else ""
         return (
-            f"{image}: {len(found)} masks for it in {masks_folder} ({names}); keep only one of them, or number them, "
+            f"{image}: {len(named)} masks for it in {masks_folder} ({names}); keep only one of them, or number them, "
             f"if they show different defects: {image.stem}_mask_1.png, {image.stem}_mask_2.png"
         )
     return None

@@ -253,8 +253,8 @@ def _left_out(dataset: Dataset) -> Iterator[Problem]:
     validation = [sample for sample in dataset.samples if sample.split == "validation"]
     if validation:
         folders = {sample.path.parent for sample in validation}
-        others = {sample.path.parent for sample in dataset.samples if sample.split != "validation"}
-        if folders & others or len(folders) > 1 or any(sample.is_defective for sample in validation):
+        other_folders = {sample.path.parent for sample in dataset.samples if sample.split != "validation"}
+        if folders & other_folders or len(folders) > 1 or any(sample.is_defective for sample in validation):
             text = f"{dataset.root}: {_images(len(validation), 'validation')}, which neither fit nor evaluate uses"
         else:
             text = (

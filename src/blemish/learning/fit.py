@@ -49,9 +49,8 @@ def fit(
     out : run folder for ``detector.blemish``, ``config.yaml``, ``metrics.jsonl``, ``summary.json`` and the
         checkpoint; None writes nothing to disk.
     resume : continue from the checkpoint in ``out``.
-    options : the fields of ``learning.options.FitOptions``: ``recipe``, ``settings``, ``textures``, ``codebook``,
-        ``defects``, ``defect_masks``, ``mask_values``, ``calibration``, ``false_rejects``, ``seed``,
-        ``device``, ``precision``, ``bits``, ``layout``.
+    options : the other fields of ``learning.options.FitOptions``, where each is explained: ``recipe``, ``settings``,
+        ``textures``, ``calibration``, ``false_rejects``, ``seed``, ``device`` and so on.
 
     Raises
     ------
@@ -122,7 +121,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         config = None
     if isinstance(config, dict) and isinstance(config.get("settings"), dict):
-        config = {"bits": "auto", "mask_values": "auto", **config}  # runs of version 0.1.0 have neither
+        config = {**FitOptions.defaults(), **config}  # a run of an earlier version lacks the options that are new
         config["settings"] = {name: value for name, value in config["settings"].items() if name not in SPEED_SETTINGS}
     if config != expected:
         raise BlemishError(f"{folder}: holds a run with other data, options or settings; give another --out")

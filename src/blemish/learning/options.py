@@ -8,7 +8,7 @@ parse its arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -69,6 +69,11 @@ class FitOptions(CheckedSettings):
 
         checked_mask_values(self.mask_values)
         n_needed(self.false_rejects)  # raises if it is not a rate
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the options that have a default, by name, as ``config.yaml`` holds them."""
+        return {option.name: option.default for option in fields(cls) if option.default is not MISSING}
 
     def config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of ``config.yaml``: these options, and all settings of the method."""
