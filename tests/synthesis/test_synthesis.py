@@ -13,7 +13,7 @@ from blemish.errors import BlemishError
 from blemish.synthesis.geometry import randomly_rotate, rotate, rotate_nearest
 from blemish.synthesis.pasted_textures import HALF_LEVEL, AnomalySettings, spoil
 from blemish.synthesis.perlin import perlin_masks, perlin_noise
-from blemish.synthesis.photometric import AUGMENTATIONS, apply_chosen, augment, draw_chosen, places_of
+from blemish.synthesis.photometric import AUGMENTATIONS, apply, augment, draw_chosen, places_of
 from blemish.synthesis.rectangles import rectangle_masks
 from blemish.synthesis.textures import TextureBank
 
@@ -127,7 +127,8 @@ def everywhere(textures: torch.Tensor, chosen: torch.Tensor, seed: int = 0) -> t
     """The augmented (B, 3, H, W) textures, in 0..255."""
     rows = textures.permute(0, 2, 3, 1).contiguous()
     all_places = places_of(torch.ones(rows.shape[:3], dtype=torch.bool))
-    colours = apply_chosen(TextureBank(rows, "test"), torch.arange(len(rows)), chosen, all_places, seeded(seed))
+    bank = TextureBank(rows, "test")
+    colours = apply(draw_chosen(bank, torch.arange(len(rows)), chosen, seeded(seed)), bank, all_places)
     return colours.view(rows.shape).permute(0, 3, 1, 2) * 255.0
 
 
@@ -217,7 +218,8 @@ def test_colours_at_masked_places_are_those_of_the_whole_texture() -> None:
     whole = everywhere(textures, chosen)
     mask = torch.rand(3, 32, 48, generator=seeded()) < 0.1
     rows = textures.permute(0, 2, 3, 1).contiguous()
-    masked = apply_chosen(TextureBank(rows, "test"), torch.arange(3), chosen, places_of(mask), seeded()) * 255.0
+    bank = TextureBank(rows, "test")
+    masked = apply(draw_chosen(bank, torch.arange(3), chosen, seeded()), bank, places_of(mask)) * 255.0
     torch.testing.assert_close(masked, whole.permute(0, 2, 3, 1)[mask])
 
 

@@ -79,15 +79,6 @@ def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, 
     return apply(Augmentation(*drawn(make, generator, bank.images.device)), bank, places)
 
 
-def apply_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, places: Places, generator: Generator) -> Tensor:
-    """``augment`` with fixed textures and augmentations: ``AUGMENTATIONS[chosen[b, i]]``, i = 0, 1, ..., for image b.
-
-    ``texture`` is (B,) int64 and ``chosen`` is (B, n) int64, both on the host.
-    """
-    make = partial(draw_chosen, bank, texture, chosen)
-    return apply(Augmentation(*drawn(make, generator, bank.images.device)), bank, places)
-
-
 def draw_chosen(bank: TextureBank, texture: Tensor, chosen: Tensor, generator: Generator) -> Augmentation:
     """Draw the parameters of the augmentations ``chosen`` (B, n) of the textures ``texture`` (B,); on the host."""
     n, table = len(texture), _composed(bank, texture, chosen, generator)
