@@ -9,7 +9,6 @@ A texture is visible only inside of a mask, so it is computed only at the pixels
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
