@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from blemish.inspection.sources import Photograph
+from blemish.detector import Detector
+from blemish.inspection import stream
+from blemish.inspection.findings import Finding, finding
+from blemish.inspection.sources import Photograph, photographs
 from blemish.inspection.stream import MAX_BATCH_PX, Judgement, _batches, _in_order
 
 
@@ -50,3 +55,27 @@ def test_batches_are_full_unless_photographs_are_large() -> None:
     side_px = round((0.6 * MAX_BATCH_PX) ** 0.5)
     assert [len(batch) for batch in _batches(judgements(5, side_px), n_together=8)] == [2, 2, 1]
     assert [len(batch) for batch in _batches(judgements(9, None), n_together=8)] == [8, 1]
+
+
+def test_findings_are_made_side_by_side_and_once(darkness: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two threads waits for the other one inside of ``finding``: taking turns would break the barrier."""
+    together, made = threading.Barrier(2), list[Any]()
+
+    def meeting(*arguments: Any) -> Finding:
+        together.wait(timeout=20)
+        made.append(arguments)
+        return finding(*arguments)
+
+    monkeypatch.setattr(stream, "finding", meeting)
+    images = [np.full((16, 16, 3), grey, np.uint8) for grey in (10, 200)]
+    verdicts = [(judgement.finding, judgement.row()) for judgement in pair_of_threads(darkness, images)]
+    assert [row["is_defective"] for _, row in verdicts] == [True, False]
+    assert len(made) == 2
+
+
+def pair_of_threads(detector: Detector, images: list[np.ndarray]) -> list[Judgement]:
+    """Judge two images, and make their findings in two threads at the same time."""
+    judged = list(stream.judge(detector, photographs(images)))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda judgement: judgement.finding, judged))
+    return judged

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -66,6 +65,7 @@ class Judgement:
     explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """(h, w, 3) uint8 explanation images of the method, by name."""
     error: BlemishError | None = None
+    _finding: Finding | None = field(default=None, init=False, repr=False)
 
     def checked(self) -> Judgement:
         """Return the judgement itself, after checking that it has no error.
@@ -85,9 +85,11 @@ class Judgement:
         assert self.image is not None
         return self.image.shape[0], self.image.shape[1]
 
-    @cached_property
+    @property
     def finding(self) -> Finding:
-        """Map, outlines and verdict in the size of the photograph.
+        """Map, outlines and verdict in the size of the photograph; computed once.
+
+        Not a ``cached_property``: in Python 3.11 that has one lock for all judgements, so threads would take turns.
 
         Raises
         ------
@@ -95,9 +97,12 @@ class Judgement:
             If the photograph could not be judged.
         """
         self.checked()
-        explanation = {name: np.asarray(resize(picture, self.size_hw)) for name, picture in self.explanation.items()}
-        threshold = self.detector.threshold.value
-        return finding(self.map, self.score, threshold, self.size_hw, self.photograph.path, explanation)
+        if self._finding is None:
+            size_hw = self.size_hw
+            explanation = {name: np.asarray(resize(picture, size_hw)) for name, picture in self.explanation.items()}
+            threshold = self.detector.threshold.value
+            self._finding = finding(self.map, self.score, threshold, size_hw, self.photograph.path, explanation)
+        return self._finding
 
     def row(self) -> dict[str, Any]:
         """Return the row of ``findings.jsonl``; a photograph that could not be judged gets a row with the error."""
