@@ -16,6 +16,7 @@ from blemish.devices import Precision
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding as Finding
 from blemish.inspection.framing import Framing, Whole, describe, from_description
+from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
 from blemish.methods import method_type
@@ -42,6 +43,7 @@ class Detector:
     provenance : origin of the detector: recipe, seed, data, versions.
     framing : converts photographs to the network's input tiles; None resizes them to the method's image size.
     bits : how many bits of a photograph's 16-bit values are used, 8 to 16; see ``reading.read_image``.
+    likeness : what good photographs are like at large; None calls no photograph unlike them.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Detector:
         provenance: dict[str, Any] | None = None,
         framing: Framing | None = None,
         bits: int = 16,
+        likeness: Likeness | None = None,
     ) -> None:
         self.runtime = runtime
         self.threshold = threshold
@@ -61,6 +64,7 @@ class Detector:
         self.provenance = provenance or {}
         self.framing: Framing = framing if framing is not None else Whole(runtime.settings.image_size_px)
         self.bits = bits
+        self.likeness = likeness
 
     @classmethod
     def uncalibrated(
@@ -152,6 +156,7 @@ class Detector:
             "runtime": self.runtime.name,
             "framing": describe(self.framing),
             "bits": self.bits,
+            "likeness": self.likeness.description() if self.likeness is not None else None,
             "threshold": asdict(self.threshold),
             "pixel_threshold": self.pixel_threshold,
             "calibration_scores": self.calibration_scores,
@@ -184,6 +189,7 @@ class Detector:
             provenance,
             self.framing,
             self.bits,
+            self.likeness,
         )
 
     @classmethod
@@ -220,6 +226,7 @@ class Detector:
                 description["provenance"],
                 _framing(description),
                 int(description.get("bits", 16)),  # files of version 0.1.0 have none
+                _likeness(description),
             )
         except (BlemishError, KeyError, TypeError, RuntimeError) as error:
             raise BlemishError(
@@ -235,3 +242,9 @@ class Detector:
 def _framing(description: Mapping[str, Any]) -> Framing | None:
     """Return the framing from a detector's description; files of version 0.1.0 have none."""
     return from_description(description["framing"]) if "framing" in description else None
+
+
+def _likeness(description: Mapping[str, Any]) -> Likeness | None:
+    """Return the likeness from a detector's description; earlier files have none."""
+    likeness = description.get("likeness")
+    return Likeness.from_description(likeness) if likeness is not None else None

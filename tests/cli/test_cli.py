@@ -126,7 +126,8 @@ def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained
     result = run("inspect", trained / "detector.blemish", *paths, "--out", out)
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
-    assert all(set(row) == {"path", "score", "threshold", "is_defective", "regions", "error"} for row in rows)
+    keys = {"path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike"}
+    assert all(set(row) == keys for row in rows)
     n_test = len(TEST)
     assert [row["error"] is not None for row in rows] == [False] * n_test + [True] * 2
     assert "kaputt.png" in rows[n_test]["error"]

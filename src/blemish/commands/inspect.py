@@ -24,7 +24,7 @@ def inspect_run(
     out_folder = out.resolve()  # overlays of an earlier run in it are not inspected
     files = [file for file in image_files(paths) if out_folder not in file.resolve().parents]
     make_folder(out / "overlays")
-    n_images = n_defective = n_errors = 0
+    n_images = n_defective = n_unlike = n_errors = 0
 
     def with_overlay(judgement: Judgement) -> Judgement:
         return draw_overlay(judgement, out / "overlays")
@@ -38,10 +38,15 @@ def inspect_run(
             if judgement.error is not None:
                 n_errors += 1
                 print(f"blemish: {judgement.error}", file=sys.stderr)
+            elif judgement.unlike:
+                n_unlike += 1
+                reasons = "; ".join(judgement.unlike)
+                print(f"blemish: {judgement.photograph.path}: unlike the good images: {reasons}", file=sys.stderr)
             elif judgement.finding.is_defective:
                 n_defective += 1
-    print(f"{n_images} images: {n_defective} defective, {n_errors} unreadable; results in {out}")
-    return n_defective, n_errors
+    unlike = f"{n_unlike} unlike the good images, " if n_unlike else ""
+    print(f"{n_images} images: {n_defective} defective, {unlike}{n_errors} unreadable; results in {out}")
+    return n_defective + n_unlike, n_errors
 
 
 def draw_overlay(judgement: Judgement, folder: Path) -> Judgement:

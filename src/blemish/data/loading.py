@@ -39,7 +39,14 @@ MEMORY_SHARE = 0.5
 
 
 def load_images(paths: Iterable[Path], size_hw: tuple[int, int], bits: int = 16) -> Tensor:
-    """Read and resize images in parallel: (N, 3, height, width) uint8.
+    """Read and resize images in parallel: (N, 3, height, width) uint8. See ``load_photographs``."""
+    return load_photographs(paths, size_hw, bits)[0]
+
+
+def load_photographs(
+    paths: Iterable[Path], size_hw: tuple[int, int], bits: int = 16
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Read and resize images in parallel: (N, 3, height, width) uint8, and the height and width of each file, px.
 
     If they need more than half of the free memory, the tensor is mapped to a file in the folder for temporary files
     (``TMPDIR``), and the parts in use are read from there. Its disk space is released with the tensor. Of 16-bit
@@ -52,20 +59,22 @@ def load_images(paths: Iterable[Path], size_hw: tuple[int, int], bits: int = 16)
     """
     paths = list(paths)
     images = _allocate((len(paths), 3, *size_hw))  # (N, 3, height, width)
+    sizes_hw = [(0, 0)] * len(paths)
 
     def load(number: int) -> str | None:
         try:
-            image = resize(read_image(paths[number], bits), size_hw)  # (height, width, 3)
+            photograph = read_image(paths[number], bits)  # (H, W, 3)
         except BlemishError as error:
             return str(error)
-        images[number] = torch.from_numpy(image).permute(2, 0, 1)
+        sizes_hw[number] = photograph.shape[0], photograph.shape[1]
+        images[number] = torch.from_numpy(resize(photograph, size_hw)).permute(2, 0, 1)
         return None
 
     with ThreadPoolExecutor() as pool:
         errors = [error for error in pool.map(load, range(len(paths))) if error is not None]
     if errors:
         raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be read:", *errors]))
-    return images
+    return images, sizes_hw
 
 
 def _allocate(shape: tuple[int, ...]) -> Tensor:

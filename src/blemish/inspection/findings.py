@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from blemish.data.loading import resize
 from blemish.regions import Region, outline, regions
 
-ROW = ("path", "score", "threshold", "is_defective", "regions", "error")
+ROW = ("path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike")
 """Keys of a row of ``findings.jsonl``."""
+Verdict = Literal["good", "defective", "unlike"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class Finding:
     """The blemishes, worst first."""
     explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """(H, W, 3) uint8 images that explain the result, such as ``reconstruction``; empty unless requested."""
+    unlike: tuple[str, ...] = ()
+    """Why the photograph is unlike the good images that the detector has learned from; empty if it is not."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """``unlike`` if the photograph is not of the kind that the detector knows, whatever its score."""
+        return "unlike" if self.unlike else "defective" if self.is_defective else "good"
 
     def row(self) -> dict[str, Any]:
         """Return the row of ``findings.jsonl``."""
@@ -41,7 +50,8 @@ class Finding:
             {"bbox_xyxy": list(region.bbox_xyxy), "area_px": region.area_px, "peak": region.peak}
             for region in self.regions
         ]
-        values = self.path, self.score, self.threshold, self.is_defective, regions, None
+        verdict = self.verdict, list(self.unlike)
+        values = self.path, self.score, self.threshold, self.is_defective, regions, None, *verdict
         return dict(zip(ROW, values, strict=True))
 
 
@@ -52,15 +62,18 @@ def finding(
     size_hw: tuple[int, int],
     path: str | None = None,
     explanation: dict[str, NDArray[np.uint8]] | None = None,
+    unlike: Sequence[str] = (),
 ) -> Finding:
     """Build the finding of a photograph of ``size_hw`` px from a map (h, w) of any resolution and a finite score."""
     anomaly_map = np.asarray(resize(anomaly_map, size_hw))
     is_defective = score > threshold
     mask = outline(anomaly_map) if is_defective else np.zeros(size_hw, dtype=np.bool_)
     blemishes = regions(anomaly_map, mask)
-    return Finding(path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {})
+    return Finding(
+        path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {}, tuple(unlike)
+    )
 
 
 def row_of_error(path: str | None, threshold: float, error: str) -> dict[str, Any]:
     """Return the row of ``findings.jsonl`` for a photograph that could not be inspected."""
-    return dict.fromkeys(ROW) | {"path": path, "threshold": threshold, "error": error}
+    return dict.fromkeys(ROW) | {"path": path, "threshold": threshold, "error": error, "verdict": "not inspected"}

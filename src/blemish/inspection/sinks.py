@@ -37,7 +37,17 @@ class Rows(_File):
 class Table(_File):
     """``findings.csv``: the same rows, but with the number of regions and the largest area instead of the regions."""
 
-    COLUMNS = ("path", "score", "threshold", "is_defective", "n_regions", "largest_area_px", "error")
+    COLUMNS = (
+        "path",
+        "score",
+        "threshold",
+        "is_defective",
+        "n_regions",
+        "largest_area_px",
+        "error",
+        "verdict",
+        "unlike",
+    )
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -48,5 +58,7 @@ class Table(_File):
     def take(self, judgement: Judgement) -> None:
         row: dict[str, Any] = judgement.row()
         areas_px = [region["area_px"] for region in row["regions"] or []]
-        self.writer.writerow(row | {"n_regions": len(areas_px), "largest_area_px": max(areas_px, default=0)})
+        unlike = "; ".join(row["unlike"] or [])
+        counts = {"n_regions": len(areas_px), "largest_area_px": max(areas_px, default=0)}
+        self.writer.writerow(row | counts | {"unlike": unlike})
         self.file.flush()

@@ -23,6 +23,7 @@ from blemish.data.loading import resize
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding, finding, row_of_error
 from blemish.inspection.framing import Framing
+from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import Photograph
 from blemish.runtimes.base import Runtime
 from blemish.thresholds import Threshold
@@ -47,6 +48,7 @@ class Judge(Protocol):
     framing: Framing
     threshold: Threshold
     bits: int
+    likeness: Likeness | None
 
 
 @dataclass
@@ -64,6 +66,8 @@ class Judgement:
     score: float = math.nan
     explanation: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """(h, w, 3) uint8 explanation images of the method, by name."""
+    unlike: list[str] = field(default_factory=list)
+    """Why it is unlike the good images that the detector has learned from."""
     error: BlemishError | None = None
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
@@ -100,8 +104,8 @@ class Judgement:
         if self._finding is None:
             size_hw = self.size_hw
             explanation = {name: np.asarray(resize(picture, size_hw)) for name, picture in self.explanation.items()}
-            threshold = self.detector.threshold.value
-            self._finding = finding(self.map, self.score, threshold, size_hw, self.photograph.path, explanation)
+            threshold, path = self.detector.threshold.value, self.photograph.path
+            self._finding = finding(self.map, self.score, threshold, size_hw, path, explanation, self.unlike)
         return self._finding
 
     def row(self) -> dict[str, Any]:
@@ -136,6 +140,9 @@ def judge(
         try:
             judgement.image = photograph.read(detector.bits)
             judgement.tiles = detector.framing.cut(judgement.image)
+            if detector.likeness is not None:
+                overview = resize(judgement.image, detector.framing.tile_hw)
+                judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
         except BlemishError as error:
             judgement.error = error
         return judgement

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from blemish.detector import Detector
+from blemish.inspection.likeness import Likeness
 from blemish.methods.base import Method
 from blemish.thresholds import conformal_threshold
 
@@ -17,6 +18,7 @@ def calibrated(
     false_reject_rate: float,
     provenance: dict[str, Any] | None = None,
     bits: int = 16,
+    likeness: Likeness | None = None,
 ) -> Detector:
     """Return a detector with a trained method and thresholds from good images.
 
@@ -25,6 +27,7 @@ def calibrated(
     images : (N, 3, H, W) uint8 good images that were not used for training.
     false_reject_rate : in (0, 1); see ``thresholds.conformal_threshold``.
     bits : how many bits of 16-bit values the images were read with, and photographs will be.
+    likeness : what good photographs are like; None calls no photograph unlike them.
     """
     detector = Detector.uncalibrated(method, 0.0, false_reject_rate, provenance)
     detector.bits = bits
@@ -32,6 +35,7 @@ def calibrated(
     detector.threshold = conformal_threshold(scores.double().numpy(), false_reject_rate)
     detector.calibration_scores = tuple(scores.tolist())
     detector.pixel_threshold = pixel_threshold(maps)
+    detector.likeness = likeness
     return detector
 
 

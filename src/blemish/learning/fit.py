@@ -83,7 +83,7 @@ def fit(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, checked.false_rejects, provenance, bits)
+    detector = calibrated(network, images.calibration, checked.false_rejects, provenance, bits, images.likeness())
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")

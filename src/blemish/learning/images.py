@@ -12,8 +12,9 @@ from torch import Tensor
 
 from blemish.data.bits import bits_in_use
 from blemish.data.layouts import open_dataset
-from blemish.data.loading import load_images
+from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
+from blemish.inspection.likeness import Likeness
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 
@@ -27,6 +28,14 @@ class SplitImages:
     calibration: Tensor
     bits: int | None
     """How many bits of 16-bit values are used; None if no image has 16 bits, and none were asked for."""
+    sizes_hw: list[tuple[int, int]]
+    """Height and width of the photographs of all three, in this order, before they were resized, px."""
+
+    def likeness(self) -> Likeness:
+        """What the good photographs are like; see ``inspection.likeness``."""
+        parts = (self.train, self.validation, self.calibration)
+        arrays = [array for images in parts for array in images.permute(0, 2, 3, 1).numpy()]
+        return Likeness.of(arrays, self.sizes_hw)
 
 
 def split_images(
@@ -68,9 +77,11 @@ def split_images(
     parts = good[n_validation:], good[:n_validation], held_out
     all_paths = [path for part in parts for path in part]
     used_bits = bits_in_use(all_paths) if bits == "auto" else bits
-    loaded = load_images(all_paths, size_hw, used_bits or 16)
+    loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
-    return SplitImages(train, validation, calibrate, used_bits)  # views: the images may be in a memory-mapped file
+    return SplitImages(
+        train, validation, calibrate, used_bits, sizes_hw
+    )  # views: they may be in a memory-mapped file
 
 
 def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:

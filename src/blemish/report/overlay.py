@@ -18,6 +18,7 @@ Rgb = tuple[int, int, int]
 OUTLINE_RGB: Rgb = (255, 221, 0)
 BORDER_RGB: Rgb = (0, 0, 0)
 DEFECT_RGB: Rgb = (168, 30, 6)
+UNLIKE_RGB: Rgb = (92, 60, 128)
 PASS_RGB: Rgb = (0, 92, 120)  # colour-blind readers can tell it from the red of defects
 PAPER_RGB: Rgb = (32, 32, 32)
 
@@ -151,6 +152,8 @@ def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
         draw_outlines(photograph, mask), 0, 0, 0, margin_px, cv2.BORDER_CONSTANT, value=PAPER_RGB
     )
     score, threshold = score_texts(finding.score, finding.threshold)
+    if finding.unlike:
+        return np.vstack([picture, _caption(f"UNLIKE   {finding.unlike[0]}", UNLIKE_RGB, picture.shape)])
     verdict, colour = ("DEFECT", DEFECT_RGB) if finding.is_defective else ("PASS", PASS_RGB)
     return np.vstack([picture, _caption(f"{verdict}   score {score}, limit {threshold}", colour, picture.shape)])
 

@@ -123,7 +123,8 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
     for objective in ("filter", "amplify"):
         part = method.part(objective)
         part.finish(images.train, images.validation)
-        detectors[objective] = calibrated(part, images.calibration, ensemble.threshold.false_reject_rate, bits=bits)
+        rate, likeness = ensemble.threshold.false_reject_rate, ensemble.likeness
+        detectors[objective] = calibrated(part, images.calibration, rate, bits=bits, likeness=likeness)
     return detectors | {"ensemble": ensemble}
 
 
