@@ -134,8 +134,13 @@ def false_rejects() -> str:
     )
 
 
+def unlike() -> str:
+    """How many photographs of each kind are unlike the good images."""
+    return table(read("unlike")["unlike"])
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    make.__name__: make for make in (headline, accuracy, image_scores, real_defects, ssae_damage, false_rejects)
+    make.__name__: make for make in (headline, accuracy, image_scores, real_defects, ssae_damage, false_rejects, unlike)
 }
 
 
