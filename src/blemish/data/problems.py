@@ -13,7 +13,7 @@ from typing import Literal
 
 from blemish.data.bits import bits_of
 from blemish.data.layouts import Dataset, Sample
-from blemish.data.reading import list_images
+from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 from blemish.thresholds import HELD_OUT, MIN_IMAGES, lowest_rate, n_held_out, n_needed
 

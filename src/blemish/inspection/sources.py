@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.reading import as_rgb, list_images
+from blemish.data.listing import list_images
+from blemish.data.reading import as_rgb
 from blemish.errors import BlemishError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from blemish.data.kinds import IMAGE_SUFFIXES
 from blemish.data.layouts.aitex import AITEX
 from blemish.data.layouts.dagm import DAGM
 from blemish.data.layouts.kolektor import KSDD, KSDD2
@@ -18,8 +19,8 @@ from blemish.data.layouts.mvtec import BTAD, MVTEC, MVTEC_AD_2
 from blemish.data.layouts.own import CSV, FOLDER
 from blemish.data.layouts.samples import Dataset, EllipseMask, Fault, Layout, Mask, Sample, Split, subfolders
 from blemish.data.layouts.visa import VISA
+from blemish.data.listing import list_images
 from blemish.data.masks import checked_mask_values
-from blemish.data.reading import IMAGE_SUFFIXES, list_images
 from blemish.errors import BlemishError
 
 __all__ = [

@@ -25,8 +25,8 @@ from blemish.data.layouts.samples import (
     optional_images,
     subfolders,
 )
+from blemish.data.listing import list_images
 from blemish.data.mask_files import MaskFiles, find_masks
-from blemish.data.reading import list_images
 
 
 def _mvtec_lacks(root: Path) -> str | None:

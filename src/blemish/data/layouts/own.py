@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from blemish.data.layouts.samples import Fault, Layout, Mask, Sample, Split, defective, good, is_good_word
-from blemish.data.reading import list_images
+from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.listing import list_images, natural_key
 from blemish.data.masks import mask_doubts, read_mask
-from blemish.data.reading import list_images, natural_key
 from blemish.errors import BlemishError
 
 Split = Literal["train", "validation", "test"]
