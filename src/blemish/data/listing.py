@@ -44,6 +44,8 @@ class Listing:
 
     images: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    linked: list[Path] = field(default_factory=list)
+    """Links to folders that were followed."""
 
 
 def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
@@ -72,9 +74,8 @@ def list_files(folder: str | Path, recursive: bool = False) -> Listing:
         The folder, or one below it, does not exist or cannot be read.
     """
     listing = Listing()
-    for parent, files, left_out in _walk(Path(folder), recursive):
+    for parent, files in _walk(Path(folder), recursive, listing):
         _sort_out(parent, files, listing)
-        listing.left_out += left_out
     listing.images.sort(key=natural_key)
     listing.left_out.sort(key=lambda left_out: natural_key(left_out.path))
     return listing
@@ -106,17 +107,26 @@ def lines_about(left_out: Sequence[LeftOut], root: Path) -> list[str]:
     return lines
 
 
+def shortened(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
 def _below(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) and path != root else path
 
 
-def _walk(root: Path, recursive: bool) -> Iterator[tuple[Path, list[os.DirEntry[str]], list[LeftOut]]]:
-    """Yield each folder with its files and with what is left out unseen; links to folders come last, so that a file
-    is listed where it is, not where a link shows it."""
+def _walk(root: Path, recursive: bool, listing: Listing) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Yield each folder with its files; add hidden folders, and links that are followed, to the listing.
+
+    Links come last, so that a file is listed where it is, not where a link shows it.
+    """
     seen, waiting, linked = set[tuple[int, int]](), [root], list[Path]()
     while waiting or linked:
         folder = waiting.pop() if waiting else linked.pop(0)
-        files, left_out = list[os.DirEntry[str]](), list[LeftOut]()
+        is_linked = bool(seen) and folder.is_symlink()
+        files = list[os.DirEntry[str]]()
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in seen:
@@ -129,7 +139,7 @@ def _walk(root: Path, recursive: bool) -> Iterator[tuple[Path, list[os.DirEntry[
                     if not _is_folder(entry):
                         files.append(entry)
                     elif recursive and entry.name.startswith("."):
-                        left_out += _hidden(Path(folder, entry.name))
+                        listing.left_out += _hidden(Path(folder, entry.name))
                     elif recursive:
                         (linked if entry.is_symlink() else waiting).append(Path(folder, entry.name))
         except OSError as error:
@@ -137,7 +147,8 @@ def _walk(root: Path, recursive: bool) -> Iterator[tuple[Path, list[os.DirEntry[
             raise BlemishError(
                 f"{name}: cannot be listed ({error.strerror}); check the folder and its permissions"
             ) from error
-        yield folder, files, left_out
+        listing.linked += [folder] * is_linked
+        yield folder, files
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
