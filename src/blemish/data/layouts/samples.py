@@ -260,9 +260,5 @@ def other_files(samples: Iterable[Sample]) -> list[Fault]:
     for folder, splits_of_folder in splits.items():
         split = min(splits_of_folder) if len(splits_of_folder) == 1 else None
         left_out = [entry for entry in list_files(folder).left_out if entry.kind.remedy]
-        faults += [
-            Fault(line, entry.path, split, "left out")
-            for entry in left_out[:1]
-            for line in lines_about(left_out, folder)
-        ]
+        faults += [Fault(line, left_out[0].path, split, "left out") for line in lines_about(left_out, folder)]
     return faults
