@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def test_overlays_are_those_of_the_rows_and_the_users_files_stay(work: Path, cap
     photo(work / "findings/overlays/b.jpg")  # the user's own, in place of one that was drawn
     (row,) = inspected("photos/b.png")
     assert row["overlay"] == "overlays/photos_b.jpg"
-    assert sorted(os.listdir("findings/overlays")) == ["b.jpg", "photos_b.jpg"]
+    assert {path.name for path in Path("findings/overlays").iterdir()} == {"b.jpg", "photos_b.jpg"}
     assert kind_of(Path("findings/overlays/b.jpg")) is not OVERLAY
     capsys.readouterr()
     assert len(inspected(".")) == 4
@@ -68,7 +67,7 @@ def test_a_mistake_leaves_the_earlier_results(work: Path) -> None:
     with owned_folder(Path("findings")), pytest.raises(BlemishError, match=r"process \d+ on .* writes there"):
         inspected("photos/a.png")
     assert [json.loads(line) for line in Path("findings/findings.jsonl").read_text().splitlines()] == before
-    assert len(os.listdir("findings/overlays")) == 3
+    assert len(list(Path("findings/overlays").iterdir())) == 3
 
 
 def test_an_overlay_that_cannot_be_written_is_an_error_of_its_row(work: Path, capsys: pytest.CaptureFixture) -> None:
