@@ -23,8 +23,8 @@ from pathlib import Path
 import cv2
 import torch
 
+from blemish.data.listing import list_images
 from blemish.data.loading import load_images
-from blemish.data.reading import list_images
 from blemish.detector import Detector
 from blemish.inspection.stream import inspected
 from machine import describe, seconds

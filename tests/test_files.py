@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blemish.errors import BlemishError
-from blemish.files import make_folder, replace_file, write_text
+from blemish.files import LOCK, make_folder, owned_folder, replace_file, write_text
 
 
 def test_what_was_there_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +50,21 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "run")
     assert make_folder(tmp_path / "a" / "b").is_dir()
     assert not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
+    with owned_folder(tmp_path / "out") as folder:
+        assert folder.is_dir()
+        with (
+            pytest.raises(BlemishError, match=rf"out: process {os.getpid()} on .* writes there"),
+            owned_folder(folder),
+        ):
+            pass
+        with owned_folder(tmp_path / "other"):
+            pass
+    assert not list(folder.iterdir())
+    with pytest.raises(ValueError, match="stop"), owned_folder(folder):
+        raise ValueError("stop")
+    (folder / LOCK).write_text("process 1 on a machine that was switched off")
+    with owned_folder(folder):
+        pass

@@ -19,6 +19,8 @@ from blemish.errors import BlemishError
 from blemish.files import replace_file
 
 FORMAT_VERSION = 1
+DETECTOR = "detector.blemish"
+"""Name of the file in the run folder of ``fit``."""
 _UNSIGNED = "0" * 64
 _FIELD = b'"sha256":"'
 
@@ -41,6 +43,23 @@ def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str
     signed = content.replace(_FIELD + _UNSIGNED.encode(), _FIELD + hashlib.sha256(content).hexdigest().encode(), 1)
     with replace_file(path) as file:
         file.write(signed)
+
+
+def artifact_at(path: Path) -> Path:
+    """Return the .blemish file at a path: of a run folder, its ``detector.blemish``.
+
+    Raises
+    ------
+    BlemishError
+        If it is a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    if (path / DETECTOR).is_file():
+        return path / DETECTOR
+    others = sorted([*path.glob("*.blemish"), *path.glob(f"*/{DETECTOR}")])
+    remedy = f"give one of these: {', '.join(map(str, others[:5]))}" if others else "give a .blemish file"
+    raise BlemishError(f"{path}: holds no {DETECTOR}; {remedy}")
 
 
 def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.artifact import read_artifact, write_artifact
+from blemish.artifact import artifact_at, read_artifact, write_artifact
 from blemish.devices import Precision
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding as Finding
@@ -198,6 +198,7 @@ class Detector:
 
         Parameters
         ----------
+        path : the file, or a run folder that holds ``detector.blemish``.
         precision : numeric precision of the inspection: ``auto`` is bf16 for a large network if the hardware has fast
             bf16 arithmetic, else float32.
 
@@ -206,7 +207,7 @@ class Detector:
         BlemishError
             If the file is missing, is not a .blemish file, is cut short or altered, or comes from a newer version.
         """
-        path = Path(path)
+        path = artifact_at(Path(path))
         tensors, description = read_artifact(path)
         is_compiled = description.get("runtime") == OpenVINORuntime.name
         if is_compiled:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_notices
 
 
 @contextmanager
@@ -36,8 +37,14 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         )  # torch.save wraps an OSError in a RuntimeError
         if not isinstance(fault, OSError):
             raise
-        reason = fault.strerror or fault
-        raise BlemishError(f"{path}: cannot be written ({reason}); free the disk or choose another folder") from error
+        raise cannot_be_written(path, fault) from fault
+
+
+def cannot_be_written(path: Path, error: OSError) -> BlemishError:
+    """The mistake of a file that an error of the system keeps from being written."""
+    return BlemishError(
+        f"{path}: cannot be written ({error.strerror or error}); free the disk or choose another folder"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,3 +63,56 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise BlemishError(f"{path}: cannot write there ({error.strerror or error}); choose another --out") from error
     return path
+
+
+LOCK = ".blemish.lock"
+"""The file in a folder of results that the process holds which writes there."""
+
+
+@contextmanager
+def owned_folder(path: Path) -> Iterator[Path]:
+    """Make the folder ``path`` as ``make_folder`` does, and keep other processes from writing their results there.
+
+    The lock is released at the end, and when the process dies. Of several processes that train together only the
+    first holds it.
+
+    Raises
+    ------
+    BlemishError
+        If another run writes there, or nothing can be written there.
+    """
+    make_folder(path)
+    if os.environ.get("RANK", "0") != "0":
+        yield path
+        return
+    from filelock import FileLock, Timeout  # takes a tenth of a second to import
+
+    file = path / LOCK
+    holder = _holder(file)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+        with file.open("r+") as text:  # not created: if it is gone, so is the lock on it
+            text.write(f"process {os.getpid()} on {platform.node()}")
+            text.truncate()
+    except (Timeout, FileNotFoundError) as error:
+        raise BlemishError(f"{path}: {holder} writes there; wait for its end, or choose another --out") from error
+    except (OSError, NotImplementedError) as error:  # on some network drives
+        print_notices([f"{path}: cannot be locked ({error}); let no other run write there"])
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # Windows refuses it as long as it is locked
+            file.unlink()
+        lock.release()
+        if os.name == "nt":
+            with suppress(OSError):
+                file.unlink()
+
+
+def _holder(lock: Path) -> str:
+    """Who holds a lock, in words."""
+    try:
+        return lock.read_text().strip() or "another process"
+    except OSError:
+        return "another process"

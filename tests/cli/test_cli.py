@@ -124,9 +124,9 @@ def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained
     out = photographs.parent / "findings"
     paths = (photographs / "test", unreadable, photographs / "gone.png")
     result = run("inspect", trained / "detector.blemish", *paths, "--out", out)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 2, result.stderr  # what was given and not inspected is never exit code 0
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
-    keys = {"path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike"}
+    keys = {"path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay"}
     assert all(set(row) == keys for row in rows)
     n_test = len(TEST)
     assert [row["error"] is not None for row in rows] == [False] * n_test + [True] * 2
@@ -134,6 +134,10 @@ def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained
     assert rows[n_test + 1]["score"] is None
     overlays = list((out / "overlays").iterdir())
     assert len(overlays) == n_test
+    assert {out / row["overlay"] for row in rows[:n_test]} == set(overlays)
+    assert [row["overlay"] for row in rows[n_test:]] == [None, None]
+    assert f"{n_test + 2} images: " in result.stdout
+    assert f"2 unreadable; {n_test} of {n_test + 2} files inspected, 0 left out" in result.stdout
     assert all(cv2.imread(str(overlay)) is not None for overlay in overlays)
     assert len((out / "findings.csv").read_text().splitlines()) == 1 + n_test + 2
     for row in rows[:n_test]:

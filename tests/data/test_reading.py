@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from blemish.data import reading
+from blemish.data.listing import list_images
 from blemish.data.masks import read_mask
-from blemish.data.reading import as_rgb, list_images, read_image
+from blemish.data.reading import as_rgb, read_image
 from blemish.errors import BlemishError
 
 SIZE_HW = (9, 12)

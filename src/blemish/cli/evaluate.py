@@ -26,7 +26,7 @@ def evaluate(
     Parameters
     ----------
     detector
-        A .blemish file.
+        A .blemish file, or the run folder of `fit` with one.
     data
         A dataset with test images: of a known layout, or a .csv manifest.
     out

@@ -25,7 +25,7 @@ def export(
     Parameters
     ----------
     detector
-        A .blemish file.
+        A .blemish file, or the run folder of `fit` with one.
     out
         NAME.blemish: one file, which `inspect` and `evaluate` run by OpenVINO. NAME.xml: OpenVINO's own two files.
         NAME.onnx: ONNX. Images in: (B, 3, H, W) float RGB in [0, 1] of the detector's size.

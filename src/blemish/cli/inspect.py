@@ -26,25 +26,28 @@ def inspect(
 
     Example: `blemish inspect runs/gasket/detector.blemish photos/ --out findings`
 
-    A file that cannot be read is reported in its row, and the others are inspected.
+    Files are images by what they hold, however they are called. One that cannot be read is reported in its row, and
+    the others are inspected; the exit code is then 2. Files in the folders that are no images are named.
 
     Parameters
     ----------
     detector
-        A .blemish file.
+        A .blemish file, or the run folder of `fit` with one.
     paths
-        Images, or folders of images (read with their subfolders).
+        Images, or folders of images (read with their subfolders, and with folders that links lead to).
     out
-        Folder for the results.
+        Folder for the results. Those of an earlier run in it are replaced; it may be among the photographs.
     device
         auto takes CUDA if there is one.
     precision
         auto takes bf16 for a large network where the hardware is fast at it, else float32.
     fail_on_defect
-        Exit with 1 if an image is defective, with 2 if none is but one cannot be read.
+        Exit with 1 if an image is defective or unlike the good images, also if another cannot be read.
     """
     from blemish.commands.inspect import inspect_run
 
-    n_defective, n_unreadable = inspect_run(detector, paths, out, device, precision)
-    if fail_on_defect and (n_defective or n_unreadable):
-        sys.exit(DEFECT_FOUND if n_defective else USER_ERROR)
+    n_defective, n_errors = inspect_run(detector, paths, out, device, precision)
+    if fail_on_defect and n_defective:
+        sys.exit(DEFECT_FOUND)
+    if n_errors:
+        sys.exit(USER_ERROR)

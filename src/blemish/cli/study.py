@@ -43,7 +43,8 @@ def orthogonality(
     Parameters
     ----------
     detector
-        A .blemish file of a method that repairs images: ssae (objective filter or ensemble), draem.
+        A .blemish file, or a run folder with one, of a method that repairs images: ssae (objective filter or
+        ensemble), draem.
     data
         Folder of good images, dataset of a known layout (its good training images), or .csv manifest.
     out

@@ -18,7 +18,7 @@ from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import print_notices
 from blemish.evaluation.evaluate import Evaluation
 from blemish.evaluation.evaluate import evaluate as evaluate_detector
-from blemish.files import make_folder, write_text
+from blemish.files import owned_folder, write_text
 from blemish.report.evaluation_page import write_report
 
 
@@ -34,7 +34,11 @@ def evaluate_run(
 ) -> None:
     """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
     detector = Detector.load(detector_path, resolve_device(device), precision)
-    make_folder(out)
+    with owned_folder(out):
+        _evaluate(detector, data, out, layout, protocol, mask_values)
+
+
+def _evaluate(detector: Detector, data: Path, out: Path, layout: str, protocol: str, mask_values: str) -> None:
     evaluation = evaluate_detector(detector, data, layout, protocol, mask_values)
     print_notices(evaluation.notices)
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")

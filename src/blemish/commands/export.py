@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from blemish.artifact import artifact_at
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_images
 from blemish.detector import Detector
@@ -24,6 +25,7 @@ def export_run(
     if precision == "int8" and (good is None or out.suffix == ".onnx"):
         remedy = "take --out NAME.blemish or NAME.xml" if good else "give --good, a folder of good images"
         raise BlemishError(f"--precision int8: works only with OpenVINO and needs good images; {remedy}")
+    detector_path = artifact_at(detector_path)
     if out.resolve() == detector_path.resolve():
         raise BlemishError(f"--out {out}: is the detector itself; choose another name")
     detector = Detector.load(detector_path)

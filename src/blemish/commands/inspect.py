@@ -2,62 +2,127 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from blemish.data.kinds import OVERLAY, kind_of, with_comment
+from blemish.data.listing import OVERLAYS
 from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
-from blemish.errors import BlemishError
-from blemish.files import make_folder, replace_file
+from blemish.errors import BlemishError, print_notices
+from blemish.files import make_folder, owned_folder, replace_file
 from blemish.inspection.findings import unlike_text
 from blemish.inspection.sinks import Rows, Table
-from blemish.inspection.sources import image_files, photographs
+from blemish.inspection.sources import Found, find, photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.report.overlay import as_jpeg, overlay
+
+ROWS, TABLE = "findings.jsonl", "findings.csv"
+_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
+"""Errors of a single overlay; any other, such as a full disk, stops the run."""
 
 
 def inspect_run(
     detector_path: Path, paths: Sequence[Path], out: Path, device: Device, precision: Precision = "auto"
 ) -> tuple[int, int]:
-    """Inspect files and folders; return how many images are defective, and how many are unreadable."""
+    """Inspect files and folders.
+
+    Returns
+    -------
+    How many photographs are defective or unlike the good images, and how many rows have an error.
+    """
     detector = Detector.load(detector_path, resolve_device(device), precision)
-    out_folder = out.resolve()  # overlays of an earlier run in it are not inspected
-    files = [file for file in image_files(paths) if out_folder not in file.resolve().parents]
-    make_folder(out / "overlays")
-    n_images = n_defective = n_unlike = n_errors = 0
+    found = find(paths)
+    with owned_folder(out):
+        _leave_out_results(found, out)
+        print_notices(found.lines())
+        taken = _clear(make_folder(out / OVERLAYS))
+        counts = _inspect(detector, found, out, taken)
+    print(f"{_summary(counts, found)}; results in {out}")
+    return counts["defective"] + counts["unlike"], counts["unreadable"] + counts["without overlay"]
+
+
+def _inspect(detector: Detector, found: Found, out: Path, taken: Sequence[str]) -> Counter[str]:
+    """Write the results, and return how many photographs have which verdict."""
+    counts: Counter[str] = Counter()
 
     def with_overlay(judgement: Judgement) -> Judgement:
-        return draw_overlay(judgement, out / "overlays")
+        return draw_overlay(judgement, out)
 
-    with Rows(out / "findings.jsonl") as rows, Table(out / "findings.csv") as table:
+    sources = photographs(found.files, faults=found.faults, taken=taken)
+    with Rows(out / ROWS) as rows, Table(out / TABLE) as table:
         # Row by row, so that the rows so far are kept if the run is stopped.
-        for judgement in judge(detector, photographs(files), with_overlay):
+        for judgement in judge(detector, sources, with_overlay):
             rows.take(judgement)
             table.take(judgement)
-            n_images += 1
+            message = judgement.error or judgement.overlay_error
             if judgement.error is not None:
-                n_errors += 1
-                print(f"blemish: {judgement.error}", file=sys.stderr)
-            elif judgement.unlike:
-                n_unlike += 1
-                print(f"blemish: {unlike_text(judgement.photograph.path, judgement.unlike)}", file=sys.stderr)
-            elif judgement.finding.is_defective:
-                n_defective += 1
-    unlike = f"{n_unlike} unlike the good images, " if n_unlike else ""
-    print(f"{n_images} images: {n_defective} defective, {unlike}{n_errors} unreadable; results in {out}")
-    return n_defective + n_unlike, n_errors
+                counts["unreadable"] += 1
+            else:
+                counts[judgement.finding.verdict] += 1
+                counts["without overlay"] += judgement.overlay_error is not None
+            if judgement.unlike and message is None:
+                message = BlemishError(unlike_text(judgement.photograph.path, judgement.unlike))
+            if message is not None:
+                print(f"blemish: {message}", file=sys.stderr)
+    return counts
 
 
-def draw_overlay(judgement: Judgement, folder: Path) -> Judgement:
+def _summary(counts: Counter[str], found: Found) -> str:
+    """How many files there were, and what became of each."""
+    n_images, n_left_out, n_unreadable = len(found.files), len(found.left_out), counts["unreadable"]
+    unlike = f"{counts['unlike']} unlike the good images, " if counts["unlike"] else ""
+    without = f"{counts['without overlay']} without an overlay, " if counts["without overlay"] else ""
+    return (
+        f"{n_images} image{'s' * (n_images != 1)}: {counts['defective']} defective, {unlike}{without}{n_unreadable} "
+        f"unreadable; {n_images - n_unreadable} of {n_images + n_left_out} files inspected, {n_left_out} left out"
+    )
+
+
+def _leave_out_results(found: Found, out: Path) -> None:
+    """Do not report what an earlier run has written into the same folder: it is replaced."""
+    folder = out.resolve()
+    replaced = {folder / ROWS, folder / TABLE}
+    found.left_out = [
+        (root, entry)
+        for root, entry in found.left_out
+        if entry.path.resolve() not in replaced
+        and (entry.kind is not OVERLAY or entry.path.resolve().parent != folder / OVERLAYS)
+    ]
+
+
+def _clear(overlays: Path) -> list[str]:
+    """Remove the overlays of an earlier run, and no other file; return the names, without suffix, of those others."""
+    names = []
+    for path in overlays.iterdir():
+        try:
+            is_own = re.fullmatch(r"\..*\.jpg\.\d+\.part", path.name) or (path.is_file() and kind_of(path) is OVERLAY)
+        except OSError:
+            is_own = False
+        if is_own:
+            path.unlink(missing_ok=True)
+        else:
+            names.append(path.stem)
+    return names
+
+
+def draw_overlay(judgement: Judgement, out: Path) -> Judgement:
     """Write the overlay of a photograph, release its pixels, and return the judgement."""
     if judgement.error is None and judgement.image is not None:
+        name = f"{OVERLAYS}/{judgement.photograph.name}.jpg"
         try:
-            jpeg = as_jpeg(overlay(judgement.image, judgement.finding))
-        except BlemishError as error:
-            judgement.error = error
-        else:
-            with replace_file(folder / f"{judgement.photograph.name}.jpg") as file:
+            jpeg = with_comment(as_jpeg(overlay(judgement.image, judgement.finding)))
+            with replace_file(out / name) as file:
                 file.write(jpeg)
+            judgement.overlay = name
+        except BlemishError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in _OF_ONE_FILE:
+                raise
+            judgement.overlay_error = BlemishError(f"{judgement.photograph.path}: has no overlay: {error}")
     judgement.image = None
     return judgement

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blemish.artifact import artifact_at
 from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.data.bits import bits_in_use
@@ -51,6 +52,7 @@ def orthogonality_run(
     for name, value, minimum in (("images", n_images, 2), ("widths", n_widths, 1), ("repeats", repeats, 1)):
         if value < minimum:
             raise BlemishError(f"--{name} {value}: should be at least {minimum}")
+    detector_path = artifact_at(detector_path)
     detector = Detector.load(detector_path, resolve_device(device))
     repair = _repair_of(detector_path, detector)
     dataset, paths = _good_images(data, layout)

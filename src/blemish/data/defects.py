@@ -12,10 +12,11 @@ from torch import Tensor
 
 from blemish.data.layouts import open_dataset
 from blemish.data.layouts.samples import EllipseMask, Mask
+from blemish.data.listing import list_images
 from blemish.data.loading import resize, to_tensor
 from blemish.data.mask_files import find_masks
 from blemish.data.masks import checked_mask_values
-from blemish.data.reading import list_images, read_image
+from blemish.data.reading import read_image
 from blemish.errors import BlemishError, print_notices
 
 

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from blemish.data.reading import IMAGE_SUFFIXES, list_images, natural_key
+from blemish.data.kinds import IMAGE_SUFFIXES
+from blemish.data.listing import list_images, natural_key
 
 WORDS = ("mask", "masks", "gt", "ground_truth", "label", "labels", "seg", "segmentation")
 """What the name of a mask may have after the name of its image, in lower case."""

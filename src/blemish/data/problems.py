@@ -13,12 +13,13 @@ from typing import Literal
 
 from blemish.data.bits import bits_of
 from blemish.data.layouts import Dataset, Sample
-from blemish.data.reading import list_images
+from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 from blemish.thresholds import HELD_OUT, MIN_IMAGES, lowest_rate, n_held_out, n_needed
 
 Level = Literal["error", "warning", "note"]
 
+_USUAL_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 _FALSE_REJECTS = 0.01  # the rate of false rejects that `fit` promises by default
 
 
@@ -67,6 +68,7 @@ def find_problems(dataset: Dataset, samples: Sequence[CheckedSample]) -> list[Pr
         *_bits(readable),
         *_sizes(readable),
         *_promise(dataset),
+        *_suffixes(samples),
         *_left_out(dataset),
     ]
     return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.level))
@@ -242,6 +244,17 @@ def _promise(dataset: Dataset) -> Iterator[Problem]:
             f"in all"
         )
         yield Problem("note", "threshold", text)
+
+
+def _suffixes(samples: Sequence[CheckedSample]) -> Iterator[Problem]:
+    """Images by unusual names, which are read by what they hold, but not by every program."""
+    unusual = [
+        checked.sample.path for checked in samples if checked.sample.path.suffix.lower() not in _USUAL_SUFFIXES
+    ]
+    if unusual:
+        suffixes = ", ".join(sorted({path.suffix or "no suffix" for path in unusual}))
+        text = f"{unusual[0]}: {_images(len(unusual))} called by other suffixes ({suffixes}), read by what they hold"
+        yield Problem("note", "suffixes", text)
 
 
 def _left_out(dataset: Dataset) -> Iterator[Problem]:

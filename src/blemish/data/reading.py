@@ -13,8 +13,6 @@ file of several pages or frames is refused.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_without_text
+from blemish.data.kinds import FORMATS, OVERLAY, PREFIX_BYTES, UNKNOWN, kind_of_bytes
 from blemish.errors import BlemishError
 
 MAX_PIXELS = 200_000_000
@@ -34,13 +33,8 @@ MAX_PIXELS = 200_000_000
 MIN_SIDE_PX = 8
 """Images with a shorter side are refused."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""Suffixes of the files that `list_images` lists, in lower case."""
-
 BITS = (8, 10, 12, 14, 16)
 """Numbers of bits that cameras use of 16-bit values."""
-
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 
 
 def read_image(path: str | Path, bits: int = 16) -> NDArray[np.uint8]:
@@ -49,8 +43,8 @@ def read_image(path: str | Path, bits: int = 16) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        PNG, JPEG, BMP, TIFF, WebP or GIF (by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB, palette or
-        CMYK, with or without alpha. The module's docstring says how 16 bits and alpha are converted.
+        PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF (by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB,
+        palette or CMYK, with or without alpha. The module's docstring says how 16 bits and alpha are converted.
     bits
         How many bits of 16-bit values are used, 8 to 16. Files of fewer bits are unaffected.
 
@@ -212,46 +206,6 @@ _MODES = {
 }
 
 
-def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """List the image files in a folder, in natural order (`2.png` before `10.png`).
-
-    Parameters
-    ----------
-    folder
-        The folder. The returned paths start with it.
-    recursive
-        Also list subfolders (links to folders are not followed).
-
-    Returns
-    -------
-    Files with one of `IMAGE_SUFFIXES`, in upper or lower case; hidden files and `__MACOSX` are left out. May be
-    empty.
-
-    Raises
-    ------
-    BlemishError
-        The folder, or one below it, does not exist or cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise BlemishError(
-            f"{error.filename}: cannot be listed ({error.strerror}); check the folder and its permissions"
-        ) from error
-
-    images: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if recursive and not name.startswith((".", "__MACOSX"))]
-        visible = (Path(parent, name) for name in files if not name.startswith("."))
-        images += [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(images, key=natural_key)
-
-
-def natural_key(path: Path) -> tuple[list[list[str | int]], Path]:
-    """Sort key that compares numbers in names as numbers and ignores case; ties are sorted in plain order."""
-    parts = (re.split(r"(\d+)", part.casefold()) for part in path.parts)
-    return [[int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in parts], path
-
-
 def _decode(path: Path) -> NDArray[Any]:
     """Decode a file: (H, W) grey or (H, W, 3) RGB, uint16 if the file has 16 bits per channel, else uint8."""
     with _open(path) as file, _errors_about(path):
@@ -310,17 +264,19 @@ def _errors_about(name: object) -> Iterator[None]:
 
 
 def _format_of(file: BinaryIO, path: Path) -> str:
-    """Return the format of an open file by its first bytes, one of `_FORMATS`."""
-    Image.init()
-    prefix = file.read(16)
+    """Return the format of an open file by its first bytes, one of `FORMATS`."""
+    prefix = file.read(PREFIX_BYTES)
+    file.seek(0)
     if not prefix:
         raise BlemishError(f"{path}: is empty (0 bytes); copy or export it again")
-    for format_name in _FORMATS:
-        accept = Image.OPEN[format_name][1]
-        if accept is not None and accept(prefix) is True:
-            file.seek(0)
-            return format_name
-    raise BlemishError(f"{path}: is not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image; convert it to PNG")
+    kind = kind_of_bytes(prefix, path.suffix)
+    if kind.name in FORMATS:
+        return kind.name
+    if kind is OVERLAY:
+        return "JPEG"
+    kind_name = "" if kind is UNKNOWN else f" but {kind.name}"
+    remedy = kind.remedy if kind.remedy and kind is not UNKNOWN else "convert it to PNG"
+    raise BlemishError(f"{path}: is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image{kind_name}; {remedy}")
 
 
 def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Image, bytes | None]:
@@ -335,6 +291,7 @@ def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Im
     elif format_name == "JPEG":
         rare_kind = check_jpeg(file.read(), path)
         file.seek(0)
+    Image.init()
     factory = Image.OPEN[format_name][0]
     try:
         # Without a file name Pillow does not memory-map, which garbles turned, uncompressed grey TIFFs.

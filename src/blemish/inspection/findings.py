@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from blemish.data.loading import resize
 from blemish.regions import Region, outline, regions
 
-ROW = ("path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike")
+ROW = ("path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay")
 """Keys of a row of ``findings.jsonl``."""
 Verdict = Literal["good", "defective", "unlike"]
 
@@ -51,7 +51,7 @@ class Finding:
             for region in self.regions
         ]
         verdict = self.verdict, list(self.unlike)
-        values = self.path, self.score, self.threshold, self.is_defective, regions, None, *verdict
+        values = self.path, self.score, self.threshold, self.is_defective, regions, None, *verdict, None
         return dict(zip(ROW, values, strict=True))
 
 

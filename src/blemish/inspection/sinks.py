@@ -4,34 +4,55 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from blemish.errors import BlemishError
+from blemish.files import cannot_be_written
 from blemish.inspection.stream import Judgement
 
 
 class _File:
-    """A text file, open as long as the sink. It also accepts paths that are not valid UTF-8."""
+    """A text file, open as long as the sink. It also accepts paths that are not valid UTF-8.
+
+    If it cannot be written, a ``BlemishError`` names it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __enter__(self) -> Self:
-        self.file: TextIO = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        with self._named():
+            self.file: TextIO = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.file.close()
+        if isinstance(error, BlemishError):  # perhaps of this file, which would be reported again
+            with suppress(OSError):
+                self.file.close()
+            return
+        with self._named():
+            self.file.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_be_written(self.path, error) from error
 
 
 class Rows(_File):
     """``findings.jsonl``: one row for each photograph, flushed immediately."""
 
     def take(self, judgement: Judgement) -> None:
-        print(json.dumps(judgement.row()), file=self.file, flush=True)
+        with self._named():
+            print(json.dumps(judgement.row()), file=self.file, flush=True)
 
 
 class Table(_File):
@@ -47,12 +68,14 @@ class Table(_File):
         "error",
         "verdict",
         "unlike",
+        "overlay",
     )
 
     def __enter__(self) -> Self:
         super().__enter__()
         self.writer = csv.DictWriter(self.file, self.COLUMNS, extrasaction="ignore")
-        self.writer.writeheader()
+        with self._named():
+            self.writer.writeheader()
         return self
 
     def take(self, judgement: Judgement) -> None:
@@ -60,5 +83,6 @@ class Table(_File):
         areas_px = [region["area_px"] for region in row["regions"] or []]
         unlike = "; ".join(row["unlike"] or [])
         counts = {"n_regions": len(areas_px), "largest_area_px": max(areas_px, default=0)}
-        self.writer.writerow(row | counts | {"unlike": unlike})
-        self.file.flush()
+        with self._named():
+            self.writer.writerow(row | counts | {"unlike": unlike})
+            self.file.flush()

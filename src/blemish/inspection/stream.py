@@ -69,6 +69,10 @@ class Judgement:
     unlike: list[str] = field(default_factory=list)
     """Why it is unlike the good images that the detector has learned from."""
     error: BlemishError | None = None
+    overlay: str | None = None
+    """Path of its overlay, relative to the folder of the results; None without one."""
+    overlay_error: BlemishError | None = None
+    """Why the photograph, although it could be judged, has no overlay."""
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
     def checked(self) -> Judgement:
@@ -109,10 +113,14 @@ class Judgement:
         return self._finding
 
     def row(self) -> dict[str, Any]:
-        """Return the row of ``findings.jsonl``; a photograph that could not be judged gets a row with the error."""
+        """Return the row of ``findings.jsonl``; a photograph that could not be judged gets a row with the error.
+
+        One that was judged, but has no overlay as it should, has both: the verdict and the error.
+        """
         if self.error is not None:
             return row_of_error(self.photograph.path, self.detector.threshold.value, str(self.error))
-        return self.finding.row()
+        error = str(self.overlay_error) if self.overlay_error is not None else None
+        return self.finding.row() | {"overlay": self.overlay, "error": error}
 
 
 def _unchanged(judgement: Judgement) -> Any:

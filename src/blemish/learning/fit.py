@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from blemish.data.layouts import name_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.files import make_folder, write_text
+from blemish.files import owned_folder, write_text
 from blemish.learning.calibration import calibrated
 from blemish.learning.images import SplitImages, split_images
 from blemish.learning.ingredients import ingredients_of
@@ -59,8 +60,21 @@ def fit(
     """
     checked = _options(data, method, options)
     network = method if isinstance(method, Method) else _network(checked)
+    with owned_folder(Path(out)) if out is not None else nullcontext() as folder:
+        return _fitted(checked, network, folder, resume=resume, tensorboard=tensorboard, reporter=reporter)
+
+
+def _fitted(
+    checked: FitOptions,
+    network: Method,
+    folder: Path | None,
+    *,
+    resume: bool,
+    tensorboard: bool,
+    reporter: Reporter | None,
+) -> Detector:
+    """Train on the checked options' images; ``folder`` is this run's own."""
     size_hw = (network.settings.image_size_px,) * 2
-    folder = make_folder(Path(out)) if out is not None else None
     share = network.validation_share
     images = split_images(
         checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from blemish.data.bits import bits_in_use
 from blemish.data.layouts import name_of
+from blemish.data.listing import list_images
 from blemish.data.loading import resize
-from blemish.data.reading import list_images, read_image
+from blemish.data.reading import read_image
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from blemish.data.bits import bits_in_use
+from blemish.data.listing import list_images
 from blemish.data.loading import load_images
-from blemish.data.reading import list_images
 from blemish.errors import BlemishError
 from blemish.synthesis.draw import uniform
 from blemish.synthesis.perlin import perlin_noise

@@ -10,16 +10,27 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from blemish.data.kinds import IMAGE_SUFFIXES, kind_of
 from blemish.data.layouts.aitex import AITEX
 from blemish.data.layouts.dagm import DAGM
 from blemish.data.layouts.kolektor import KSDD, KSDD2
 from blemish.data.layouts.magnetic_tile import MAGNETIC_TILE
 from blemish.data.layouts.mvtec import BTAD, MVTEC, MVTEC_AD_2
 from blemish.data.layouts.own import CSV, FOLDER
-from blemish.data.layouts.samples import Dataset, EllipseMask, Fault, Layout, Mask, Sample, Split, subfolders
+from blemish.data.layouts.samples import (
+    Dataset,
+    EllipseMask,
+    Fault,
+    Layout,
+    Mask,
+    Sample,
+    Split,
+    other_files,
+    subfolders,
+)
 from blemish.data.layouts.visa import VISA
+from blemish.data.listing import list_images
 from blemish.data.masks import checked_mask_values
-from blemish.data.reading import IMAGE_SUFFIXES, list_images
 from blemish.errors import BlemishError
 
 __all__ = [
@@ -101,7 +112,7 @@ def find_dataset(path: str | Path, layout: str = "auto", mask_values: str = "aut
     try:
         if not path.exists():
             raise BlemishError(f"{path}: no such file or folder; check the path")
-        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or kind_of(path).is_picture):
             raise BlemishError(f"{path}: is a single image; give the folder that holds the images")
         if layout != "auto":
             chosen = LAYOUTS[layout]
@@ -116,6 +127,7 @@ def find_dataset(path: str | Path, layout: str = "auto", mask_values: str = "aut
                 _refuse_defects(path)
         faults: list[Fault] = []
         samples = tuple(_with_mask_values(sample, mask_values) for sample in chosen.samples(path, faults))
+        faults += other_files(samples)
     except OSError as error:
         raise BlemishError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"

@@ -20,7 +20,7 @@ from blemish.data.layouts.samples import (
     required_images,
     split_of,
 )
-from blemish.data.reading import list_images
+from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 
 _DEFECTS = {

@@ -26,7 +26,8 @@ from blemish.data.layouts.samples import (
     split_of,
     subfolders,
 )
-from blemish.data.reading import list_images, read_values
+from blemish.data.listing import list_images
+from blemish.data.reading import read_values
 from blemish.errors import BlemishError
 
 _ANY_VALUE = "nonzero"

@@ -7,7 +7,6 @@ ISIE 2021 (BTAD).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -24,9 +23,10 @@ from blemish.data.layouts.samples import (
     lacks_folder,
     optional_images,
     subfolders,
+    unused_below,
 )
+from blemish.data.listing import list_images
 from blemish.data.mask_files import MaskFiles, find_masks
-from blemish.data.reading import list_images
 
 
 def _mvtec_lacks(root: Path) -> str | None:
@@ -66,10 +66,7 @@ def _good(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
     if not images:
         faults.append(Fault(f"{folder}: holds no images; put the images there", folder, split))
         return []
-    for path, n_images in Counter(image.parent for image in list_images(folder, recursive=True)).items():
-        if path != folder:
-            text = f"{path}: its {_counted(n_images)} not used; move into {folder}, or out of it"
-            faults.append(Fault(text, path, split, "left out"))
+    faults += unused_below(folder, split)
     return [good(image, split) for image in images]
 
 

@@ -6,8 +6,18 @@ import csv
 import os
 from pathlib import Path
 
-from blemish.data.layouts.samples import Fault, Layout, Mask, Sample, Split, defective, good, is_good_word
-from blemish.data.reading import list_images
+from blemish.data.layouts.samples import (
+    Fault,
+    Layout,
+    Mask,
+    Sample,
+    Split,
+    defective,
+    good,
+    is_good_word,
+    unused_below,
+)
+from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 
 
@@ -18,6 +28,7 @@ def _folder_lacks(root: Path) -> str | None:
 
 
 def _folder(root: Path, faults: list[Fault]) -> list[Sample]:
+    faults += unused_below(root, "train")
     return [good(image, "train") for image in list_images(root)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.listing import lines_about, list_files, list_images, natural_key
 from blemish.data.masks import mask_doubts, read_mask
-from blemish.data.reading import list_images, natural_key
 from blemish.errors import BlemishError
 
 Split = Literal["train", "validation", "test"]
@@ -224,8 +225,40 @@ def split_of(index: int) -> Split:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, without hidden ones, in natural order; none if the folder does not exist."""
+    """The folders in a folder, without hidden ones and links to folders around it, in natural order.
+
+    None if the folder does not exist.
+    """
     if not folder.is_dir():
         return []
-    children = (entry for entry in folder.iterdir() if entry.is_dir())
+    children = (entry for entry in folder.iterdir() if entry.is_dir() and not _leads_up(entry))
     return sorted((child for child in children if not child.name.startswith((".", "__MACOSX"))), key=natural_key)
+
+
+def _leads_up(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it, which would never end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def unused_below(folder: Path, split: Split) -> list[Fault]:
+    """A fault for each folder below a folder of which only the images directly in it are used."""
+    faults = []
+    for path, n_images in Counter(image.parent for image in list_images(folder, recursive=True)).items():
+        if path != folder:
+            counted = f"{n_images} image{'s are' if n_images != 1 else ' is'}"
+            text = f"{path}: its {counted} not used; move into {folder}, or out of it"
+            faults.append(Fault(text, path, split, "left out"))
+    return faults
+
+
+def other_files(samples: Iterable[Sample]) -> list[Fault]:
+    """Faults for the files beside the images of samples that are no images, but may hold some, such as archives."""
+    splits: dict[Path, set[Split]] = defaultdict(set)
+    for sample in samples:
+        splits[sample.path.parent].add(sample.split)
+    faults = []
+    for folder, splits_of_folder in splits.items():
+        split = min(splits_of_folder) if len(splits_of_folder) == 1 else None
+        left_out = [entry for entry in list_files(folder).left_out if entry.kind.remedy]
+        faults += [Fault(line, left_out[0].path, split, "left out") for line in lines_about(left_out, folder)]
+    return faults
