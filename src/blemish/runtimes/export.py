@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import tempfile
 import warnings
@@ -45,11 +46,12 @@ INPUTS: Mapping[InputKind, str] = {"photographs": "photographs", "network": "ima
 """Name of the input in the file."""
 
 AXES = ("batch", "height", "width")
+"""Names of the free axes of the input."""
 
 
 def traced(module: nn.Module, images: Tensor, n_free_axes: int = 1) -> torch.export.ExportedProgram:
     """Return a module as one graph, for any lengths of the first axes of ``images``, which are 2 or longer here."""
-    free = {axis: torch.export.Dim(AXES[axis]) for axis in range(n_free_axes)}
+    free = dict.fromkeys(range(n_free_axes), torch.export.Dim.DYNAMIC)
     with torch.no_grad():
         return torch.export.export(module, (images,), dynamic_shapes=(free,))
 
@@ -115,8 +117,20 @@ def write_onnx(
         program = torch.onnx.export(traced_program, dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
     assert program is not None
     program.model.metadata_props[KEY] = json.dumps(description)
+    model = program.model_proto
+    _name_axes(model.graph)
     with replace_file(path) as file:
-        file.write(program.model_proto.SerializeToString())
+        file.write(model.SerializeToString())
+
+
+def _name_axes(graph: Any) -> None:
+    """Name the free axes of an ONNX graph by ``AXES`` in place of torch's ``s31``, also in sums and products of them."""
+    own_names = [axis.dim_param for axis in graph.input[0].type.tensor_type.shape.dim if axis.dim_param]
+    names = dict(zip(own_names, AXES, strict=False))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), axis.dim_param)
 
 
 # --- OpenVINO ------------------------------------------------------------------------------------------------
