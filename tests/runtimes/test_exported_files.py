@@ -1,4 +1,4 @@
-"""An exported file gives the verdicts of ``blemish inspect`` to a program that has no blemish: the examples' scripts."""
+"""An exported file gives the verdicts of ``blemish inspect`` to programs without blemish: the examples' scripts."""
 
 from __future__ import annotations
 

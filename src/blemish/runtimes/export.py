@@ -124,7 +124,7 @@ def write_onnx(
 
 
 def _name_axes(graph: Any) -> None:
-    """Name the free axes of an ONNX graph by ``AXES`` in place of torch's ``s31``, also in sums and products of them."""
+    """Name the free axes of an ONNX graph by ``AXES``, not as torch does, ``s31``; also in sums and products."""
     own_names = [axis.dim_param for axis in graph.input[0].type.tensor_type.shape.dim if axis.dim_param]
     names = dict(zip(own_names, AXES, strict=False))
     for value in (*graph.input, *graph.output, *graph.value_info):
