@@ -69,7 +69,7 @@ def _onnxruntime(detector: Detector) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        write_onnx(detector.method, path, {})
+        write_onnx(detector.method, path, {}, "network")
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:

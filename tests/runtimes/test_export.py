@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,8 +108,9 @@ def test_8_bits_leave_the_variances_of_instance_norms_alone() -> None:
 
 
 def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) -> None:
+    """With the network's own input; ``test_exported_files.py`` has those that take photographs."""
     for name in ("model.onnx", "model.xml"):
-        assert export(files / "detector.blemish", "--out", files / name) == 0
+        assert export(files / "detector.blemish", "--out", files / name, "--input", "network") == 0
     images = good_images(5).float() / 255.0
     expected = [output.numpy() for output in detector.method(images)]
     session = onnxruntime.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
@@ -124,12 +126,27 @@ def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) 
     assert json.loads(rt_info.value)["settings"]["image_size_px"] == 32
 
 
+@pytest.mark.parametrize("kind", ["photographs", "network"])
+@pytest.mark.parametrize(("suffix", "precision"), [(".onnx", "float32"), (".xml", "float32"), (".xml", "int8")])
+def test_the_file_itself_is_run_on_good_images(
+    files: Path, kind: str, suffix: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--out", tmp_path / f"x{suffix}", "--input", kind, "--precision", precision, "--good", files / "good")
+    assert export(files / "detector.blemish", *words) == 0
+    printed = capsys.readouterr().out
+    found = re.search(r"^12 good images: scores change by at most (\S+),", printed, re.MULTILINE)
+    assert found is not None
+    assert float(found[1]) < (1e-5 if precision == "float32" else 0.05)
+    assert f"{precision}\n" in printed
+
+
 @pytest.mark.parametrize(
     ("words", "message_part"),
     [
         (("--out", "x.pt"), "should end in .blemish or .xml (OpenVINO), or .onnx"),
         (("--out", "x.blemish", "--precision", "int8"), "give --good, a folder of good images"),
         (("--out", "x.onnx", "--precision", "int8", "--good", "good"), "take --out NAME.blemish or NAME.xml"),
+        (("--out", "x.blemish", "--input", "network"), "a .blemish takes photographs of any size"),
         (("--out", "detector.blemish"), "is the detector itself"),
     ],
 )

@@ -2,55 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from blemish.artifact import artifact_at
 from blemish.data.layouts import open_dataset
-from blemish.data.loading import load_images
+from blemish.data.loading import load_images, resize
+from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.runtimes.export import write_onnx, write_openvino
+from blemish.inspection.framing import Whole
+from blemish.inspection.sources import photographs
+from blemish.inspection.stream import judge
+from blemish.runtimes.base import needed
+from blemish.runtimes.export import INPUTS, OUTPUTS, InputKind, write_onnx, write_openvino
+
+PRECISION_HINT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Without it, OpenVINO computes in bfloat16 where the processor is fast at that, which changes pixels and scores."""
 
 
 def export_run(
-    detector_path: Path, out: Path, precision: Literal["float32", "int8"], good: Path | None, layout: str
+    detector_path: Path,
+    out: Path,
+    precision: Literal["float32", "int8"],
+    good: Path | None,
+    layout: str,
+    input_kind: InputKind = "photographs",
 ) -> None:
-    """Write a detector for another runtime; with ``good`` images, print how their scores and verdicts change."""
+    """Write a detector for another runtime, and print what was written.
+
+    With ``good`` images, run what was written on them, and print how their scores and verdicts change.
+    """
+    detector_path = artifact_at(detector_path)
+    _check(detector_path, out, precision, good, input_kind)
+    detector = Detector.load(detector_path)
+    if not isinstance(detector.framing, Whole):
+        raise BlemishError(
+            f"{detector_path}: inspects tiles, which a file for other programs cannot; use the .blemish"
+        )
+    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
+    if out.suffix == ".onnx":
+        about = description_of_file(detector, out, "float32", input_kind)
+        write_onnx(detector.method, out, about, input_kind)
+    else:
+        images = load_images(paths, detector.size_hw, detector.bits) if precision == "int8" else None
+        compiled = detector.compiled(images)
+        if out.suffix == ".blemish":
+            compiled.save(out)
+        else:
+            about = description_of_file(compiled, out, precision, input_kind)
+            write_openvino(detector.method, compiled.runtime.tensors(), out, about, input_kind)
+    if paths:
+        is_detector = out.suffix == ".blemish"
+        before = _scores(detector, paths)
+        after = _scores(compiled, paths) if is_detector else _scores_by_file(out, paths, detector, input_kind)
+        _print_changes(paths, before, after, detector.threshold.value)
+    if out.suffix != ".blemish":
+        _print_summary(about)
+    print(out)
+
+
+def _check(detector_path: Path, out: Path, precision: str, good: Path | None, input_kind: InputKind) -> None:
+    """Raise BlemishError if the options do not fit together."""
     if out.suffix not in (".blemish", ".onnx", ".xml"):
         raise BlemishError(f"--out {out}: should end in .blemish or .xml (OpenVINO), or .onnx")
     if precision == "int8" and (good is None or out.suffix == ".onnx"):
         remedy = "take --out NAME.blemish or NAME.xml" if good else "give --good, a folder of good images"
         raise BlemishError(f"--precision int8: works only with OpenVINO and needs good images; {remedy}")
-    detector_path = artifact_at(detector_path)
+    if out.suffix == ".blemish" and input_kind == "network":
+        raise BlemishError(
+            "--input network: a .blemish takes photographs of any size; take --out NAME.onnx or NAME.xml"
+        )
     if out.resolve() == detector_path.resolve():
         raise BlemishError(f"--out {out}: is the detector itself; choose another name")
-    detector = Detector.load(detector_path)
-    if out.suffix == ".onnx":
-        write_onnx(detector.method, out, detector.description)
-        print(out)
-        return
-    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
-    images = load_images(paths, detector.size_hw, detector.bits) if paths else None
-    exported = detector.compiled(images if precision == "int8" else None)
-    if out.suffix == ".xml":
-        write_openvino(exported.runtime.tensors(), out)
+
+
+# --- what the file says of itself ------------------------------------------------------------------------------
+
+
+def description_of_file(detector: Detector, out: Path, precision: str, input_kind: InputKind) -> dict[str, Any]:
+    """Return what another program has to know of an exported file, for JSON, in addition to the detector's own.
+
+    Of the detector's description, ``likeness`` is left out, because the graph does not compute it.
+    """
+    side_px = detector.settings.image_size_px
+    own = {key: value for key, value in detector.description.items() if key != "likeness"}
+    map_meaning = f"({side_px} x {side_px} over the whole photograph) >= 0, higher is worse"
+    return own | {
+        "blemish_version": version("blemish"),
+        "runtime": "onnx" if out.suffix == ".onnx" else "openvino",
+        "precision": precision,
+        "input": _input_description(side_px, detector.bits, input_kind),
+        "outputs": {
+            OUTPUTS[0]: {"shape": ["batch", 1, side_px, side_px], "dtype": "float32", "meaning": map_meaning},
+            OUTPUTS[1]: {"shape": ["batch"], "dtype": "float32", "meaning": ">= 0, higher is worse"},
+        },
+        "verdict": f"defective if score > {detector.threshold.value!r} (threshold.value)",
+        "left_out": "likeness: the file does not say whether a photograph is unlike all good images",
+        "openvino_hints": PRECISION_HINT if out.suffix == ".xml" else {},
+    }
+
+
+def _input_description(side_px: int, bits: int, input_kind: InputKind) -> dict[str, Any]:
+    rule = (
+        f"to {side_px} x {side_px}, whatever the aspect; an axis that shrinks is averaged over areas (OpenCV's "
+        "INTER_AREA), then one that grows is interpolated (INTER_LINEAR), each rounded to uint8"
+    )
+    sixteen_bits = (
+        f"16-bit values: only the lowest {bits} bits are used; shift right by {bits - 8}, then cast to uint8"
+    )
+    convert = f"grey: repeat it three times; drop alpha; turn as EXIF says; {sixteen_bits}"
+    if input_kind == "photographs":
+        kind = {
+            "shape": ["batch", "height", "width", 3],
+            "layout": "NHWC",
+            "dtype": "uint8",
+            "range": [0, 255],
+            "resize": f"done in the graph: {rule}",
+        }
     else:
-        exported.save(out)
-    if images is not None:
-        _print_changes(paths, images, detector, exported)
-    print(out)
+        kind = {
+            "shape": ["batch", 3, side_px, side_px],
+            "layout": "NCHW",
+            "dtype": "float32",
+            "range": [0, 1],
+            "resize": f"to be done before, in uint8: {rule}; then divide by 255",
+        }
+    return {"name": INPUTS[input_kind], **kind, "colour": "RGB", "convert_before": convert}
 
 
-def _print_changes(paths: Sequence[Path], images: Tensor, detector: Detector, exported: Detector) -> None:
-    before = detector.maps_and_scores(images)[1]  # (N,)
-    after = exported.maps_and_scores(images)[1]  # (N,)
-    threshold = detector.threshold.value
-    largest_change = float((after - before).abs().max())
-    has_changed = ((before > threshold) != (after > threshold)).tolist()
+def _print_summary(about: dict[str, Any]) -> None:
+    taken = about["input"]
+    shape, (least, most) = ", ".join(map(str, taken["shape"])), taken["range"]
+    print(f"{about['runtime']}, {about['precision']}")
+    print(f"input {taken['name']}: ({shape}) {taken['dtype']} {taken['colour']}, {least} to {most}")
+    print(f"  resize: {taken['resize']}")
+    for name, output in about["outputs"].items():
+        print(f"output {name}: ({', '.join(map(str, output['shape']))}) {output['dtype']}, {output['meaning']}")
+    print(f"verdict: {about['verdict']}")
+    print(f"left out: {about['left_out']}")
+    for name, value in about["openvino_hints"].items():
+        print(f"run it with {name}={value}, which keeps the scores; OpenVINO's default may be bfloat16")
+
+
+# --- how the scores change -------------------------------------------------------------------------------------
+
+
+def _scores(detector: Detector, paths: Sequence[Path]) -> list[float]:
+    return list(judge(detector, photographs(paths), lambda judgement: judgement.checked().score))
+
+
+def _scores_by_file(out: Path, paths: Sequence[Path], detector: Detector, input_kind: InputKind) -> list[float]:
+    """Return the scores of photographs by an .onnx or .xml file, one at a time."""
+    name, score = INPUTS[input_kind], OUTPUTS[1]
+    run: Callable[[NDArray[Any]], Any]
+    if out.suffix == ".onnx":
+        session = needed("onnxruntime").InferenceSession(str(out), providers=["CPUExecutionProvider"])
+        run = lambda images: session.run([score], {name: images})[0]  # noqa: E731
+    else:
+        compiled = needed("openvino").Core().compile_model(out, "CPU", PRECISION_HINT)
+        run = lambda images: compiled({name: images})[score]  # noqa: E731
+    scores = []
+    for path in paths:
+        images = read_image(path, detector.bits)[None]  # (1, H, W, 3)
+        if input_kind == "network":
+            resized = resize(images[0], detector.size_hw).astype(np.float32) / np.float32(255)
+            images = np.ascontiguousarray(resized.transpose(2, 0, 1)[None])  # (1, 3, S, S)
+        scores.append(float(run(images)[0]))
+    return scores
+
+
+def _print_changes(paths: Sequence[Path], before: Sequence[float], after: Sequence[float], threshold: float) -> None:
+    pairs = list(zip(paths, before, after, strict=True))
+    largest_change = max(abs(new - old) for _, old, new in pairs)
     print(f"{len(paths)} good images: scores change by at most {largest_change:.2g}, threshold {threshold:.4g}")
-    for path in (path for path, changed in zip(paths, has_changed, strict=True) if changed):
+    for path in (path for path, old, new in pairs if (old > threshold) != (new > threshold)):
         print(f"  another verdict on {path}")

@@ -1,19 +1,25 @@
 """Export of a trained method to other runtimes: an ONNX file, or an OpenVINO model, in float32 or in 8 bits.
 
-The graph takes ``images``, (B, 3, H, W) float32 RGB in [0, 1] of the detector's size, and returns ``anomaly_map``
-(B, 1, H, W) and ``score`` (B,), as ``Method.forward`` does. An OpenVINO model can also be stored in a ``.blemish``
-file, with which blemish inspects (``openvino.py``). Needs ``pip install "blemish[export]"``.
+A file for other programs takes ``photographs``, (B, H, W, 3) uint8 RGB of any height and width, in the order in which
+numpy and Pillow hold them, and resizes them itself (``photographs.py``); or ``images``, (B, 3, S, S) float32 RGB in
+[0, 1], already of the detector's size. It returns ``anomaly_map`` (B, 1, S, S) and ``score`` (B,), as
+``Method.forward`` does. An OpenVINO model of the second kind can also be stored in a ``.blemish`` file, with which
+blemish inspects (``openvino.py``). Needs ``pip install "blemish[export]"``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
+import sys
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,6 +28,7 @@ from blemish.files import replace_file
 from blemish.methods.base import Method
 from blemish.runtimes.base import needed
 from blemish.runtimes.openvino import PARTS
+from blemish.runtimes.photographs import Resized
 from blemish.runtimes.torch import FEW_CHANNELS, folded
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
 from blemish.synthesis.textures import TextureBank
@@ -33,19 +40,64 @@ MAX_IMAGES = 300
 """Largest number of good images used to find the value ranges of the 8-bit numbers."""
 
 
-def traced(method: Method) -> torch.export.ExportedProgram:
-    """Return the inspection as one graph on the CPU, for any batch size. The method itself is not changed."""
-    side_px = method.settings.image_size_px
-    images = torch.zeros(2, 3, side_px, side_px)
-    network = folded(deepcopy(method).cpu().eval())
+InputKind = Literal["photographs", "network"]
+"""What a file takes: photographs of any size, or what the network takes."""
+INPUTS: Mapping[InputKind, str] = {"photographs": "photographs", "network": "images"}
+"""Name of the input in the file."""
+
+AXES = ("batch", "height", "width")
+"""Names of the free axes of the input."""
+
+
+def traced(module: nn.Module, images: Tensor, n_free_axes: int = 1) -> torch.export.ExportedProgram:
+    """Return a module as one graph, for any lengths of the first axes of ``images``, which are 2 or longer here."""
+    free = dict.fromkeys(range(n_free_axes), torch.export.Dim.DYNAMIC)
     with torch.no_grad():
-        return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        return torch.export.export(module, (images,), dynamic_shapes=(free,))
+
+
+def _network(method: Method) -> tuple[nn.Module, Tensor]:
+    """Return a copy of the method for inspection on the CPU, and a batch of black images to trace it with."""
+    side_px = method.settings.image_size_px
+    return folded(deepcopy(method).cpu().eval()), torch.zeros(2, 3, side_px, side_px)
+
+
+def _resizing(method: Method) -> tuple[Resized, Tensor]:
+    """Return the resizing for the method, and a batch of black photographs to trace it with."""
+    side_px = method.settings.image_size_px
+    return Resized(side_px), torch.zeros(2, side_px + 3, side_px + 5, 3, dtype=torch.uint8)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hold back what torch, OpenVINO and NNCF say while they export: it is about their own code, not about the model.
+
+    Warnings and messages of their loggers are shown only if the export fails, when they may tell why. The warnings
+    change with each version of the libraries, so they are not told apart by their words.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "nncf", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(record=True) as held_back:
+        warnings.simplefilter("always")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        except Exception:
+            for warning in held_back:
+                print(f"{warning.category.__name__}: {warning.message}", file=sys.stderr)
+            raise
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 # --- ONNX ----------------------------------------------------------------------------------------------------
 
 
-def write_onnx(method: Method, path: Path, description: Mapping[str, Any]) -> None:
+def write_onnx(
+    method: Method, path: Path, description: Mapping[str, Any], input_kind: InputKind = "photographs"
+) -> None:
     """Write an ONNX file, float32, with its description (JSON) in ``metadata_props``.
 
     Raises
@@ -54,13 +106,31 @@ def write_onnx(method: Method, path: Path, description: Mapping[str, Any]) -> No
         If onnxscript is not installed, or the file cannot be written.
     """
     needed("onnxscript")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    names = {"input_names": ["images"], "output_names": list(OUTPUTS)}
-    program = torch.onnx.export(traced(method), dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
+    names = {"input_names": [INPUTS[input_kind]], "output_names": list(OUTPUTS)}
+    network, images = _network(method)
+    with quiet_libraries():
+        if input_kind == "photographs":
+            resizing, photographs = _resizing(method)
+            traced_program = traced(nn.Sequential(resizing, network), photographs, n_free_axes=3)
+        else:
+            traced_program = traced(network, images)
+        program = torch.onnx.export(traced_program, dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
     assert program is not None
     program.model.metadata_props[KEY] = json.dumps(description)
+    model = program.model_proto
+    _name_axes(model.graph)
     with replace_file(path) as file:
-        file.write(program.model_proto.SerializeToString())
+        file.write(model.SerializeToString())
+
+
+def _name_axes(graph: Any) -> None:
+    """Name the free axes of an ONNX graph by ``AXES``, not as torch does, ``s31``; also in sums and products."""
+    own_names = [axis.dim_param for axis in graph.input[0].type.tensor_type.shape.dim if axis.dim_param]
+    names = dict(zip(own_names, AXES, strict=False))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), axis.dim_param)
 
 
 # --- OpenVINO ------------------------------------------------------------------------------------------------
@@ -84,23 +154,30 @@ def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | N
         If OpenVINO, or NNCF for 8 bits, is not installed.
     """
     openvino = needed("openvino")
-    program = traced(method).run_decompositions()  # done here, so that the names of its nodes are known
-    model = openvino.convert_model(program)
-    side_px = method.settings.image_size_px
-    model.reshape([-1, 3, side_px, side_px])
-    for name, output in zip(OUTPUTS, model.outputs, strict=True):
-        output.get_tensor().set_names({name})
-    if good is not None:
-        nncf = needed("nncf")
-        nncf.set_log_level(logging.ERROR)
-        images = [image[None].numpy() for image in _good_and_spoiled(good)]
-        kinds = {operation.get_type_name() for operation in model.get_ordered_ops()} & ARITHMETIC
-        names = _convolutions_in_float(method, program, model)
-        ignored = nncf.IgnoredScope(types=sorted(kinds), names=names)
-        # Bias correction shifted DRÆM's reconstruction and changed half of the verdicts on pill.
-        parameters = nncf.AdvancedQuantizationParameters(disable_bias_correction=True)
-        options = {"ignored_scope": ignored, "advanced_parameters": parameters}
-        model = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), **options)
+    nncf = needed("nncf") if good is not None else None
+    with quiet_libraries():
+        program = traced(*_network(method)).run_decompositions()  # done here, so that its nodes' names are known
+        model = openvino.convert_model(program)
+        side_px = method.settings.image_size_px
+        model.reshape([-1, 3, side_px, side_px])
+        for name, output in zip(OUTPUTS, model.outputs, strict=True):
+            output.get_tensor().set_names({name})
+        if nncf is not None and good is not None:
+            nncf.set_log_level(logging.ERROR)
+            images = [image[None].numpy() for image in _good_and_spoiled(good)]
+            kinds = {operation.get_type_name() for operation in model.get_ordered_ops()} & ARITHMETIC
+            names = _convolutions_in_float(method, program, model)
+            ignored = nncf.IgnoredScope(types=sorted(kinds), names=names)
+            # Bias correction shifted DRÆM's reconstruction and changed half of the verdicts on pill.
+            parameters = nncf.AdvancedQuantizationParameters(disable_bias_correction=True)
+            options = {"ignored_scope": ignored, "advanced_parameters": parameters}
+            model = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), **options)
+    return _stored(model, description)
+
+
+def _stored(model: Any, description: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the contents of an OpenVINO model's two files, (n,) uint8 each, by the names in ``PARTS``."""
+    openvino = needed("openvino")
     model.set_rt_info(json.dumps(description), [KEY])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -149,8 +226,35 @@ def _convolutions_in_float(method: Method, program: torch.export.ExportedProgram
     return [name for name in names if name.split("/")[0] in nodes]
 
 
-def write_openvino(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write the result of ``to_openvino`` as two files: ``path`` (.xml), and the weights (.bin) beside it."""
-    for part, suffix in zip(PARTS, (".xml", ".bin"), strict=True):
-        with replace_file(path.with_suffix(suffix)) as file:
-            file.write(bytes(tensors[part].numpy()))
+def write_openvino(
+    method: Method,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    description: Mapping[str, Any],
+    input_kind: InputKind = "photographs",
+) -> None:
+    """Write the result of ``to_openvino`` as two files: ``path`` (.xml), and the weights (.bin) beside it.
+
+    Parameters
+    ----------
+    method : the method that ``tensors`` were made from.
+    description : stored in the model's ``rt_info`` as JSON.
+    """
+    openvino = needed("openvino")
+    graph, weights = (tensors[part].numpy() for part in PARTS)
+    model = openvino.Core().read_model(bytes(graph).decode(), openvino.Tensor(weights, shared_memory=True))
+    if input_kind == "photographs":
+        with quiet_libraries():
+            resizing = openvino.convert_model(traced(*_resizing(method), n_free_axes=3))
+        resizing.reshape([-1, -1, -1, 3])
+        resized = resizing.output(0).get_node().input_value(0)
+        for place in model.input(0).get_target_inputs():
+            place.replace_source_output(resized)
+        model = openvino.Model(model.get_results(), resizing.get_parameters(), KEY)
+    model.input(0).get_tensor().set_names({INPUTS[input_kind]})
+    for part, content in _stored(model, description).items():
+        with replace_file(path.with_suffix(SUFFIXES[part])) as file:
+            file.write(bytes(content.numpy()))
+
+
+SUFFIXES = dict(zip(PARTS, (".xml", ".bin"), strict=True))

@@ -1,0 +1,92 @@
+"""The resizing of photographs as part of an exported graph: the same grey levels as ``data.loading.resize``.
+
+Another program that uses an exported detector would have to resize as blemish does, rounding included: thin defects
+vanish from a photograph that is only sampled, and scores change with each grey level. So the graph does it, for any
+size. It repeats OpenCV's arithmetic: ``INTER_AREA`` where an axis shrinks, then ``INTER_LINEAR`` where it grows, each
+rounded to grey levels. Operators for this exist in ONNX and OpenVINO (``Resize`` with ``antialias``), but they weigh
+pixels by a triangle, not by the area.
+
+Everything is made of operations that any runtime has, and the lengths of the axes are tensors, not Python numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+STEPS = 2048
+"""OpenCV's weights of ``INTER_LINEAR`` are multiples of 1/2048."""
+
+
+class Resized(nn.Module):
+    """Photographs to what the network sees.
+
+    Takes (B, H, W, 3) uint8 RGB photographs and returns (B, 3, S, S) float32 in [0, 1].
+
+    Parameters
+    ----------
+    side_px : S, height and width of the network's input, px.
+    """
+
+    def __init__(self, side_px: int) -> None:
+        super().__init__()
+        self.side_px = side_px
+
+    def forward(self, photographs: Tensor) -> Tensor:
+        n_images, height, width, _ = photographs.shape
+        side = self.side_px
+        # Of a side shorter than S, the shrunk picture has its own length; what is beyond it is never looked at.
+        rows, row_weights, row_ratio = _areas(height, side)
+        columns, column_weights, column_ratio = _areas(width, side)
+        strips = photographs[:, rows.flatten()].reshape(n_images, side, rows.shape[1], width * 3)
+        sums = torch.matmul(row_weights[:, None, :], strips.float())  # (B, S, 1, W * 3)
+        sums = sums.reshape(n_images, side, width, 3)[:, :, columns.flatten()]
+        sums = torch.matmul(column_weights[:, None, :], sums.reshape(n_images, side, side, columns.shape[1], 3))
+        means = sums.reshape(n_images, side, side, 3) * (1.0 / (row_ratio * column_ratio))
+        # OpenCV has a way of its own for the half size, which rounds halves up, not to even numbers.
+        is_half_size = (row_ratio == 2.0) & (column_ratio == 2.0)
+        shrunk = torch.where(is_half_size, torch.floor(means + 0.5), torch.round(means))  # (B, S, S, 3)
+        grey_levels = _grown(shrunk, _neighbours(height, side), _neighbours(width, side))
+        return grey_levels.permute(0, 3, 1, 2) / 255.0  # (B, 3, S, S)
+
+
+def _areas(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which pixels each pixel of the shrunk axis covers: (S, K) int64, and how much of each: (S, K) in [0, 1].
+
+    The third result is the length of an interval, in pixels. A pixel of weight 0 may be any pixel of the axis.
+    """
+    pixels = torch.scalar_tensor(length, dtype=torch.int64)
+    shrunk = pixels.clamp(max=side)
+    # All positions are in units of 1/shrunk pixels, so that they are whole numbers.
+    start = torch.arange(side)[:, None] * pixels  # (S, 1)
+    n_covered = (length + side - 1) // side + 1
+    covered = torch.div(start, shrunk, rounding_mode="floor") + torch.arange(n_covered)[None]  # (S, K)
+    end = torch.minimum(start + pixels, (covered + 1) * shrunk)
+    overlap = (end - torch.maximum(start, covered * shrunk)).clamp(min=0)  # (S, K)
+    return torch.minimum(covered, pixels - 1), overlap.float() / shrunk.float(), pixels.float() / shrunk.float()
+
+
+def _neighbours(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixels of the shrunk axis that each of S pixels lies between, and 2048 times the second's weight.
+
+    An axis that does not grow has weights of 0.
+    """
+    shrunk = torch.scalar_tensor(length, dtype=torch.int64).clamp(max=side)
+    # The centre in units of 1/(2 S) pixels, one pixel further on so that it is positive: runtimes differ in how they
+    # divide negative numbers.
+    centre = (2 * torch.arange(side) + 1) * shrunk + side  # (S,)
+    second = torch.div(centre, 2 * side, rounding_mode="floor")
+    weight = torch.round((centre - second * (2 * side)).float() * (STEPS / (2 * side)))
+    return (second - 1).clamp(min=0), torch.minimum(second, shrunk - 1), weight
+
+
+def _grown(pixels: Tensor, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Interpolate (B, S, S, 3) grey levels between ``_neighbours``, in OpenCV's fixed-point numbers."""
+    left, right, weight = columns[0], columns[1], columns[2][:, None]
+    mixed = pixels[:, :, left] * (STEPS - weight) + pixels[:, :, right] * weight
+    mixed = torch.floor(mixed / 16)
+    top, bottom, weight = rows[0], rows[1], rows[2][:, None, None]
+    quarters = torch.floor(mixed[:, top] * ((STEPS - weight) / 2**16)) + torch.floor(
+        mixed[:, bottom] * (weight / 2**16)
+    )
+    return torch.floor((quarters + 2) / 4)

@@ -1,0 +1,105 @@
+"""The graph resizes as ``data.loading.resize`` does: the same grey levels, but for rounding of exact halves."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from blemish.data.loading import resize
+from blemish.runtimes.export import quiet_libraries, traced
+from blemish.runtimes.photographs import Resized
+
+SIDE_PX = 64
+Resizing = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+SIZES_HW = [
+    (64, 64), (128, 128), (192, 256), (640, 640), (64, 256),  # whole ratios: 1, 2, 3, 4, 10
+    (65, 67), (97, 203), (480, 641), (100, 1000), (601, 64),  # others
+    (32, 32), (63, 63), (9, 31), (1, 1), (5, 3), (1, 64), (64, 1),  # growing
+    (30, 200), (200, 30), (1, 900), (64, 20), (128, 32),  # one axis shrinks, the other grows
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
+def resizing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Resizing:
+    """The graph in one of three runtimes: (B, H, W, 3) uint8 to (B, 3, S, S) float32."""
+    module = Resized(SIDE_PX)
+    if request.param == "torch":
+        return lambda photographs: module(torch.from_numpy(photographs)).numpy()
+    example = torch.zeros(2, SIDE_PX + 3, SIDE_PX + 5, 3, dtype=torch.uint8)
+    with quiet_libraries():
+        program = traced(module, example, n_free_axes=3)
+        if request.param == "openvino":
+            model = openvino.convert_model(program)
+            compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            return lambda photographs: compiled([photographs])[0]
+        path: Path = tmp_path_factory.mktemp("resized") / "resized.onnx"
+        exported = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["photographs"])
+    assert exported is not None
+    exported.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda photographs: session.run(None, {"photographs": photographs})[0]
+
+
+def drawn(size_hw: tuple[int, int], n: int = 1) -> NDArray[np.uint8]:
+    return np.random.default_rng(sum(size_hw)).integers(0, 256, (n, *size_hw, 3), dtype=np.uint8)
+
+
+def differences(result: NDArray[np.float32], photographs: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Grey levels between the graph's result and what blemish makes of the same photographs."""
+    assert result.dtype == np.float32
+    expected = np.stack([resize(photograph, (SIDE_PX, SIDE_PX)) for photograph in photographs])
+    return np.abs(result.transpose(0, 2, 3, 1) * 255.0 - expected.astype(np.float64))
+
+
+@pytest.mark.parametrize("size_hw", SIZES_HW)
+def test_grey_levels_are_those_of_blemish(resizing: Resizing, size_hw: tuple[int, int]) -> None:
+    photographs = drawn(size_hw)
+    difference = differences(resizing(photographs), photographs)
+    assert difference.max() < 1.001
+    assert (difference > 0.001).mean() < 0.002
+
+
+@pytest.mark.parametrize("size_hw", [(128, 128), (64, 128), (128, 64), (256, 256), (256, 128)])
+def test_halves_are_rounded_as_by_opencv(resizing: Resizing, size_hw: tuple[int, int]) -> None:
+    """A quarter of all means of 2x2 pixels end in a half, and only for this ratio OpenCV rounds all of them up."""
+    photographs = drawn(size_hw) % 4
+    assert differences(resizing(photographs), photographs).max() < 0.001
+
+
+def test_a_batch_is_as_each_photograph(resizing: Resizing) -> None:
+    photographs = drawn((90, 111), n=3)
+    together = resizing(photographs)
+    assert together.shape == (3, 3, SIDE_PX, SIDE_PX)
+    for number in range(3):
+        np.testing.assert_array_equal(together[number], resizing(photographs[number : number + 1])[0])
+
+
+def test_a_thin_line_survives_shrinking(resizing: Resizing) -> None:
+    """A line of one pixel in 640 is a tenth of a pixel of the result: it darkens one row by a tenth."""
+    photograph = np.full((1, 640, 640, 3), 200, np.uint8)
+    photograph[0, 333] = 0
+    result = resizing(photograph)[0, 0] * 255.0  # (S, S)
+    np.testing.assert_allclose(result[33], 180, atol=1e-3)
+    np.testing.assert_allclose(np.delete(result, 33, axis=0), 200, atol=1e-3)
+
+
+def test_what_libraries_say_is_held_back_unless_the_export_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    @quiet_libraries()
+    def export(fails: bool) -> None:
+        warnings.warn("an old function", FutureWarning, stacklevel=1)
+        if fails:
+            raise ValueError("no graph")
+
+    export(fails=False)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="no graph"):
+        export(fails=True)
+    assert capsys.readouterr().err == "FutureWarning: an old function\n"
