@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from blemish.data.bits import bits_in_use
+from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.likeness import Likeness
+from blemish.learning.copies import apart, groups_to_divide
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class SplitImages:
     """How many bits of 16-bit values are used; None if no image has 16 bits, and none were asked for."""
     sizes_hw: list[tuple[int, int]]
     """Height and width of the photographs of all three, in this order, before they were resized, px."""
+    notices: tuple[str, ...] = ()
+    """What was told about copies of one photograph."""
 
     def likeness(self) -> Likeness:
         """What the good photographs are like; see ``inspection.likeness``."""
@@ -49,7 +57,8 @@ def split_images(
 ) -> SplitImages:
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
-    The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
+    No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``). The
+    share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
     ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout, only="train")
@@ -60,30 +69,57 @@ def split_images(
             f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; at least {MIN_IMAGES} are needed, "
             f"50 to 500 are better"
         )
+    held_out = None
     if calibration is not None:
         held_out = [sample.path for sample in open_dataset(calibration, only="train").train]
         if len(held_out) < MIN_HELD_OUT:
             raise BlemishError(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
             )
-        good = _shuffled(paths, seed + 1) if validation_share else paths
-    else:
-        order = _shuffled(paths, seed)
-        n_calibration = n_held_out(len(paths))
-        good, held_out = order[n_calibration:], order[:n_calibration]
-        if validation_share:
-            good = _shuffled(good, seed + 1)
-    n_validation = max(2, round(validation_share * len(paths))) if validation_share else 0
-    parts = good[n_validation:], good[:n_validation], held_out
+    parts = _parts([[path] for path in paths], held_out, seed, validation_share)
     all_paths = [path for part in parts for path in part]
     used_bits = bits_in_use(all_paths) if bits == "auto" else bits
     loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
+    fingerprints = _fingerprints(all_paths, loaded)
+    if calibration is None or held_out is None:
+        groups, notices = groups_to_divide(data, paths, fingerprints)
+    else:
+        groups, held_out, notices = apart(data, paths, calibration, held_out, fingerprints)
+    if notices:  # rare, so that reading once more does not matter
+        print_notices(notices)
+        parts = _parts(groups, held_out, seed, validation_share)
+        all_paths = [path for part in parts for path in part]
+        loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     return SplitImages(
-        train, validation, calibrate, used_bits, sizes_hw
+        train, validation, calibrate, used_bits, sizes_hw, tuple(notices)
     )  # views: they may be in a memory-mapped file
 
 
-def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
-    return [paths[number] for number in order.tolist()]
+def _parts(
+    groups: Sequence[Sequence[Path]], held_out: Sequence[Path] | None, seed: int, validation_share: float
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """Divide groups of files of one photograph each into training, validation and calibration images."""
+    if held_out is None:
+        order = _shuffled(groups, seed)
+        n_calibration = n_held_out(len(groups))
+        held_out = [group[0] for group in order[:n_calibration]]
+        good = order[n_calibration:]
+    else:
+        good = [*groups]
+    if validation_share:
+        good = _shuffled(good, seed + 1)
+    n_validation = max(2, round(validation_share * len(groups))) if validation_share else 0
+    train = [path for group in good[n_validation:] for path in group]
+    return train, [group[0] for group in good[:n_validation]], [*held_out]
+
+
+def _fingerprints(paths: Sequence[Path], images: Tensor) -> dict[Path, Fingerprint]:
+    """Fingerprints of images (N, 3, H, W) uint8, by their files."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(paths, pool.map(lambda image: Fingerprint.of(image.permute(1, 2, 0).numpy()), images)))
+
+
+def _shuffled(items: Sequence[Item], seed: int) -> list[Item]:
+    order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))
+    return [items[number] for number in order.tolist()]
