@@ -37,10 +37,21 @@ def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str
         "description": json.dumps(description),
     }
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = safetensors.torch.save(plain, metadata)
+    content = _in_order(safetensors.torch.save(plain, metadata))
     signed = content.replace(_FIELD + _UNSIGNED.encode(), _FIELD + hashlib.sha256(content).hexdigest().encode(), 1)
     with replace_file(path) as file:
         file.write(signed)
+
+
+def _in_order(content: bytes) -> bytes:
+    """Write the header's metadata in a fixed order, so that equal detectors are equal files: theirs is random."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    metadata = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))}
+    entries = dict(sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])))
+    ordered = json.dumps(metadata | entries, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % 8)  # the tensors are aligned
+    return struct.pack("<Q", len(ordered)) + ordered + content[8 + length :]
 
 
 def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -83,10 +83,12 @@ def fit(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, checked.false_rejects, provenance, bits, images.likeness())
+    detector = calibrated(
+        network, images.calibration, checked.false_rejects, provenance, bits, images.likeness(), images.doubt
+    )
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
-        write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
+        write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")
     return detector
 
 
@@ -150,7 +152,6 @@ def _provenance(
         "recipe": options.recipe, "seed": options.seed, "data": name_of(options.data),
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
-        "copies": images.notices,
         "bits": images.bits,
         "data_sha256": _digest(images.train, images.validation, images.calibration),
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,
@@ -171,7 +172,7 @@ def _digest(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
+def _summary(detector: Detector, record: TrainingRecord, images: SplitImages) -> dict[str, Any]:
     """Return the content of ``summary.json``."""
     provenance = detector.provenance
     return {
@@ -187,7 +188,7 @@ def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
         "false_rejects_promised": detector.threshold.is_promised,
         "n_train": provenance["n_train"],
         "n_calibration": provenance["n_calibration"],
-        "copies": provenance["copies"],
+        "copies": images.copies,
         "textures": provenance["textures"],
         "n_defects": provenance["n_defects"],
         "chosen": provenance["chosen"],

@@ -17,7 +17,7 @@ from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.likeness import Likeness
-from blemish.learning.copies import apart, groups_to_divide
+from blemish.learning.copies import from_calibration, to_divide
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 
@@ -36,8 +36,10 @@ class SplitImages:
     """How many bits of 16-bit values are used; None if no image has 16 bits, and none were asked for."""
     sizes_hw: list[tuple[int, int]]
     """Height and width of the photographs of all three, in this order, before they were resized, px."""
-    notices: tuple[str, ...] = ()
-    """What was told about copies of one photograph."""
+    copies: str = ""
+    """What the user was told about copies of one photograph."""
+    doubt: str = ""
+    """Why the rate of false rejects cannot be promised; see ``thresholds.Threshold``."""
 
     def likeness(self) -> Likeness:
         """What the good photographs are like; see ``inspection.likeness``."""
@@ -57,8 +59,8 @@ def split_images(
 ) -> SplitImages:
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
-    No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``). The
-    share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
+    No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``); or else
+    there is a ``doubt``. The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
     ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout, only="train")
@@ -82,17 +84,17 @@ def split_images(
     loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
     fingerprints = _fingerprints(all_paths, loaded)
     if calibration is None or held_out is None:
-        groups, notices = groups_to_divide(data, paths, fingerprints)
+        apart = to_divide(data, paths, fingerprints)
     else:
-        groups, held_out, notices = apart(data, paths, calibration, held_out, fingerprints)
-    if notices:  # rare, so that reading once more does not matter
-        print_notices(notices)
-        parts = _parts(groups, held_out, seed, validation_share)
+        apart = from_calibration(data, paths, calibration, held_out, fingerprints)
+    if apart.notice:  # rare, so that reading once more does not matter
+        print_notices([apart.notice])
+        parts = _parts(apart.groups, apart.calibration, seed, validation_share)
         all_paths = [path for part in parts for path in part]
         loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     return SplitImages(
-        train, validation, calibrate, used_bits, sizes_hw, tuple(notices)
+        train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt
     )  # views: they may be in a memory-mapped file
 
 
