@@ -37,14 +37,17 @@ def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str
         "description": json.dumps(description),
     }
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = _in_order(safetensors.torch.save(plain, metadata))
+    content = in_order(safetensors.torch.save(plain, metadata))
     signed = content.replace(_FIELD + _UNSIGNED.encode(), _FIELD + hashlib.sha256(content).hexdigest().encode(), 1)
     with replace_file(path) as file:
         file.write(signed)
 
 
-def _in_order(content: bytes) -> bytes:
-    """Write the header's metadata in a fixed order, so that equal detectors are equal files: theirs is random."""
+def in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its header in a fixed order, so that equal content is an equal file.
+
+    The order of the metadata that the library writes is random.
+    """
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     metadata = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))}

@@ -119,7 +119,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     requested = FitOptions.from_dict({"data": data, **options})
     expected = requested.config(_network(requested).settings.result_settings())
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         config = None
     if isinstance(config, dict) and isinstance(config.get("settings"), dict):
