@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--textures", type=Path)
+    parser.add_argument("--method", default="draem")
     parser.add_argument("--recipe", default="small")
     parser.add_argument("--n-fit", type=int, default=200)
     parser.add_argument("--false-rejects", type=float, default=0.05)
@@ -38,13 +39,13 @@ def main() -> None:
     paths = [sample.path.resolve() for sample in open_dataset(arguments.data).samples if not sample.is_defective]
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
     chosen, rest = [paths[i] for i in order[: arguments.n_fit]], [paths[i] for i in order[arguments.n_fit :]]
-    run = arguments.runs / f"false-rejects-{arguments.data.stem}-{arguments.seed}"
+    run = arguments.runs / f"false-rejects-{arguments.method}-{arguments.data.stem}-{arguments.seed}"
     run.mkdir(parents=True, exist_ok=True)
     with (run / "good.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *((path, "good") for path in chosen)])
     with TrainingProgress() as progress:
         detector = blemish.fit(
-            run / "good.csv", recipe=arguments.recipe, textures=arguments.textures, out=run,
+            run / "good.csv", method=arguments.method, recipe=arguments.recipe, textures=arguments.textures, out=run,
             false_rejects=arguments.false_rejects, seed=arguments.seed, reporter=progress,
         )  # fmt: skip
     rejected = sum(detector.inspect(path).is_defective for path in rest)
@@ -56,7 +57,7 @@ def main() -> None:
     )
     spread = math.sqrt(k * (n + 1 - k) / ((n + 1) ** 2 * (n + 2)))
     result = {
-        "machine": describe(), "data": arguments.data.stem, "seed": arguments.seed, "recipe": arguments.recipe,
+        "machine": describe(), "data": arguments.data.stem, "method": arguments.method, "seed": arguments.seed, "recipe": arguments.recipe,
         "n_train": detector.provenance["n_train"], "n_calibration": n, "promised": arguments.false_rejects,
         "is_promised": detector.threshold.is_promised, "n_inspected": len(rest), "rejected": rejected,
         "measured": round(rate, 4), "standard_deviation_over_calibration_draws": round(spread, 4),

@@ -134,8 +134,19 @@ def false_rejects() -> str:
     )
 
 
+def unlike() -> str:
+    """How many photographs of each kind are unlike the good images."""
+    return table(read("unlike")["unlike"])
+
+
+def good_test_images() -> str:
+    """Figures of good test images beside those of good training images."""
+    return table(read("good-test-images")["rows"])
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    make.__name__: make for make in (headline, accuracy, image_scores, real_defects, ssae_damage, false_rejects)
+    make.__name__: make
+    for make in (headline, accuracy, image_scores, real_defects, ssae_damage, false_rejects, unlike, good_test_images)
 }
 
 

@@ -45,3 +45,12 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(BlemishError, match="set TMPDIR to a folder on a larger disk"):
         blemish.fit(folder, **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes_hw", "smallest_px"),
+    [([(320, 64)] * 3, 30.0), ([(32, 16)] * 3, 3.0), ([(8, 8), (64, 64), (320, 64)], 6.0)],
+)
+def test_the_smallest_blemish_that_is_usually_seen(sizes_hw: list[tuple[int, int]], smallest_px: float) -> None:
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    assert images_of_a_run.SplitImages(images, images, images, None, sizes_hw).smallest_blemish_px == smallest_px

@@ -40,9 +40,10 @@ def evaluate_run(
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["path", "defect", "score", "is_rejected"])
-    for sample, score in zip(evaluation.samples, evaluation.scores.tolist(), strict=True):
-        writer.writerow([sample.path, sample.defect, score, score > detector.threshold.value])
+    writer.writerow(["path", "defect", "score", "is_rejected", "unlike"])
+    for sample, score, unlike in zip(evaluation.samples, evaluation.scores.tolist(), evaluation.unlike, strict=True):
+        is_rejected = score > detector.threshold.value
+        writer.writerow([sample.path, sample.defect, score, is_rejected, "; ".join(unlike)])
     write_text(out / "scores.csv", text.getvalue())
     _print_table(evaluation, Console())
     write_report(out / "report.html", detector, evaluation, evaluation.metrics["data"])

@@ -13,6 +13,7 @@ from blemish.commands.progress import TrainingProgress
 from blemish.data.layouts import name_of
 from blemish.errors import BlemishError
 from blemish.learning.fit import fit
+from blemish.learning.images import SEEN_PX
 from blemish.learning.interrupts import TrainingInterrupted
 from blemish.learning.options import FitOptions, read_config
 
@@ -52,5 +53,11 @@ def fit_run(
     if (bits := detector.provenance["bits"]) is not None:
         how = "as --bits says" if options.bits != "auto" else "as their largest value shows (--bits auto)"
         print(f"16-bit images are read as {bits} bits, up to {2**bits - 1}, {how}")
+    size_px = detector.settings.image_size_px
+    if (smallest_px := detector.provenance["smallest_blemish_px"]) > SEEN_PX:
+        print(
+            f"photographs are shrunk to {size_px}x{size_px} px, where spots of less than about {smallest_px:.0f} px "
+            f"are easily missed; a larger --set image_size_px sees smaller ones, and takes longer"
+        )
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")

@@ -10,6 +10,7 @@ from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file
+from blemish.inspection.findings import unlike_text
 from blemish.inspection.sinks import Rows, Table
 from blemish.inspection.sources import image_files, photographs
 from blemish.inspection.stream import Judgement, judge
@@ -40,8 +41,7 @@ def inspect_run(
                 print(f"blemish: {judgement.error}", file=sys.stderr)
             elif judgement.unlike:
                 n_unlike += 1
-                reasons = "; ".join(judgement.unlike)
-                print(f"blemish: {judgement.photograph.path}: unlike the good images: {reasons}", file=sys.stderr)
+                print(f"blemish: {unlike_text(judgement.photograph.path, judgement.unlike)}", file=sys.stderr)
             elif judgement.finding.is_defective:
                 n_defective += 1
     unlike = f"{n_unlike} unlike the good images, " if n_unlike else ""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_without_text
+from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_pixels, png_without_text
 from blemish.errors import BlemishError
 
 MAX_PIXELS = 200_000_000
@@ -267,7 +267,7 @@ def _decode(path: Path) -> NDArray[Any]:
             from imagecodecs import png_decode  # Pillow keeps 8 bits of 16-bit colour
 
             _check_size(image.height, image.width, path)
-            values = png_decode(deep_png)  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
+            values = png_decode(png_pixels(deep_png))  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
             values = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., :3]
             return _upright(values, image.getexif().get(_ORIENTATION, 1))
         return _pixels(image, path)
@@ -341,6 +341,8 @@ def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Im
         image = factory(file, "")
         if rare_kind is not None:
             image.load()
+        with suppress(SyntaxError):  # EXIF that cannot be read says nothing; Pillow reports it only once
+            image.getexif()
     except Exception as error:
         if rare_kind is None and "MAX_TEXT" not in str(error):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from blemish.data.layouts import Dataset, Sample, name_of, open_dataset
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.protocols import DEFAULT_PROTOCOL, Protocol, protocol_named
+from blemish.inspection.findings import unlike_text
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.metrics import Rankings, StreamingMetrics, rank_maps
@@ -36,8 +38,10 @@ class Evaluation:
     """(N,) image scores, in the order of ``samples``."""
     rankings: Rankings
     """Rankings of all samples, for the curves."""
+    unlike: tuple[tuple[str, ...], ...] = ()
+    """Why each sample is unlike the good images that the detector has learned from; mostly empty."""
     notices: tuple[str, ...] = ()
-    """Lines about what was left out, and about masks that may be wrong."""
+    """Lines about what was left out, about masks that may be wrong, and about photographs unlike the good images."""
 
 
 def evaluate(
@@ -69,7 +73,8 @@ def evaluate(
             f"{data}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv manifest"
         )
     doubts: dict[Path, list[str]] = {}
-    results = _results(detector, samples, rules, doubts)
+    reasons: dict[Path, tuple[str, ...]] = {}
+    results = _results(detector, samples, rules, doubts, reasons)
     n_px = (rules.resolution if isinstance(rules.resolution, int) else detector.size_hw[0]) ** 2 * len(samples)
     is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
     rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
@@ -91,8 +96,14 @@ def evaluate(
         row = _row(rankings[defect], threshold, samples, groups[defect])
         metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
     metrics |= _origin(detector, Path(data), dataset)
+    unlike = tuple(reasons[sample.path] for sample in samples)
+    for name, is_defective in (("good", False), ("defective", True)):
+        is_counted = [sample.is_defective == is_defective for sample in samples]
+        metrics[f"n_{name}_unlike"] = sum(map(bool, itertools.compress(unlike, is_counted)))
     notices = _left_out(dataset, samples) + [line for sample in samples for line in doubts.get(sample.path, [])]
-    return Evaluation(metrics, samples, rankings[ALL].image_scores.astype(np.float64), rankings[ALL], tuple(notices))
+    notices += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
+    scores = rankings[ALL].image_scores.astype(np.float64)
+    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, tuple(notices))
 
 
 @dataclass(frozen=True)
@@ -106,14 +117,22 @@ class _Result:
 
 
 def _results(
-    detector: Detector, samples: tuple[Sample, ...], protocol: Protocol, doubts: dict[Path, list[str]]
+    detector: Detector,
+    samples: tuple[Sample, ...],
+    protocol: Protocol,
+    doubts: dict[Path, list[str]],
+    reasons: dict[Path, tuple[str, ...]],
 ) -> Iterator[_Result]:
-    """Inspect the samples and yield their results in order; adds what is doubtful about masks, by image."""
+    """Inspect the samples and yield their results in order.
+
+    Adds, by image, what is doubtful about masks, and the reasons why an image is unlike the good ones.
+    """
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
 
     def result_of(judgement: Judgement) -> _Result:
         sample = by_name[judgement.checked().photograph.name]
+        reasons[sample.path] = tuple(judgement.unlike)
         anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
         mask: NDArray[np.bool_] | None = None
         if sample.mask is not None:

@@ -77,3 +77,8 @@ def finding(
 def row_of_error(path: str | None, threshold: float, error: str) -> dict[str, Any]:
     """Return the row of ``findings.jsonl`` for a photograph that could not be inspected."""
     return dict.fromkeys(ROW) | {"path": path, "threshold": threshold, "error": error, "verdict": "not inspected"}
+
+
+def unlike_text(path: str | None, reasons: Sequence[str]) -> str:
+    """One line that says why a photograph is unlike the good images."""
+    return f"{path}: unlike the good images: {'; '.join(reasons)}"

@@ -26,8 +26,12 @@ FALSE_ALARMS = 0.001
 are normally distributed. It is apart from the promise on false rejects, and is not promised itself."""
 MAX_IMAGES = 1000
 """Good images that the limits are computed from; of more, as many evenly spaced ones."""
+MAX_MOVE = 4
+"""Largest move of a photograph in search of the best match with the mean picture, cells."""
 CHANGED_SHARE = 0.7
 """Quantile over the cells: less than 30 % of the photograph may differ in any way."""
+GREY_LEVELS = 1.0
+"""Mean difference between a pixel's channels up to which an image is grey: a JPEG of a grey image has traces."""
 MIN_SPREAD = 4.0
 """Lowest standard deviation of a cell, grey levels: less is noise of the camera."""
 
@@ -47,21 +51,28 @@ class Figure:
 FIGURES = {
     "aspect": Figure(0.02, "taller and narrower than any good image", "wider and lower than any good image"),
     "brightness": Figure(8.0, "much darker than any good image", "much brighter than any good image"),
-    "contrast": Figure(0.1, "much less contrast than any good image", "much more contrast than any good image"),
+    "contrast": Figure(0.1, "much less contrast than any good image", ""),
     "sharpness": Figure(0.4, "blurred: much less detail than any good image", ""),
-    "noise": Figure(0.4, "", "much noisier or grainier than any good image"),
-    "colour": Figure(0.3, "much less colour than any good image", ""),
+    "texture": Figure(
+        0.4,
+        "a large part has no detail: covered or overexposed",
+        "much noisier or grainier than any good image",
+    ),
+    "colour": Figure(0.3, "much less colour than any good image", "in colour, and the good images are grey"),
     "tint": Figure(0.4, "", "much more colour than any good image"),
-    "picture": Figure(0.1, "", "shows something else than the good images, or the part is shifted or turned"),
+    "picture": Figure(1.0, "", "shows something else than the good images, or the part is shifted or turned"),
+    "place": Figure(1.5, "", "the part is at another place than in any good image"),
 }
 """By name, in the order in which reasons are listed. An empty text means that there is no such limit.
 
-``aspect`` is the logarithm of width / height. ``brightness`` is the mean grey value in [0, 255]; ``contrast`` the
-logarithm of the grey values' standard deviation. ``sharpness`` and ``noise`` are logarithms of the absolute
-Laplacian: its mean, which any blur lowers, and its lower quartile over the cells, which a local defect does not
-raise. ``colour`` and ``tint`` are the same of the difference between a pixel's largest and smallest channel.
-``picture`` is the logarithm of how many standard deviations the cells differ from their mean over good images, the
-``CHANGED_SHARE`` quantile.
+``aspect`` is the logarithm of width / height. ``brightness`` is the median over the cells of how much brighter they
+are than their mean over good images, grey levels; ``contrast`` the logarithm of the grey values' standard
+deviation, which a defect may raise. ``sharpness`` and ``texture`` are logarithms of the absolute Laplacian: its
+mean, which any blur lowers, and its lower quartile over the cells, which a local defect does not move. ``colour``
+and ``tint`` are the same of the difference between a pixel's largest and smallest channel; a coloured defect raises
+the mean, so that has an upper limit only where no good image has any colour. ``picture`` is how many standard
+deviations the cells differ from their mean over good images, the ``CHANGED_SHARE`` quantile. ``place`` is how many
+cells the photograph has to be moved along an axis to match the mean picture best.
 """
 
 
@@ -93,10 +104,12 @@ class Likeness:
         for figures, picture in measured:
             mean = (total - picture) / (n - 1)
             spread = np.sqrt(np.maximum((squares - picture**2) / (n - 1) - mean**2, MIN_SPREAD**2))
-            figures["picture"] = _distance(picture, mean, spread)
+            figures |= _compared(picture, mean.astype(np.float32), spread.astype(np.float32))
         limits = {
             name: _limits([figures[name] for figures, _ in measured], figure) for name, figure in FIGURES.items()
         }
+        are_grey = max(figures["colour"] for figures, _ in measured) < _colour(GREY_LEVELS)
+        limits["colour"] = limits["colour"][0], _colour(3 * GREY_LEVELS) if are_grey else math.inf
         mean, spread = cells.mean(0), np.maximum(cells.std(0), MIN_SPREAD)
         return cls(mean.astype(np.float32), spread.astype(np.float32), limits)
 
@@ -109,7 +122,7 @@ class Likeness:
         photograph_hw : its own height and width, px.
         """
         figures, picture = _measured(image, photograph_hw)
-        figures["picture"] = _distance(picture, self.mean, self.spread)
+        figures |= _compared(picture, self.mean, self.spread)
         reasons = []
         for name, (lowest, highest) in self.limits.items():
             if figures[name] < lowest:
@@ -149,34 +162,54 @@ class Likeness:
 def _measured(
     image: NDArray[np.uint8], photograph_hw: tuple[int, int]
 ) -> tuple[dict[str, float], NDArray[np.float32]]:
-    """The figures of a photograph, all but ``picture``, and its cells (16, 16, 3)."""
+    """The figures of a photograph that need no good images, and its cells (16, 16, 3)."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # (h, w)
     detail = cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S))
     red, green, blue = cv2.split(image)
     saturation = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
-    mean, deviation = cv2.meanStdDev(grey)
+    _, deviation = cv2.meanStdDev(grey)
     figures = {
         "aspect": math.log(photograph_hw[1] / photograph_hw[0]),
-        "brightness": float(mean[0, 0]),
         "contrast": math.log(float(deviation[0, 0]) + 1),
         "sharpness": math.log(cv2.mean(detail)[0] + 0.25),
-        "noise": math.log(float(np.quantile(_cells(detail), 0.25)) + 0.25),
-        "colour": math.log(cv2.mean(saturation)[0] + 2),
-        "tint": math.log(float(np.quantile(_cells(saturation), 0.25)) + 8),
+        "texture": math.log(_quantile(_cells(detail.astype(np.float32)), 0.25) + 0.25),
+        "colour": _colour(cv2.mean(saturation)[0]),
+        "tint": math.log(_quantile(_cells(saturation.astype(np.float32)), 0.25) + 8),
     }
     return figures, _cells(image)
 
 
+def _colour(saturation: float) -> float:
+    """The figure ``colour`` of a mean difference between channels, [0, 255]."""
+    return math.log(saturation + 2)
+
+
 def _cells(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Means of 16x16 cells."""
-    shrunk = cv2.resize(image.astype(np.float32), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, dtype=np.float32)
+    """Means of 16x16 cells; those of uint8 are rounded."""
+    return np.asarray(cv2.resize(image, (CELLS, CELLS), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _distance(picture: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32]) -> float:
-    """How far the cells (16, 16, 3) are from their means, in standard deviations: the figure ``picture``."""
-    deviations = (np.abs(picture - mean) / spread).mean(2)
-    return math.log(float(np.quantile(deviations, CHANGED_SHARE)) + 0.1)
+def _quantile(values: NDArray[np.float32], share: float) -> float:
+    """The value that this share of the values lies below; not interpolated, which would take longer."""
+    position = int(share * values.size)
+    return float(np.partition(values, position, axis=None)[position])
+
+
+def _compared(
+    picture: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32]
+) -> dict[str, float]:
+    """The figures of the cells (16, 16, 3) against the good images: ``brightness``, ``picture``, ``place``."""
+    differences = picture - mean
+    deviations = (np.abs(differences) / spread).mean(2)
+    grey, mean_grey = picture.mean(2), mean.mean(2)
+    wide = np.pad(mean_grey, MAX_MOVE, "edge")
+    matches = cv2.matchTemplate(wide, grey, cv2.TM_CCOEFF_NORMED)  # (9, 9), one for each move
+    row, column = divmod(int(matches.argmax()), matches.shape[1])
+    return {
+        "brightness": _quantile(differences.mean(2), 0.5),
+        "picture": _quantile(deviations, CHANGED_SHARE),
+        "place": float(max(abs(row - MAX_MOVE), abs(column - MAX_MOVE))),
+    }
 
 
 def _limits(values: Sequence[float], figure: Figure) -> tuple[float, float]:

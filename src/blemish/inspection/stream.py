@@ -141,7 +141,8 @@ def judge(
             judgement.image = photograph.read(detector.bits)
             judgement.tiles = detector.framing.cut(judgement.image)
             if detector.likeness is not None:
-                overview = resize(judgement.image, detector.framing.tile_hw)
+                is_whole = len(judgement.tiles) == 1
+                overview = judgement.tiles[0] if is_whole else resize(judgement.image, detector.framing.tile_hw)
                 judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
         except BlemishError as error:
             judgement.error = error

@@ -152,7 +152,7 @@ def _provenance(
         "recipe": options.recipe, "seed": options.seed, "data": name_of(options.data),
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
-        "bits": images.bits,
+        "bits": images.bits, "smallest_blemish_px": images.smallest_blemish_px,
         "data_sha256": _digest(images.train, images.validation, images.calibration),
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,
         "pretrained_sha256": _digest(*method.pretrained) if method.pretrained else None,
@@ -188,7 +188,11 @@ def _summary(detector: Detector, record: TrainingRecord, images: SplitImages) ->
         "false_rejects_promised": detector.threshold.is_promised,
         "n_train": provenance["n_train"],
         "n_calibration": provenance["n_calibration"],
+<<<<<<< HEAD
         "copies": images.copies,
+=======
+        "smallest_blemish_px": provenance["smallest_blemish_px"],
+>>>>>>> main
         "textures": provenance["textures"],
         "n_defects": provenance["n_defects"],
         "chosen": provenance["chosen"],

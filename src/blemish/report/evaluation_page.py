@@ -135,6 +135,10 @@ def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
         n_rejected = round(metrics["false_rejects"] * n_good)
         share = f"False alarms: {_percent(metrics['false_rejects'])}. {threshold.explain()}"
         figures.append(Figure("Good images rejected", f"{n_rejected} of {n_good}", share))
+    if n_unlike := metrics["n_good_unlike"] + metrics["n_defective_unlike"]:
+        meaning = f"{metrics['n_good_unlike']} good ones and {metrics['n_defective_unlike']} defective ones. "
+        meaning += "The figures here count them by their scores; on the line they are neither good nor defective."
+        figures.append(Figure("Unlike the good images", str(n_unlike), meaning))
     if metrics["image_auroc"] is not None:
         meaning = "How often a defective image scores above a good one, for any threshold. 50 % is chance."
         figures.append(Figure("Image AUROC", _percent(metrics["image_auroc"]), meaning))

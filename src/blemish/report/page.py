@@ -91,7 +91,7 @@ def make_row(
     image : (H, W, 3) uint8 RGB
     finding : the finding for this image.
     pixel_threshold : of the anomaly map, see `overlay.draw_map`.
-    truth, note : see `Row`.
+    truth, note : see `Row`; the reasons of a photograph unlike the good images are put before the note.
     true_mask : (H, W) bool; if given, the predicted mask is compared with it in place of the outline.
     long_side_px : of the pictures.
     """
@@ -112,6 +112,8 @@ def make_row(
     else:
         comparison = draw_hits_and_misses(photograph, fitted_mask(finding.mask), fitted_mask(true_mask))
         pictures += [("Found and missed", comparison)]
+    if finding.unlike:
+        note = f"Unlike the good images: {'; '.join(finding.unlike)}. {note}".strip()
     return Row(name, finding.score, finding.threshold, finding.is_defective, tuple(pictures), truth, note)
 
 
