@@ -188,11 +188,8 @@ def _summary(detector: Detector, record: TrainingRecord, images: SplitImages) ->
         "false_rejects_promised": detector.threshold.is_promised,
         "n_train": provenance["n_train"],
         "n_calibration": provenance["n_calibration"],
-<<<<<<< HEAD
         "copies": images.copies,
-=======
         "smallest_blemish_px": provenance["smallest_blemish_px"],
->>>>>>> main
         "textures": provenance["textures"],
         "n_defects": provenance["n_defects"],
         "chosen": provenance["chosen"],
