@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 SIDE_PX = 64
 """Photographs are compared at this size, in grey."""
@@ -51,8 +51,8 @@ class Fingerprint:
         pixels = np.ascontiguousarray(image)
         salt = f"{image.shape[1]}x{image.shape[0]}".encode()
         digest = hashlib.blake2b(pixels.data, digest_size=16, salt=salt).digest()
-        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        return cls(digest, np.asarray(cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8))
+        grey = Image.fromarray(pixels).convert("L")
+        return cls(digest, np.array(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)))
 
 
 def find_same(images: Sequence[Fingerprint], references: Sequence[Fingerprint]) -> NDArray[np.int64]:
@@ -157,8 +157,9 @@ class _Structure:
 
 def _details(differences: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fine structure of (N, 64, 64) images as vectors (N, 4096) of mean 0 and length 1; 0 for a flat image."""
-    fine = np.stack([image - cv2.GaussianBlur(image, (0, 0), BLUR_PX) for image in differences])
-    return _normed(fine.reshape(len(fine), -1))
+    y, x = np.fft.fftfreq(SIDE_PX)[:, None], np.fft.rfftfreq(SIDE_PX)
+    fine = 1 - np.exp(-2 * (np.pi * BLUR_PX) ** 2 * (y**2 + x**2))  # what the blur takes away
+    return _normed(np.fft.irfft2(np.fft.rfft2(differences) * fine, s=(SIDE_PX, SIDE_PX)).reshape(len(differences), -1))
 
 
 def _normed(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -341,8 +341,6 @@ def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Im
         image = factory(file, "")
         if rare_kind is not None:
             image.load()
-        with suppress(SyntaxError):  # EXIF that cannot be read says nothing; Pillow reports it only once
-            image.getexif()
     except Exception as error:
         if rare_kind is None and "MAX_TEXT" not in str(error):
             raise
@@ -364,6 +362,8 @@ def _pixels(image: Image.Image, name: object) -> NDArray[Any]:
     _check_size(image.height, image.width, name)
     if image.mode in ("I", "F"):
         raise BlemishError(f"{name}: 32-bit pixels are not supported; save it with 8 or 16 bits per channel")
+    with suppress(SyntaxError):  # EXIF that cannot be read says nothing; Pillow reports it only once
+        image.getexif()
     image = ImageOps.exif_transpose(image)  # always a copy, also if the image is upright
     image.info.pop("transparency", None)  # alpha is dropped; for some kinds Pillow would warn
     return np.array(image if image.mode.startswith("I;16") else image.convert("RGB"))
