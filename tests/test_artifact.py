@@ -90,7 +90,9 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
 
 
 def test_equal_detectors_are_equal_files_and_valid_safetensors(tmp_path: Path) -> None:
-    tensors = {f"layer {number}": torch.full((number, 3), number) for number in range(5)} | {"ü": torch.ones(2).half()}
+    tensors = {f"layer {number}": torch.full((number, 3), number) for number in range(5)} | {
+        "ü": torch.ones(2).half()
+    }
     contents = set()
     for number in range(12):
         path = tmp_path / f"{number}.blemish"

@@ -394,13 +394,13 @@ def test_real_datasets(name: str, layout: str, n_warnings: int, shared_data: Pat
 def test_a_photograph_that_was_saved_again_is_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(40, 220, (16, 20, 20), dtype=np.uint8)
-    textures = [Image.fromarray(pixels).resize((100, 100), Image.Resampling.BICUBIC) for pixels in coarse]
+    textures = [Image.fromarray(pixels).resize((200, 200), Image.Resampling.BICUBIC) for pixels in coarse]
     for folder in ("train/good", "test/good", "test/dent"):
         (tmp_path / folder).mkdir(parents=True)
     for number, texture in enumerate(textures[:12]):
         texture.save(tmp_path / f"train/good/{number}.png")
     textures[3].save(tmp_path / "train/good/copy.jpg", quality=90)
-    textures[5].resize((50, 50), Image.Resampling.BOX).save(tmp_path / "test/good/small.png")
+    textures[5].resize((100, 100), Image.Resampling.BOX).save(tmp_path / "test/good/small.png")
     textures[12].save(tmp_path / "test/good/new.png")
     textures[13].save(tmp_path / "test/dent/new.png")
     problems = [

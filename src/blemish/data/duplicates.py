@@ -159,7 +159,9 @@ def _details(differences: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fine structure of (N, 64, 64) images as vectors (N, 4096) of mean 0 and length 1; 0 for a flat image."""
     y, x = np.fft.fftfreq(SIDE_PX)[:, None], np.fft.rfftfreq(SIDE_PX)
     fine = 1 - np.exp(-2 * (np.pi * BLUR_PX) ** 2 * (y**2 + x**2))  # what the blur takes away
-    return _normed(np.fft.irfft2(np.fft.rfft2(differences) * fine, s=(SIDE_PX, SIDE_PX)).reshape(len(differences), -1))
+    return _normed(
+        np.fft.irfft2(np.fft.rfft2(differences) * fine, s=(SIDE_PX, SIDE_PX)).reshape(len(differences), -1)
+    )
 
 
 def _normed(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

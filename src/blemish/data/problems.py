@@ -143,7 +143,9 @@ def _same_pixels(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
 def _same_photograph(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
     """Photographs that were saved twice with different bytes: in training, or in training and another split."""
     different = {checked.fingerprint.digest: checked for checked in reversed(readable) if checked.fingerprint}
-    samples = [(checked.sample, checked.fingerprint) for checked in reversed(different.values()) if checked.fingerprint]
+    samples = [
+        (checked.sample, checked.fingerprint) for checked in reversed(different.values()) if checked.fingerprint
+    ]
     train = [(sample, fingerprint) for sample, fingerprint in samples if sample.split == "train"]
     other = [(sample, fingerprint) for sample, fingerprint in samples if sample.split != "train"]
     known = [fingerprint for _, fingerprint in train]

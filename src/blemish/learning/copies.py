@@ -41,7 +41,9 @@ def to_divide(folder: str | Path, paths: Sequence[Path], fingerprints: Mapping[P
     seen = f"{len(paths)} good images show only {_photographs(len(groups))} ({_listed(copies)})"
     if len(groups) < MIN_IMAGES:
         doubt = f"{seen}, too few to keep all copies of those that set the threshold out of training"
-        notice = f"{folder}: {seen}: no rate of false rejects can be promised; give {MIN_IMAGES} different ones or more"
+        notice = (
+            f"{folder}: {seen}: no rate of false rejects can be promised; give {MIN_IMAGES} different ones or more"
+        )
         return Apart([[path] for path in paths], None, notice, doubt)
     notice = (
         f"{folder}: {seen}; copies of a photograph are trained on together or held out together, and count once for "
