@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _print_any_character() -> None:
-    """Let names that the console's encoding lacks appear as escapes (``\\u90e8``), instead of stopping the command."""
+    """Let names that the console's encoding lacks appear escaped (``\\u90e8``), instead of stopping the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

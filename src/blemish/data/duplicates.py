@@ -22,7 +22,7 @@ BLUR_PX = 2.0
 SURELY_SAME = 0.985
 """Correlation above which two photographs are the same in any case."""
 RARELY_SAME = 0.9
-"""Correlation that is asked for where some different photographs come near it; else half of the way from them to 1."""
+"""Correlation that is asked for where different photographs come near it; else half of the way from them to 1."""
 MARGIN = 0.01
 """How much more alike than any two different references the same photograph must be."""
 EVENED_SAME = 0.6
@@ -138,7 +138,7 @@ class _Structure:
         power = np.full((SIDE_PX, SIDE_PX // 2 + 1), len(photographs) * NOISE**2 * SIDE_PX**2)
         for start in range(0, len(photographs), BLOCK):
             block = photographs[start : start + BLOCK]
-            differences = np.stack([photograph.thumbnail for photograph in block]) - common.astype(np.float32)
+            differences = (np.stack([photograph.thumbnail for photograph in block]) - common).astype(np.float32)
             details[start : start + BLOCK] = _details(differences)
             power += (np.abs(np.fft.rfft2(differences)) ** 2).sum(0)
         strength = np.sqrt(power / len(photographs))

@@ -1,7 +1,7 @@
 """Copies of one photograph among the good images: none should be trained on if another sets the threshold.
 
-The promise on false rejects needs calibration images that are new to the detector, and different ones. So all copies of
-a photograph are kept on one side. Where too few images would be left for that, the promise is withdrawn.
+The promise on false rejects needs calibration images that are new to the detector, and different ones. So all copies
+of a photograph are kept on one side. Where too few images would be left for that, the promise is withdrawn.
 """
 
 from __future__ import annotations

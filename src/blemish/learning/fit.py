@@ -65,7 +65,7 @@ def fit(
     images = split_images(
         checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits
     )
-    bits = images.bits or 16
+    bits, rate = images.bits or 16, checked.false_rejects
     ingredients = ingredients_of(
         network, checked.textures, checked.defects, checked.defect_masks, bits, checked.mask_values
     )
@@ -83,9 +83,7 @@ def fit(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(
-        network, images.calibration, checked.false_rejects, provenance, bits, images.likeness(), images.doubt
-    )
+    detector = calibrated(network, images.calibration, rate, provenance, bits, images.likeness(), images.doubt)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")

@@ -75,8 +75,8 @@ def split_images(
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
     No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``); or else
-    there is a ``doubt``. The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
-    ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
+    there is a ``doubt``. The share ``validation_share`` of the good images (at least 2 images if it is above 0) is
+    also held out. How many ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout, only="train")
     print_notices([fault.text for fault in dataset.faults if fault.about == "left out" and fault.split == "train"])
@@ -133,7 +133,8 @@ def _parts(
 def _fingerprints(paths: Sequence[Path], images: Tensor) -> dict[Path, Fingerprint]:
     """Fingerprints of images (N, 3, H, W) uint8, by their files."""
     with ThreadPoolExecutor() as pool:
-        return dict(zip(paths, pool.map(lambda image: Fingerprint.of(image.permute(1, 2, 0).numpy()), images)))
+        fingerprints = pool.map(lambda image: Fingerprint.of(image.permute(1, 2, 0).numpy()), images)
+        return dict(zip(paths, fingerprints, strict=True))
 
 
 def _shuffled(items: Sequence[Item], seed: int) -> list[Item]:
