@@ -152,8 +152,8 @@ def _same_photograph(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
     for (sample, _), match in zip(other, find_same([fingerprint for _, fingerprint in other], known), strict=True):
         if match >= 0:
             text = (
-                f"{_described(train[match][0])} and {_described(sample)} show the same photograph, saved anew: results "
-                f" would look better than they are; remove one"
+                f"{_described(train[match][0])} and {_described(sample)} show the same photograph, saved anew: "
+                f"results would look better than they are; remove one"
             )
             yield Problem("warning", "leak", text)
     for (sample, _), first in zip(train, first_shown(known), strict=True):
