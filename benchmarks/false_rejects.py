@@ -57,7 +57,8 @@ def main() -> None:
     )
     spread = math.sqrt(k * (n + 1 - k) / ((n + 1) ** 2 * (n + 2)))
     result = {
-        "machine": describe(), "data": arguments.data.stem, "method": arguments.method, "seed": arguments.seed, "recipe": arguments.recipe,
+        "machine": describe(), "data": arguments.data.stem, "method": arguments.method, "seed": arguments.seed,
+        "recipe": arguments.recipe,
         "n_train": detector.provenance["n_train"], "n_calibration": n, "promised": arguments.false_rejects,
         "is_promised": detector.threshold.is_promised, "n_inspected": len(rest), "rejected": rejected,
         "measured": round(rate, 4), "standard_deviation_over_calibration_draws": round(spread, 4),

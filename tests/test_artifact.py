@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import pickle
+import struct
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from blemish import artifact
 from blemish.artifact import read_artifact, write_artifact
@@ -83,3 +87,35 @@ def test_foreign_files_are_refused_and_never_unpickled(tmp_path: Path) -> None:
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BlemishError, match="cannot be read"):
         read_artifact(tmp_path / "none.blemish")
+
+
+def test_equal_detectors_are_equal_files_and_valid_safetensors(tmp_path: Path) -> None:
+    tensors = {f"layer {number}": torch.full((number, 3), number) for number in range(5)} | {
+        "ü": torch.ones(2).half()
+    }
+    contents = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.blemish"
+        write_artifact(path, dict(sorted(tensors.items(), reverse=bool(number % 2))), DESCRIPTION)
+        contents.add(path.read_bytes())
+        again, description = read_artifact(path)
+        write_artifact(path, again, description)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safe_open(path, framework="pt") as file:
+        assert sorted(file.keys()) == sorted(tensors)
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in tensors.items())
+        assert json.loads(file.metadata()["description"]) == DESCRIPTION
+    (header_length,) = struct.unpack("<Q", path.read_bytes()[:8])
+    assert header_length % 8 == 0
+
+
+def test_a_file_with_its_metadata_in_another_order_is_read(tmp_path: Path) -> None:
+    written = {key: {"sha256": "0" * 64, "format_version": "1", "description": "{}"}[key] for key in
+               ("sha256", "description", "format_version")}  # fmt: skip
+    for names in itertools.permutations(written):
+        metadata = json.dumps({"__metadata__": {name: written[name] for name in names}}, separators=(",", ":"))
+        content = struct.pack("<Q", len(metadata)) + metadata.encode()
+        signed = content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode())
+        (tmp_path / "a.blemish").write_bytes(signed)
+        assert read_artifact(tmp_path / "a.blemish") == ({}, {})

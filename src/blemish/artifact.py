@@ -39,7 +39,7 @@ def write_artifact(path: Path, tensors: dict[str, Tensor], description: dict[str
         "description": json.dumps(description),
     }
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = safetensors.torch.save(plain, metadata)
+    content = in_order(safetensors.torch.save(plain, metadata))
     signed = content.replace(_FIELD + _UNSIGNED.encode(), _FIELD + hashlib.sha256(content).hexdigest().encode(), 1)
     with replace_file(path) as file:
         file.write(signed)
@@ -60,6 +60,20 @@ def artifact_at(path: Path) -> Path:
     others = sorted([*path.glob("*.blemish"), *path.glob(f"*/{DETECTOR}")])
     remedy = f"give one of these: {', '.join(map(str, others[:5]))}" if others else "give a .blemish file"
     raise BlemishError(f"{path}: holds no {DETECTOR}; {remedy}")
+
+
+def in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its header in a fixed order, so that equal content is an equal file.
+
+    The order of the metadata that the library writes is random.
+    """
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    metadata = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))}
+    entries = dict(sorted(header.items(), key=lambda item: (item[1]["data_offsets"], item[0])))
+    ordered = json.dumps(metadata | entries, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % 8)  # the tensors are aligned
+    return struct.pack("<Q", len(ordered)) + ordered + content[8 + length :]
 
 
 def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -53,12 +53,16 @@ class Threshold:
         Good images that the threshold was computed from.
     n_needed : int
         Fewest images with which the rate can be guaranteed.
+    doubt : str
+        Why nothing can be guaranteed with any number of these images, such as that they were trained on; "" if
+        nothing is known against it.
     """
 
     value: float
     false_reject_rate: float
     n_calibration: int
     n_needed: int
+    doubt: str = ""
 
     @property
     def is_promised(self) -> bool:
@@ -66,7 +70,7 @@ class Threshold:
 
         The probability is over the draw of the calibration images and of the further image.
         """
-        return self.n_calibration >= self.n_needed
+        return self.n_calibration >= self.n_needed and not self.doubt
 
     def explain(self) -> str:
         """One sentence for the user."""
@@ -77,6 +81,8 @@ class Threshold:
         start = f"With {self.n_calibration} held-out good {images} a false-reject rate of {rate}"
         if self.is_promised:
             return f"{start} is promised ({self.n_needed} would do)."
+        if self.doubt:
+            return f"{start} cannot be promised: {self.doubt}."
         lowest = lowest_rate(self.n_calibration)
         return f"{start} cannot be promised (the lowest that can is {lowest}); {self.n_needed} would do."
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.data.containers import png_without_text
+from blemish.data.containers import png_pixels, png_without_text
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError
 
@@ -142,3 +142,18 @@ def test_black_is_a_picture(suffix: str, options: dict[str, Any], tmp_path: Path
         path.write_bytes(encoded(np.zeros((*size_hw, 3), np.uint8), suffix, **options))
         assert read_image(path).shape == (*size_hw, 3)
         assert read_image(path).max() == 0
+
+
+def test_only_the_pixels_of_a_png_are_kept() -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    signature, head, data, end = (
+        b"\x89PNG\r\n\x1a\n",
+        chunk(b"IHDR", bytes(13)),
+        chunk(b"IDAT", b"x"),
+        chunk(b"IEND", b""),
+    )
+    odd = chunk(b"sRGB", b"\x09") + chunk(b"tIME", bytes(7)) + chunk(b"bKGD", bytes(9))
+    assert png_pixels(signature + head + odd + data + end) == signature + head + data + end
+    assert png_pixels(signature + head + data[:-2]) == signature + head + data[:-2]

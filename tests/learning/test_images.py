@@ -30,11 +30,11 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
     mapped: list[bool] = []
     true_load = images_of_a_run.load_photographs
 
-    def watched(*arguments: Any) -> Any:
-        images = true_load(*arguments)
+    def watched(*arguments: Any) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        loaded = true_load(*arguments)
         maps = Path("/proc/self/maps")
         mapped.append(not maps.exists() or f"{temporary}/" in maps.read_text())
-        return images
+        return loaded
 
     monkeypatch.setattr(images_of_a_run, "load_photographs", watched)
     in_file = blemish.fit(folder, **options)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
+import warnings
+from io import TextIOWrapper
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
@@ -38,6 +41,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     Exit codes: 0 done, 1 a defect was found (if asked for), 2 a user's mistake, 70 a fault of blemish, 130 stopped.
     """
+    _print_any_character()
+    _silence_libraries()
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except BlemishError as error:
@@ -58,3 +63,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         traceback.print_exc()
         sys.exit(INTERNAL_ERROR)
     sys.exit(0)
+
+
+def _print_any_character() -> None:
+    """Let names that the console's encoding lacks appear escaped (``\\u90e8``), instead of stopping the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence_libraries() -> None:
+    """Let warnings of libraries appear only if asked for (``python -W default``): what matters is told by blemish."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())

@@ -36,6 +36,17 @@ def png_without_text(content: bytes) -> bytes:
     return b"".join([*chunks, content[position:]]) if is_changed else content
 
 
+def png_pixels(content: bytes) -> bytes:
+    """Return a PNG file with nothing but its pixels: libpng writes to stderr if any other part of it is odd."""
+    chunks, position = [content[:8]], 8
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        if kind in (b"IHDR", b"IDAT", b"IEND"):
+            chunks.append(content[position : position + 12 + length])
+        position += 12 + length
+    return b"".join([*chunks, content[position:]])
+
+
 def png_bit_depth(content: bytes) -> int:
     """Return the bits per channel of a PNG file's pixels, 1 to 16; 0 if the file is cut off before."""
     return content[24] if len(content) > 24 else 0

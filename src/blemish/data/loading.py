@@ -97,7 +97,7 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
 def _free_memory() -> float:
     """Bytes available without swapping; infinite where the system does not report it."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return math.inf

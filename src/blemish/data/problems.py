@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from blemish.data.bits import bits_of
+from blemish.data.duplicates import Fingerprint, find_same, first_shown
 from blemish.data.layouts import Dataset, Sample
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError
@@ -28,8 +29,8 @@ class CheckedSample:
     """What was measured of one sample when it was read.
 
     `error` says why its image could not be read; the other fields are then without meaning. `size_wh` is in pixels.
-    `darkest` and `brightest` are in [0, 255]. Samples with the same `digest` have the same pixels. `value_bits` are
-    the bits that occur in the values of a 16-bit image; None for fewer bits.
+    `darkest` and `brightest` are in [0, 255]. Samples are recognized by their `fingerprint`. `value_bits` are the
+    bits that occur in the values of a 16-bit image; None for fewer bits.
     """
 
     sample: Sample
@@ -39,7 +40,7 @@ class CheckedSample:
     is_grey: bool = False
     darkest: int = 0
     brightest: int = 0
-    digest: bytes = b""
+    fingerprint: Fingerprint | None = None
     value_bits: int | None = None
     mask_error: str | None = None
     mask_doubts: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ def find_problems(dataset: Dataset, samples: Sequence[CheckedSample]) -> list[Pr
         *_unreadable(samples),
         *_too_few(dataset),
         *_same_pixels(readable),
+        *_same_photograph(readable),
         *_masks(readable, dataset),
         *_flat(readable),
         *_grey_and_colour(readable),
@@ -118,7 +120,8 @@ def _too_few(dataset: Dataset) -> Iterator[Problem]:
 def _same_pixels(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
     samples_by_digest: dict[bytes, list[Sample]] = {}
     for checked in readable:
-        samples_by_digest.setdefault(checked.digest, []).append(checked.sample)
+        digest = checked.fingerprint.digest if checked.fingerprint is not None else b""
+        samples_by_digest.setdefault(digest, []).append(checked.sample)
     for first, *copies in samples_by_digest.values():
         in_other_split = next((copy for copy in copies if copy.split != first.split), None)
         with_other_label = next((copy for copy in copies if copy.is_defective != first.is_defective), None)
@@ -137,6 +140,31 @@ def _same_pixels(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
         if copies and in_other_split is None and with_other_label is None:
             paths = _listed([str(copy.path) for copy in copies])
             yield Problem("warning", "duplicate", f"{_described(first)} and {paths} have the same pixels; keep one")
+
+
+def _same_photograph(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
+    """Photographs that were saved twice with different bytes: in training, or in training and another split."""
+    different = {checked.fingerprint.digest: checked for checked in reversed(readable) if checked.fingerprint}
+    samples = [
+        (checked.sample, checked.fingerprint) for checked in reversed(different.values()) if checked.fingerprint
+    ]
+    train = [(sample, fingerprint) for sample, fingerprint in samples if sample.split == "train"]
+    other = [(sample, fingerprint) for sample, fingerprint in samples if sample.split != "train"]
+    known = [fingerprint for _, fingerprint in train]
+    for (sample, _), match in zip(other, find_same([fingerprint for _, fingerprint in other], known), strict=True):
+        if match >= 0:
+            text = (
+                f"{_described(train[match][0])} and {_described(sample)} show the same photograph, saved anew: "
+                f"results would look better than they are; remove one"
+            )
+            yield Problem("warning", "leak", text)
+    for (sample, _), first in zip(train, first_shown(known), strict=True):
+        if train[first][0] is not sample:
+            text = (
+                f"{_described(train[first][0])} and {_described(sample)} show the same photograph, saved anew; "
+                f"keep one"
+            )
+            yield Problem("warning", "duplicate", text)
 
 
 def _described(sample: Sample) -> str:

@@ -14,7 +14,7 @@ file of several pages or frames is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_without_text
+from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_pixels, png_without_text
 from blemish.data.kinds import FORMATS, OVERLAY, PREFIX_BYTES, UNKNOWN, kind_of_bytes
 from blemish.errors import BlemishError
 
@@ -221,7 +221,7 @@ def _decode(path: Path) -> NDArray[Any]:
             from imagecodecs import png_decode  # Pillow keeps 8 bits of 16-bit colour
 
             _check_size(image.height, image.width, path)
-            values = png_decode(deep_png)  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
+            values = png_decode(png_pixels(deep_png))  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
             values = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., :3]
             return _upright(values, image.getexif().get(_ORIENTATION, 1))
         return _pixels(image, path)
@@ -319,6 +319,8 @@ def _pixels(image: Image.Image, name: object) -> NDArray[Any]:
     _check_size(image.height, image.width, name)
     if image.mode in ("I", "F"):
         raise BlemishError(f"{name}: 32-bit pixels are not supported; save it with 8 or 16 bits per channel")
+    with suppress(SyntaxError):  # EXIF that cannot be read says nothing; Pillow reports it only once
+        image.getexif()
     image = ImageOps.exif_transpose(image)  # always a copy, also if the image is upright
     image.info.pop("transparency", None)  # alpha is dropped; for some kinds Pillow would warn
     return np.array(image if image.mode.startswith("I;16") else image.convert("RGB"))

@@ -6,7 +6,6 @@ Neither this module nor `problems` imports torch, so the command starts quickly.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.bits import bits_of, value_bits
+from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import LAYOUTS, Sample, find_dataset
 from blemish.data.problems import CheckedSample, Problem, find_problems
 from blemish.data.reading import as_rgb, file_kind, read_values
@@ -128,7 +128,7 @@ def _check(sample: Sample) -> CheckedSample:
         is_grey=is_grey,
         darkest=int(pixels.min()),
         brightest=int(pixels.max()),
-        digest=hashlib.blake2b(pixels.data, digest_size=16, salt=f"{width}x{height}".encode()).digest(),
+        fingerprint=Fingerprint.of(pixels),
         value_bits=occurring,
         mask_error=mask_error,
         mask_doubts=tuple(mask_doubts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +20,7 @@ def calibrated(
     provenance: dict[str, Any] | None = None,
     bits: int = 16,
     likeness: Likeness | None = None,
+    doubt: str = "",
 ) -> Detector:
     """Return a detector with a trained method and thresholds from good images.
 
@@ -28,11 +30,12 @@ def calibrated(
     false_reject_rate : in (0, 1); see ``thresholds.conformal_threshold``.
     bits : how many bits of 16-bit values the images were read with, and photographs will be.
     likeness : what good photographs are like; None calls no photograph unlike them.
+    doubt : why the false-reject rate cannot be promised, although it is the scores' quantile; empty if it can.
     """
     detector = Detector.uncalibrated(method, 0.0, false_reject_rate, provenance)
     detector.bits = bits
     maps, scores = detector.maps_and_scores(images)
-    detector.threshold = conformal_threshold(scores.double().numpy(), false_reject_rate)
+    detector.threshold = replace(conformal_threshold(scores.double().numpy(), false_reject_rate), doubt=doubt)
     detector.calibration_scores = tuple(scores.tolist())
     detector.pixel_threshold = pixel_threshold(maps)
     detector.likeness = likeness

@@ -79,7 +79,7 @@ def _fitted(
     images = split_images(
         checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits
     )
-    bits = images.bits or 16
+    bits, rate = images.bits or 16, checked.false_rejects
     ingredients = ingredients_of(
         network, checked.textures, checked.defects, checked.defect_masks, bits, checked.mask_values
     )
@@ -97,10 +97,10 @@ def _fitted(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, checked.false_rejects, provenance, bits, images.likeness())
+    detector = calibrated(network, images.calibration, rate, provenance, bits, images.likeness(), images.doubt)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
-        write_text(folder / "summary.json", json.dumps(_summary(detector, record), indent=2) + "\n")
+        write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")
     return detector
 
 
@@ -131,7 +131,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     requested = FitOptions.from_dict({"data": data, **options})
     expected = requested.config(_network(requested).settings.result_settings())
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         config = None
     if isinstance(config, dict) and isinstance(config.get("settings"), dict):
@@ -184,7 +184,7 @@ def _digest(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
+def _summary(detector: Detector, record: TrainingRecord, images: SplitImages) -> dict[str, Any]:
     """Return the content of ``summary.json``."""
     provenance = detector.provenance
     return {
@@ -200,6 +200,7 @@ def _summary(detector: Detector, record: TrainingRecord) -> dict[str, Any]:
         "false_rejects_promised": detector.threshold.is_promised,
         "n_train": provenance["n_train"],
         "n_calibration": provenance["n_calibration"],
+        "copies": images.copies,
         "smallest_blemish_px": provenance["smallest_blemish_px"],
         "textures": provenance["textures"],
         "n_defects": provenance["n_defects"],

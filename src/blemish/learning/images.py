@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from blemish.data.bits import bits_in_use
+from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.likeness import Likeness
+from blemish.learning.copies import from_calibration, to_divide
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 SEEN_PX = 3.0
@@ -24,6 +27,9 @@ SEEN_PX = 3.0
 Of spots that are 80 grey levels darker or lighter, the demo's detector finds 15 of 21 that are 3 px wide, 10 that are
 2 px wide, and none of 1 px; of lines of 1 px, all.
 """
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class SplitImages:
     """How many bits of 16-bit values are used; None if no image has 16 bits, and none were asked for."""
     sizes_hw: list[tuple[int, int]]
     """Height and width of the photographs of all three, in this order, before they were resized, px."""
+    copies: str = ""
+    """What the user was told about copies of one photograph."""
+    doubt: str = ""
+    """Why the rate of false rejects cannot be promised; see ``thresholds.Threshold``."""
 
     @property
     def smallest_blemish_px(self) -> float:
@@ -64,8 +74,9 @@ def split_images(
 ) -> SplitImages:
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
-    The share ``validation_share`` of the good images (at least 2 images if it is above 0) is also held out. How many
-    ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
+    No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``); or else
+    there is a ``doubt``. The share ``validation_share`` of the good images (at least 2 images if it is above 0) is
+    also held out. How many ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout, only="train")
     print_notices([fault.text for fault in dataset.faults if fault.about == "left out" and fault.split == "train"])
@@ -75,29 +86,57 @@ def split_images(
             f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; at least {MIN_IMAGES} are needed, "
             f"50 to 500 are better"
         )
+    held_out = None
     if calibration is not None:
         held_out = [sample.path for sample in open_dataset(calibration, only="train").train]
         if len(held_out) < MIN_HELD_OUT:
             raise BlemishError(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
             )
-        good = _shuffled(paths, seed + 1) if validation_share else paths
-    else:
-        order = _shuffled(paths, seed)
-        n_calibration = n_held_out(len(paths))
-        good, held_out = order[n_calibration:], order[:n_calibration]
-        if validation_share:
-            good = _shuffled(good, seed + 1)
-    n_validation = max(2, round(validation_share * len(paths))) if validation_share else 0
-    parts = good[n_validation:], good[:n_validation], held_out
+    parts = _parts([[path] for path in paths], held_out, seed, validation_share)
     all_paths = [path for part in parts for path in part]
     used_bits = bits_in_use(all_paths) if bits == "auto" else bits
     loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
+    fingerprints = _fingerprints(all_paths, loaded)
+    if calibration is None or held_out is None:
+        apart = to_divide(data, paths, fingerprints)
+    else:
+        apart = from_calibration(data, paths, calibration, held_out, fingerprints)
+    if apart.notice:  # rare, so that reading once more does not matter
+        print_notices([apart.notice])
+        parts = _parts(apart.groups, apart.calibration, seed, validation_share)
+        all_paths = [path for part in parts for path in part]
+        loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
-    return SplitImages(train, validation, calibrate, used_bits, sizes_hw)
+    return SplitImages(train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt)
 
 
-def _shuffled(paths: Sequence[Path], seed: int) -> list[Path]:
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))
-    return [paths[number] for number in order.tolist()]
+def _parts(
+    groups: Sequence[Sequence[Path]], held_out: Sequence[Path] | None, seed: int, validation_share: float
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """Divide groups of files of one photograph each into training, validation and calibration images."""
+    if held_out is None:
+        order = _shuffled(groups, seed)
+        n_calibration = n_held_out(len(groups))
+        held_out = [group[0] for group in order[:n_calibration]]
+        good = order[n_calibration:]
+    else:
+        good = [*groups]
+    if validation_share:
+        good = _shuffled(good, seed + 1)
+    n_validation = max(2, round(validation_share * len(groups))) if validation_share else 0
+    train = [path for group in good[n_validation:] for path in group]
+    return train, [group[0] for group in good[:n_validation]], [*held_out]
+
+
+def _fingerprints(paths: Sequence[Path], images: Tensor) -> dict[Path, Fingerprint]:
+    """Fingerprints of images (N, 3, H, W) uint8, by their files."""
+    with ThreadPoolExecutor() as pool:
+        fingerprints = pool.map(lambda image: Fingerprint.of(image.permute(1, 2, 0).numpy()), images)
+        return dict(zip(paths, fingerprints, strict=True))
+
+
+def _shuffled(items: Sequence[Item], seed: int) -> list[Item]:
+    order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))
+    return [items[number] for number in order.tolist()]

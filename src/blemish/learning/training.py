@@ -317,7 +317,7 @@ class Trainer:
             return
         path = self.folder / "metrics.jsonl"
         kept = []
-        for row in path.read_text().splitlines() if n_steps_done and path.exists() else []:
+        for row in path.read_text(encoding="utf-8").splitlines() if n_steps_done and path.exists() else []:
             with suppress(ValueError):  # a row that a full disk cut short
                 kept += [row] if json.loads(row)["total_step"] <= n_steps_done else []
         write_text(path, "".join(f"{row}\n" for row in kept))
@@ -336,7 +336,7 @@ class Trainer:
             row = {"stage": stage.name, "step": step, "total_step": self.n_steps_done, **values}
             row |= {"learning_rate": rate, "elapsed_s": round(self.elapsed_s, 2)}
             row |= {"images_per_s": round(self.n_images_seen / self.elapsed_s, 2)}
-            with (self.folder / "metrics.jsonl").open("a") as file:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
     def _save_checkpoint(

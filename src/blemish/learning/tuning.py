@@ -97,7 +97,7 @@ def tune(
         state = state_of(folder, data, **fit_options)
         if state != "finished":
             fit(data, out=folder, resume=state == "started", reporter=reporter, **fit_options)
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         if summary["validation"] is None:
             raise BlemishError(f"tune: no simulated damage shows on the images of {data}, so nothing can be compared")
         results = (summary[name] for name in ("validation", "training_s", "chosen"))

@@ -124,7 +124,9 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
         part = method.part(objective)
         part.finish(images.train, images.validation)
         rate, likeness = ensemble.threshold.false_reject_rate, ensemble.likeness
-        detectors[objective] = calibrated(part, images.calibration, rate, bits=bits, likeness=likeness)
+        detectors[objective] = calibrated(
+            part, images.calibration, rate, bits=bits, likeness=likeness, doubt=images.doubt
+        )
     return detectors | {"ensemble": ensemble}
 
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
+from blemish.artifact import in_order
 from blemish.errors import BlemishError
 from blemish.files import replace_file
 from blemish.methods.dsr.vq import VQAutoencoder
@@ -30,7 +31,7 @@ def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, A
         If the file cannot be written or the disk is full.
     """
     half = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
-    content = safetensors.torch.save(half, {"kind": KIND, "card": json.dumps(card)})
+    content = in_order(safetensors.torch.save(half, {"kind": KIND, "card": json.dumps(card)}))
     with replace_file(Path(path)) as file:
         file.write(content)
 
