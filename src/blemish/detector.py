@@ -42,7 +42,7 @@ class Detector:
     calibration_scores : image scores of the held-out good images that the threshold was computed from.
     provenance : origin of the detector: recipe, seed, data, versions.
     framing : converts photographs to the network's input tiles; None resizes them to the method's image size.
-    bits : how many bits of a photograph's 16-bit values are used, 8 to 16; see ``reading.read_image``.
+    bits : how many bits of a photograph's 16-bit values are used, 8 to 16, or None; see ``reading.read_image``.
     likeness : what good photographs are like at large; None calls no photograph unlike them.
     """
 
@@ -54,7 +54,7 @@ class Detector:
         calibration_scores: Sequence[float] = (),
         provenance: dict[str, Any] | None = None,
         framing: Framing | None = None,
-        bits: int = 16,
+        bits: int | None = 16,
         likeness: Likeness | None = None,
     ) -> None:
         self.runtime = runtime
@@ -226,7 +226,7 @@ class Detector:
                 description["calibration_scores"],
                 description["provenance"],
                 _framing(description),
-                int(description.get("bits", 16)),  # files of version 0.1.0 have none
+                description.get("bits", 16),  # files of version 0.1.0 have none
                 _likeness(description),
             )
         except (BlemishError, KeyError, TypeError, RuntimeError) as error:

@@ -73,3 +73,13 @@ def test_every_orientation_is_that_of_pillow(tmp_path: Path, suffix: str, orient
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         expected = np.array(ImageOps.exif_transpose(image)) >> 8
     np.testing.assert_array_equal(read_image(path)[..., 0], expected)
+
+
+def test_where_no_bits_are_known_only_surely_16_bit_values_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "12.png", GREY16 >> 4)
+    with pytest.raises(BlemishError, match=r"12\.png: has 16-bit values up to 4095, .* save it with 8 bits"):
+        read_image(tmp_path / "12.png", bits=None)
+    with pytest.raises(BlemishError, match="camera: has 16-bit values up to 1023"):
+        as_rgb(GREY16 >> 6, "camera", bits=None)
+    np.testing.assert_array_equal(as_rgb(GREY16, bits=None)[..., 0], GREY16 >> 8)
+    np.testing.assert_array_equal(as_rgb(RGB, bits=None), RGB)

@@ -108,13 +108,15 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
     }
 
 
-def _input_description(side_px: int, bits: int, input_kind: InputKind) -> dict[str, Any]:
+def _input_description(side_px: int, bits: int | None, input_kind: InputKind) -> dict[str, Any]:
     rule = (
         f"to {side_px} x {side_px}, whatever the aspect; an axis that shrinks is averaged over areas (OpenCV's "
         "INTER_AREA), then one that grows is interpolated (INTER_LINEAR), each rounded to uint8"
     )
     sixteen_bits = (
-        f"16-bit values: only the lowest {bits} bits are used; shift right by {bits - 8}, then cast to uint8"
+        "16-bit values: shift their highest used bit to bit 7, then cast to uint8"
+        if bits is None
+        else f"16-bit values: only the lowest {bits} bits are used; shift right by {bits - 8}, then cast to uint8"
     )
     convert = f"grey: repeat it three times; drop alpha; turn as EXIF says; {sixteen_bits}"
     if input_kind == "photographs":

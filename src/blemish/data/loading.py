@@ -38,13 +38,13 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that images may take; larger sets are kept in a file."""
 
 
-def load_images(paths: Iterable[Path], size_hw: tuple[int, int], bits: int = 16) -> Tensor:
+def load_images(paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16) -> Tensor:
     """Read and resize images in parallel: (N, 3, height, width) uint8. See ``load_photographs``."""
     return load_photographs(paths, size_hw, bits)[0]
 
 
 def load_photographs(
-    paths: Iterable[Path], size_hw: tuple[int, int], bits: int = 16
+    paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16
 ) -> tuple[Tensor, list[tuple[int, int]]]:
     """Read and resize images in parallel: (N, 3, height, width) uint8, and the height and width of each file, px.
 

@@ -35,9 +35,11 @@ MIN_SIDE_PX = 8
 
 BITS = (8, 10, 12, 14, 16)
 """Numbers of bits that cameras use of 16-bit values."""
+_SURELY_16_BITS = 2**14
+"""A value from which on 16 bits are used, as no camera uses 15."""
 
 
-def read_image(path: str | Path, bits: int = 16) -> NDArray[np.uint8]:
+def read_image(path: str | Path, bits: int | None = 16) -> NDArray[np.uint8]:
     """Read one image file.
 
     Parameters
@@ -46,7 +48,8 @@ def read_image(path: str | Path, bits: int = 16) -> NDArray[np.uint8]:
         PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF (by content, not by suffix): 1-bit, 8-bit or 16-bit; grey, RGB,
         palette or CMYK, with or without alpha. The module's docstring says how 16 bits and alpha are converted.
     bits
-        How many bits of 16-bit values are used, 8 to 16. Files of fewer bits are unaffected.
+        How many bits of 16-bit values are used, 8 to 16; None if that is not known, and then values that may use
+        fewer than 16 are an error. Files of fewer bits are unaffected.
 
     Returns
     -------
@@ -77,7 +80,9 @@ def read_values(path: str | Path) -> NDArray[Any]:
     return _decode(Path(path))
 
 
-def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image", bits: int = 16) -> NDArray[np.uint8]:
+def as_rgb(
+    image: str | Path | Image.Image | NDArray[Any], name: str = "image", bits: int | None = 16
+) -> NDArray[np.uint8]:
     """Convert an image in any supported form to the form that `read_image` returns.
 
     Parameters
@@ -88,7 +93,7 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image", 
     name
         What error messages call the image. For a path they name the file.
     bits
-        How many bits of uint16 values are used, 8 to 16: full range is 2**bits - 1.
+        How many bits of uint16 values are used, 8 to 16: full range is 2**bits - 1. None as in `read_image`.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def as_rgb(image: str | Path | Image.Image | NDArray[Any], name: str = "image", 
     if isinstance(image, str | Path):
         return read_image(image, bits)
     if isinstance(image, Image.Image):
-        if bits < 16 and any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode[:2] != "I;":
+        if bits != 16 and any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode[:2] != "I;":
             raise BlemishError(f"{name}: Pillow keeps 8 of the 16 bits of colour pixels; give the path of the file")
         with _errors_about(name):
             return _rgb8(_pixels(image, name), bits, name)
@@ -334,7 +339,7 @@ def _check_size(height: int, width: int, name: object) -> None:
         raise BlemishError(f"{name}: {width}x{height} px is too large; cut or shrink it to at most {limit}")
 
 
-def _rgb8(pixels: NDArray[Any], bits: int = 16, name: object = "image") -> NDArray[np.uint8]:
+def _rgb8(pixels: NDArray[Any], bits: int | None = 16, name: object = "image") -> NDArray[np.uint8]:
     """Convert (H, W) or (H, W, 1 | 3 | 4), bool, uint8 or uint16, to contiguous (H, W, 3) uint8."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]  # (H, W, 1)
@@ -342,7 +347,13 @@ def _rgb8(pixels: NDArray[Any], bits: int = 16, name: object = "image") -> NDArr
     if pixels.dtype.kind == "b":
         pixels = pixels * np.uint8(255)
     if pixels.dtype.itemsize == 2:
-        largest = int(pixels.max()) if bits < 16 else 0
+        largest = int(pixels.max()) if bits != 16 else 0
+        if bits is None and largest < _SURELY_16_BITS:
+            raise BlemishError(
+                f"{name}: has 16-bit values up to {largest}, and how many bits its camera uses is not known, as all "
+                f"images that were trained on have 8 bits; save it with 8 bits, or fit with images like this"
+            )
+        bits = bits or 16
         if largest >= 2**bits:
             raise BlemishError(
                 f"{name}: has values up to {largest}, but 16-bit files are read as {bits} bits, up to {2**bits - 1}; "

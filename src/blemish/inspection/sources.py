@@ -40,7 +40,7 @@ class Photograph:
         """Path of the file; None if the image is not a file."""
         return str(self.image) if isinstance(self.image, str | Path) else None
 
-    def read(self, bits: int = 16) -> NDArray[np.uint8]:
+    def read(self, bits: int | None = 16) -> NDArray[np.uint8]:
         """Read the image as (H, W, 3) uint8 RGB; of 16-bit values ``bits`` bits are used.
 
         Raises

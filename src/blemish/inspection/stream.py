@@ -47,7 +47,7 @@ class Judge(Protocol):
     runtime: Runtime
     framing: Framing
     threshold: Threshold
-    bits: int
+    bits: int | None
     likeness: Likeness | None
 
 

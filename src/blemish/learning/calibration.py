@@ -18,7 +18,7 @@ def calibrated(
     images: Tensor,
     false_reject_rate: float,
     provenance: dict[str, Any] | None = None,
-    bits: int = 16,
+    bits: int | None = 16,
     likeness: Likeness | None = None,
     doubt: str = "",
 ) -> Detector:
@@ -28,7 +28,7 @@ def calibrated(
     ----------
     images : (N, 3, H, W) uint8 good images that were not used for training.
     false_reject_rate : in (0, 1); see ``thresholds.conformal_threshold``.
-    bits : how many bits of 16-bit values the images were read with, and photographs will be.
+    bits : how many bits of 16-bit values the images were read with, and photographs will be; None if none has 16.
     likeness : what good photographs are like; None calls no photograph unlike them.
     doubt : why the false-reject rate cannot be promised, although it is the scores' quantile; empty if it can.
     """

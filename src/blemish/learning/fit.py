@@ -79,9 +79,9 @@ def _fitted(
     images = split_images(
         checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits
     )
-    bits, rate = images.bits or 16, checked.false_rejects
+    rate = checked.false_rejects
     ingredients = ingredients_of(
-        network, checked.textures, checked.defects, checked.defect_masks, bits, checked.mask_values
+        network, checked.textures, checked.defects, checked.defect_masks, images.bits or 16, checked.mask_values
     )
     config = checked.config(asdict(network.settings))
     trainer = Trainer(
@@ -97,7 +97,7 @@ def _fitted(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, rate, provenance, bits, images.likeness(), images.doubt)
+    detector = calibrated(network, images.calibration, rate, provenance, images.bits, images.likeness(), images.doubt)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")

@@ -117,15 +117,16 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
     """A detector for each objective, calibrated on the same images as the ensemble."""
     method = ensemble.method
     assert isinstance(method, SSAE)
-    bits = ensemble.bits
-    images = split_images(data, None, layout, ensemble.size_hw, seed, method.validation_share, bits)
+    images = split_images(
+        data, None, layout, ensemble.size_hw, seed, method.validation_share, ensemble.bits or "auto"
+    )
     detectors = {}
     for objective in ("filter", "amplify"):
         part = method.part(objective)
         part.finish(images.train, images.validation)
         rate, likeness = ensemble.threshold.false_reject_rate, ensemble.likeness
         detectors[objective] = calibrated(
-            part, images.calibration, rate, bits=bits, likeness=likeness, doubt=images.doubt
+            part, images.calibration, rate, bits=ensemble.bits, likeness=likeness, doubt=images.doubt
         )
     return detectors | {"ensemble": ensemble}
 
