@@ -126,8 +126,15 @@ def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) 
     assert json.loads(rt_info.value)["settings"]["image_size_px"] == 32
 
 
-@pytest.mark.parametrize("kind", ["photographs", "network"])
-@pytest.mark.parametrize(("suffix", "precision"), [(".onnx", "float32"), (".xml", "float32"), (".xml", "int8")])
+@pytest.mark.parametrize(
+    ("kind", "suffix", "precision"),
+    [
+        ("photographs", ".onnx", "float32"),
+        ("photographs", ".xml", "int8"),
+        ("network", ".onnx", "float32"),
+        ("network", ".xml", "float32"),
+    ],
+)
 def test_the_file_itself_is_run_on_good_images(
     files: Path, kind: str, suffix: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

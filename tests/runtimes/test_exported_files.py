@@ -18,6 +18,7 @@ from blemish.cli import main
 from blemish.detector import Detector
 from blemish.learning.calibration import calibrated
 from blemish.methods import method_type
+from blemish.thresholds import Threshold
 from methods.contract import good_images
 from test_docs import TINY
 
@@ -71,8 +72,6 @@ def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def with_threshold_amid(path: Path, photographs: Path) -> Detector:
     """Return the detector, saved with a threshold that about half of the photographs exceed."""
-    from blemish.thresholds import Threshold
-
     detector = Detector.load(path)
     scores = sorted(detector.inspect(image).score for image in sorted(photographs.iterdir()))
     gaps = np.diff(scores[4:-4])
@@ -106,6 +105,7 @@ def test_ten_lines_without_blemish_give_the_same_verdicts(
     np.testing.assert_allclose(scores, [row["score"] for row in rows], rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("detector", ["ssae"], indirect=True)  # the quickest to export
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 @pytest.mark.parametrize("kind", ["photographs", "network"])
 def test_a_file_says_all_that_a_program_needs(

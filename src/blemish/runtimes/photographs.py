@@ -36,13 +36,21 @@ class Resized(nn.Module):
         n_images, height, width, _ = photographs.shape
         side = self.side_px
         # Of a side shorter than S, the shrunk picture has its own length; what is beyond it is never looked at.
-        rows, row_weights, row_ratio = _areas(height, side)
-        columns, column_weights, column_ratio = _areas(width, side)
+        rows, row_parts, row_ratio = _areas(height, side)
+        columns, column_parts, column_ratio = _areas(width, side)
+        # OpenCV adds up pixels and divides the sum if both ratios are whole numbers, else its weights add up to 1. So
+        # does this, because sums are rounded to grey levels: in another order, exact halves are rounded otherwise.
+        is_whole = (row_ratio == torch.floor(row_ratio)) & (column_ratio == torch.floor(column_ratio))
+        row_weights = row_parts / torch.where(is_whole, row_parts.amax((0, 1)), row_parts[0].sum())  # (S, K)
+        column_weights = column_parts / torch.where(
+            is_whole, column_parts.amax((0, 1)), column_parts[0].sum()
+        )  # (S, K)
         strips = photographs[:, rows.flatten()].reshape(n_images, side, rows.shape[1], width * 3)
         sums = torch.matmul(row_weights[:, None, :], strips.float())  # (B, S, 1, W * 3)
         sums = sums.reshape(n_images, side, width, 3)[:, :, columns.flatten()]
         sums = torch.matmul(column_weights[:, None, :], sums.reshape(n_images, side, side, columns.shape[1], 3))
-        means = sums.reshape(n_images, side, side, 3) * (1.0 / (row_ratio * column_ratio))
+        divided = sums * (1.0 / (row_ratio * column_ratio))
+        means = torch.where(is_whole, divided, sums).reshape(n_images, side, side, 3)
         # OpenCV has a way of its own for the half size, which rounds halves up, not to even numbers.
         is_half_size = (row_ratio == 2.0) & (column_ratio == 2.0)
         shrunk = torch.where(is_half_size, torch.floor(means + 0.5), torch.round(means))  # (B, S, S, 3)
@@ -51,9 +59,10 @@ class Resized(nn.Module):
 
 
 def _areas(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return which pixels each pixel of the shrunk axis covers: (S, K) int64, and how much of each: (S, K) in [0, 1].
+    """Return which pixels each pixel of the shrunk axis covers: (S, K) int64, and how much of each: (S, K) float.
 
-    The third result is the length of an interval, in pixels. A pixel of weight 0 may be any pixel of the axis.
+    How much is in units of which a pixel has as many as the shrunk axis has pixels, so these are whole numbers. A
+    pixel of which nothing is covered may be any pixel of the axis. The third result is how many pixels are covered.
     """
     pixels = torch.scalar_tensor(length, dtype=torch.int64)
     shrunk = pixels.clamp(max=side)
@@ -63,7 +72,7 @@ def _areas(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
     covered = torch.div(start, shrunk, rounding_mode="floor") + torch.arange(n_covered)[None]  # (S, K)
     end = torch.minimum(start + pixels, (covered + 1) * shrunk)
     overlap = (end - torch.maximum(start, covered * shrunk)).clamp(min=0)  # (S, K)
-    return torch.minimum(covered, pixels - 1), overlap.float() / shrunk.float(), pixels.float() / shrunk.float()
+    return torch.minimum(covered, pixels - 1), overlap.float(), pixels.float() / shrunk.float()
 
 
 def _neighbours(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
