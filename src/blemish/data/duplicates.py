@@ -22,7 +22,7 @@ BLUR_PX = 2.0
 SURELY_SAME = 0.985
 """Correlation above which two photographs are the same in any case."""
 RARELY_SAME = 0.9
-"""Correlation that is asked for where different photographs come near it; else half of the way from them to 1."""
+"""Correlation below which they never are: of few references, what all photographs have in common is not known well."""
 MARGIN = 0.01
 """How much more alike than any two different references the same photograph must be."""
 EVENED_SAME = 0.6
@@ -70,8 +70,7 @@ def find_same(images: Sequence[Fingerprint], references: Sequence[Fingerprint]) 
     rows = np.linspace(0, len(references) - 1, min(len(references), N_COMPARED)).astype(int)
     between = known.details[rows] @ known.details.T
     different = between[between < SURELY_SAME]
-    most = max(0.0, float(different.max(initial=-1.0))) if len(references) > 2 else RARELY_SAME
-    limit = min(SURELY_SAME, max(most + MARGIN, min(RARELY_SAME, (1 + most) / 2)))
+    limit = min(SURELY_SAME, max(RARELY_SAME, float(different.max(initial=-1.0)) + MARGIN))
     first = {reference.digest: number for number, reference in reversed([*enumerate(references)])}
     same = np.array([first.get(image.digest, -1) for image in images], np.int64)
     for start in range(0, len(images), BLOCK):
