@@ -22,7 +22,7 @@ BLUR_PX = 2.0
 SURELY_SAME = 0.985
 """Correlation above which two photographs are the same in any case."""
 RARELY_SAME = 0.9
-"""Correlation below which they never are: of few references, what all photographs have in common is not known well."""
+"""Correlation below which they never are: what few references have in common is not what all have."""
 MARGIN = 0.01
 """How much more alike than any two different references the same photograph must be."""
 EVENED_SAME = 0.6

@@ -154,15 +154,15 @@ def _same_photograph(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
     for (sample, _), match in zip(other, find_same([fingerprint for _, fingerprint in other], known), strict=True):
         if match >= 0:
             text = (
-                f"{_described(train[match][0])} and {_described(sample)} show the same photograph, saved or taken again: "
-                f"results would look better than they are; remove one"
+                f"{_described(train[match][0])} and {_described(sample)} show the same photograph, saved or taken "
+                f"again: results would look better than they are; remove one"
             )
             yield Problem("warning", "leak", text)
     for (sample, _), first in zip(train, first_shown(known), strict=True):
         if train[first][0] is not sample:
             text = (
-                f"{_described(train[first][0])} and {_described(sample)} show the same photograph, saved or taken again; "
-                f"keep one"
+                f"{_described(train[first][0])} and {_described(sample)} show the same photograph, saved or taken "
+                f"again; keep one"
             )
             yield Problem("warning", "duplicate", text)
 
