@@ -66,6 +66,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.rmtree(kind)
     defective = kinds[0]
     shutil.copytree(data / "train" / "good", folder / "parts" / "good")
+    shutil.copytree(data / "calibration", folder / "parts" / "good-of-today")
     shutil.copytree(defective, folder / "parts" / "bad")
     shutil.copytree(data / "ground_truth" / defective.name, folder / "parts" / "bad-masks")
     shutil.copytree(good, folder / "photos")
