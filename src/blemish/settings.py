@@ -47,6 +47,8 @@ class CheckedSettings:
             object.__setattr__(self, field.name, value)
             if not _has_type(value, hint):
                 raise BlemishError(f"{self.noun} {field.name}: {value!r} should be {_type_text(hint)}")
+            if isinstance(value, int) and abs(value) >= 2**62:  # no generator of random numbers takes more
+                raise BlemishError(f"{self.noun} {field.name}: {value} is too large")
 
     def check_range(self, *names: str, least: float, most: float = math.inf) -> None:
         """Raise BlemishError if a setting is below ``least``, above ``most`` or NaN. Of a tuple, all values count."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from io import BytesIO, TextIOWrapper
@@ -53,3 +54,48 @@ def test_warnings_of_libraries_are_not_printed(tmp_path: Path, monkeypatch: pyte
     assert b"Warning" not in text
     handlers = logging.getLogger().handlers
     assert any(isinstance(handler, logging.NullHandler) for handler in handlers)
+
+
+@pytest.fixture
+def half_broken(tmp_path: Path) -> Path:
+    """A folder of 12 good images and 300 empty files: about 20 KB of messages."""
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    for number in range(300):
+        (tmp_path / f"empty {number}.png").touch()
+    return tmp_path
+
+
+def test_a_reader_that_goes_away_changes_nothing_but_what_is_read(half_broken: Path) -> None:
+    command = [sys.executable, "-m", "blemish", "data", str(half_broken), "--json"]
+    whole = subprocess.run(command, capture_output=True, check=False)
+    assert whole.returncode == 2
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == whole.stderr
+    assert process.returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_is_lost_on_a_full_disk_is_told(half_broken: Path) -> None:
+    for path in half_broken.glob("empty*"):
+        path.unlink()
+    command = [sys.executable, "-m", "blemish", "data", str(half_broken), "--json"]
+    with Path("/dev/full").open("wb") as full:
+        lost = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert (lost.returncode, lost.stderr) == (2, b"blemish: standard output: No space left on device\n")
+        silent = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert silent.returncode == 0
+
+
+def test_mistakes_of_the_shell_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["data", ""], ["inspect", "a.blemish", ""], ["fit", str(tmp_path), "--out="]):
+        code, text = printed(monkeypatch, "utf-8", *words)
+        assert (code, text[:30]) == (2, b"blemish: an argument is empty,")
+    for words in (["--seed", str(10**20)], ["--set", "iterations=3", "--set", "iterations=4"]):
+        code, text = printed(monkeypatch, "utf-8", "fit", str(tmp_path), *words)
+        assert code == 2
+        assert text.startswith((b"blemish: option seed: 1", b"blemish: --set iterations: is there twice"))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import sys
 import traceback
-import warnings
-from io import TextIOWrapper
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
 from blemish.cli.compare import compare
+from blemish.cli.console import lost_output, prepare_console, silence_libraries
 from blemish.cli.convert import convert
 from blemish.cli.data import data
 from blemish.cli.demo import demo
@@ -41,39 +40,36 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     Exit codes: 0 done, 1 a defect was found (if asked for), 2 a user's mistake, 70 a fault of blemish, 130 stopped.
     """
-    _print_any_character()
-    _silence_libraries()
+    prepare_console()
+    silence_libraries()
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    if (lost := lost_output()) is not None:
+        print(f"blemish: {lost}", file=sys.stderr)
+        code = code or USER_ERROR
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """Run a command and return its exit code; mistakes are printed."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        if any(re.fullmatch(r"(--[\w-]+=)?", word) for word in words):
+            raise BlemishError("an argument is empty, perhaps because a variable of the shell is not set")
+        app(words, exit_on_error=False, print_error=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except BlemishError as error:
         print(f"blemish: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        return USER_ERROR
     except CycloptsError as error:
         print(f"blemish: {' '.join(str(error).split())} See blemish --help.", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        return USER_ERROR
     except KeyboardInterrupt as stop:
-        print(f"blemish: {stop or 'stopped'}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(0)
+        print(f"blemish: {str(stop) or 'stopped'}", file=sys.stderr)
+        return INTERRUPTED
     except OSError as error:  # a full disk, say, in the middle of something
         print(f"blemish: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        return USER_ERROR
     except Exception:  # a fault of blemish: must not be taken for a defect (exit code 1)
         traceback.print_exc()
-        sys.exit(INTERNAL_ERROR)
-    sys.exit(0)
-
-
-def _print_any_character() -> None:
-    """Let names that the console's encoding lacks appear escaped (``\\u90e8``), instead of stopping the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _silence_libraries() -> None:
-    """Let warnings of libraries appear only if asked for (``python -W default``): what matters is told by blemish."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())
+        return INTERNAL_ERROR
+    return 0
