@@ -25,6 +25,9 @@ RARELY_SAME = 0.9
 """Correlation below which they never are: what few references have in common is not what all have."""
 MARGIN = 0.01
 """How much more alike than any two different references the same photograph must be."""
+CLOSER = 0.25
+"""How much closer to correlation 1 the same photograph is than the next that is not surely the same. Rigid parts that
+are printed alike, on a fixture with a play of some pixels, may be as alike as copies, but then many are."""
 EVENED_SAME = 0.6
 """Correlation below which two photographs are never the same, with all frequencies equally strong: coinciding grids
 reach 0.05, and bottles, pills and tiles that were saved as JPEG of quality 50, 0.8."""
@@ -77,8 +80,9 @@ def find_same(images: Sequence[Fingerprint], references: Sequence[Fingerprint]) 
         block = images[start : start + BLOCK]
         differences = known.differences(block)
         correlations = _details(differences) @ known.details.T  # (n, M)
+        stands_out = _stands_out(correlations)
         for number, nearest in enumerate(correlations.argmax(1)):
-            if same[start + number] < 0 and correlations[number, nearest] >= limit:
+            if same[start + number] < 0 and correlations[number, nearest] >= limit and stands_out[number]:
                 reference = known.differences([references[nearest]])[0]
                 if known.are_same_evened(differences[number], reference):
                     same[start + number] = nearest
@@ -104,6 +108,9 @@ def first_shown(photographs: Sequence[Fingerprint]) -> NDArray[np.int64]:
         correlations[np.triu_indices(len(block), start, correlations.shape[1])] = -1.0  # itself, and later ones
         nearest = correlations.argmax(1)
         is_near = correlations[np.arange(len(block)), nearest] >= SURELY_SAME
+        with_later = block @ known.details.T
+        with_later[np.arange(len(block)), start + np.arange(len(block))] = -1.0
+        is_near &= _stands_out(with_later)
         for number in range(start, start + len(block)):
             earlier = first_by_digest.setdefault(photographs[number].digest, number)
             candidate = int(nearest[number - start])
@@ -114,6 +121,15 @@ def first_shown(photographs: Sequence[Fingerprint]) -> NDArray[np.int64]:
                 if known.are_same_evened(*pair):
                     first[number] = first[candidate]
     return first
+
+
+def _stands_out(correlations: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether the nearest of (N, M) is much nearer than the nearest that is not surely the same: (N,) bool."""
+    others = np.where(correlations < SURELY_SAME, correlations, -1.0)
+    highest = correlations.max(1, initial=-1.0)
+    is_sure = highest >= SURELY_SAME
+    others[~is_sure, correlations[~is_sure].argmax(1)] = -1.0  # the nearest itself
+    return np.asarray(1 - highest <= CLOSER * (1 - others.max(1, initial=-1.0)))
 
 
 @dataclass(frozen=True)

@@ -54,16 +54,16 @@ FIGURES = {
     "contrast": Figure(0.1, "much less contrast than any good image", ""),
     "sharpness": Figure(0.4, "blurred: much less detail than any good image", ""),
     "texture": Figure(
-        0.4,
+        0.8,
         "a large part has no detail: covered or overexposed",
         "much noisier or grainier than any good image",
     ),
     "colour": Figure(0.3, "much less colour than any good image", "in colour, and the good images are grey"),
     "tint": Figure(0.4, "", "much more colour than any good image"),
-    "picture": Figure(1.0, "", "shows something else than the good images, or the part is shifted or turned"),
+    "picture": Figure(2.0, "", "shows something else than the good images, or the part is shifted or turned"),
     "place": Figure(1.5, "", "the part is at another place than in any good image"),
 }
-"""By name, in the order in which reasons are listed. An empty text means that there is no such limit.
+"""By name. An empty text means that there is no such limit.
 
 ``aspect`` is the logarithm of width / height. ``brightness`` is the median over the cells of how much brighter they
 are than their mean over good images, grey levels; ``contrast`` the logarithm of the grey values' standard
@@ -114,7 +114,7 @@ class Likeness:
         return cls(mean.astype(np.float32), spread.astype(np.float32), limits)
 
     def reasons(self, image: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> list[str]:
-        """Why a photograph is unlike the good ones, in words; empty if it is like them.
+        """Why a photograph is unlike the good ones, in words, the strongest reason first; empty if it is like them.
 
         Parameters
         ----------
@@ -125,11 +125,12 @@ class Likeness:
         figures |= _compared(picture, self.mean, self.spread)
         reasons = []
         for name, (lowest, highest) in self.limits.items():
-            if figures[name] < lowest:
-                reasons.append(FIGURES[name].below)
-            elif figures[name] > highest:
-                reasons.append(FIGURES[name].above)
-        return reasons
+            excess = max(lowest - figures[name], figures[name] - highest) / FIGURES[name].slack
+            if excess > 0:
+                text = FIGURES[name].below if figures[name] < lowest else FIGURES[name].above
+                # Anything that is wrong with the whole photograph moves its coarse picture very far.
+                reasons.append((math.log1p(excess) if name == "picture" else excess, text))
+        return [text for _, text in sorted(reasons, reverse=True)]
 
     def description(self) -> dict[str, Any]:
         """For JSON."""

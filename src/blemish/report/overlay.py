@@ -153,7 +153,8 @@ def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
     )
     score, threshold = score_texts(finding.score, finding.threshold)
     if finding.unlike:
-        return np.vstack([picture, _caption(f"UNLIKE   {finding.unlike[0]}", UNLIKE_RGB, picture.shape)])
+        more = f" (and {len(finding.unlike) - 1} more)" if len(finding.unlike) > 1 else ""
+        return np.vstack([picture, _caption(f"UNLIKE   {finding.unlike[0]}{more}", UNLIKE_RGB, picture.shape)])
     verdict, colour = ("DEFECT", DEFECT_RGB) if finding.is_defective else ("PASS", PASS_RGB)
     return np.vstack([picture, _caption(f"{verdict}   score {score}, limit {threshold}", colour, picture.shape)])
 
