@@ -250,7 +250,7 @@ def _deep_pixels(png: bytes) -> NDArray[np.uint16]:
         from cv2 import IMREAD_UNCHANGED, imdecode
 
         check_png_rows(png)
-        values = imdecode(np.frombuffer(png, np.uint8), IMREAD_UNCHANGED)
+        values = np.asarray(imdecode(np.frombuffer(png, np.uint8), IMREAD_UNCHANGED))
         return np.asarray(values if values.ndim == 2 else values[..., 2::-1], np.uint16)
     from imagecodecs import png_decode
 

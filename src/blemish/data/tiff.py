@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -66,6 +67,7 @@ def read_tiff(
         if page.compression == COMPRESSION.JPEG:
             _check_jpegs(page)
         if not _is_for_tifffile(page):
+            _check_inflated(page)
             return None
         try:
             pixels = page.asarray(maxworkers=1)
@@ -173,10 +175,10 @@ def _fault(tiff: TiffFile, page: TiffPage) -> str | None:
     if n_channels != n_colours and not has_alpha:
         return f"has {n_channels} channels, of which {n_colours} would be read"
     is_premultiplied = page.extrasamples[:1] == (_PREMULTIPLIED,)
-    if has_alpha and (photometric in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.YCBCR, PHOTOMETRIC.CIELAB)
-                      or (photometric == PHOTOMETRIC.SEPARATED and page.extrasamples[:1] != (0,))
-                      or (photometric in _GREY and is_premultiplied)):  # fmt: skip
-        return f"{'premultiplied grey' if photometric in _GREY else PHOTOMETRIC(photometric).name} pixels with alpha are not supported"
+    if has_alpha and photometric in _GREY and is_premultiplied:
+        return "grey pixels with premultiplied alpha are not supported"
+    if has_alpha and n_colours > 1 and photometric != PHOTOMETRIC.RGB and page.extrasamples[:1] != (0,):
+        return f"{'CMYK' if n_colours == 4 else PHOTOMETRIC(photometric).name} pixels with alpha are not supported"
     if _is_for_tifffile(page):
         return _fault_for_tifffile(page)
     return _fault_for_pillow(page)
@@ -230,13 +232,25 @@ def _check_whole(tiff: TiffFile, page: TiffPage) -> None:
 
 
 def _check_jpegs(page: TiffPage) -> None:
-    """Raise ValueError if pixels of a JPEG-compressed page are missing or destroyed, of which its decoders say nothing."""
+    """Raise ValueError if pixels of a JPEG-compressed page are missing or destroyed; its decoders do not say so."""
     tables, file = page.jpegtables, page.parent.filehandle
     colours = "CMYK" if page.samplesperpixel == 4 and page.photometric == PHOTOMETRIC.SEPARATED else "GRAY"
     for offset, n_bytes in zip(page.dataoffsets, page.databytecounts, strict=True):
         file.seek(offset)
         content = file.read(n_bytes)
         jpeg_pixels(content if tables is None else tables[:-2] + content[2:], colours, least_size=True)
+
+
+def _check_inflated(page: TiffPage) -> None:
+    """Raise ValueError if a deflated page is short of pixels, before libtiff writes so to stderr."""
+    if page.compression not in (COMPRESSION.DEFLATE, COMPRESSION.ADOBE_DEFLATE):
+        return
+    file, n_bytes = page.parent.filehandle, 0
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(offset)
+        n_bytes += len(zlib.decompress(file.read(length)))
+    if n_bytes < page.imagelength * ((page.imagewidth * page.samplesperpixel * page.bitspersample + 7) // 8):
+        raise ValueError("pixels are missing")
 
 
 def _compression(page: TiffPage) -> str:
