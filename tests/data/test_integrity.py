@@ -146,7 +146,9 @@ def test_short_deflated_tiff_says_nothing_on_stderr(tmp_path: Path, capfd: pytes
         start, n_bytes = tiff.pages.first.dataoffsets[0], tiff.pages.first.databytecounts[0]
     short = zlib.compress(np.random.default_rng(0).bytes(n_bytes - 20), 0).ljust(n_bytes, b"\1")
     assert read_image(path).shape == (40, 40, 3)
-    assert "damaged or incomplete" in refusal(content[:start] + short[:n_bytes] + content[start + n_bytes :], tmp_path)
+    assert "damaged or incomplete" in refusal(
+        content[:start] + short[:n_bytes] + content[start + n_bytes :], tmp_path
+    )
     assert capfd.readouterr().err == ""
 
 

@@ -64,6 +64,20 @@ def _is_harmless(warning: str, content: bytes) -> bool:
     return marker == "d9" and bytes(n_bytes) + b"\xff\xd9" in content  # filled up with zeros
 
 
+def deep_png_pixels(png: bytes) -> NDArray[np.uint16]:
+    """Decode a PNG of 16 bits, of which Pillow would keep 8 of colours: (H, W) or (H, W, 3)."""
+    if png[28]:  # interlaced: imagecodecs lets libpng write a warning to stderr
+        from cv2 import IMREAD_UNCHANGED, imdecode
+
+        check_png_rows(png)
+        values = np.asarray(imdecode(np.frombuffer(png, np.uint8), IMREAD_UNCHANGED))
+        return np.asarray(values if values.ndim == 2 else values[..., 2::-1], np.uint16)
+    from imagecodecs import png_decode
+
+    values = png_decode(png)  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
+    return np.asarray(values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., :3])
+
+
 def check_png_rows(content: bytes) -> None:
     """Check that a PNG file holds all rows of its picture: where rows are missing, Pillow fills in zeros.
 

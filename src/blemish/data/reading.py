@@ -1,7 +1,7 @@
 """Bytes to pixels: every image becomes (H, W, 3) uint8 RGB. Masks are read in `masks`.
 
-Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; tifffile and
-imagecodecs decode what Pillow would read wrong or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
+Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; simplejpeg
+decodes JPEG, because it reports destroyed pixels, too; tifffile and imagecodecs decode what Pillow would read wrong or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
 
 16-bit values keep the high byte of the `bits` that are used: with 16, 65535 -> 255; with 12, 4095 -> 255. `bits` is
 the same for all images of a detector, so brightness stays comparable between images. No image is stretched to its own
@@ -24,9 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from blemish.data.containers import (
-    check_jpeg, check_png, check_tail, kind_of_bitmap, png_bit_depth, png_pixels, png_without_text,
+    check_jpeg,
+    check_png,
+    check_tail,
+    kind_of_bitmap,
+    png_bit_depth,
+    png_pixels,
+    png_without_text,
 )  # fmt: skip
-from blemish.data.integrity import check_avif, check_png_rows, jpeg_pixels
+from blemish.data.integrity import check_avif, check_png_rows, deep_png_pixels, jpeg_pixels
 from blemish.data.kinds import FORMATS, OVERLAY, PREFIX_BYTES, UNKNOWN, kind_of_bytes
 from blemish.errors import BlemishError
 
@@ -227,7 +233,7 @@ def _decode(path: Path) -> NDArray[Any]:
         image, deep_png = _open_header(format_name, file, path)
         if deep_png is not None:
             _check_size(image.height, image.width, path)
-            return _upright(_deep_pixels(png_pixels(deep_png)), image.getexif().get(_ORIENTATION, 1))
+            return _upright(deep_png_pixels(png_pixels(deep_png)), image.getexif().get(_ORIENTATION, 1))
         if format_name == "JPEG" and image.mode in ("L", "RGB", "CMYK"):
             _check_size(image.height, image.width, path)
             file.seek(0)
@@ -242,20 +248,6 @@ def _decode(path: Path) -> NDArray[Any]:
             file.seek(0)
             check_png_rows(file.read())
         return pixels
-
-
-def _deep_pixels(png: bytes) -> NDArray[np.uint16]:
-    """Decode a PNG of 16 bits, of which Pillow would keep 8 of colours: (H, W) or (H, W, 3)."""
-    if png[28]:  # interlaced: imagecodecs lets libpng write a warning to stderr
-        from cv2 import IMREAD_UNCHANGED, imdecode
-
-        check_png_rows(png)
-        values = np.asarray(imdecode(np.frombuffer(png, np.uint8), IMREAD_UNCHANGED))
-        return np.asarray(values if values.ndim == 2 else values[..., 2::-1], np.uint16)
-    from imagecodecs import png_decode
-
-    values = png_decode(png)  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
-    return np.asarray(values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., :3])
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
