@@ -1,7 +1,8 @@
 """Bytes to pixels: every image becomes (H, W, 3) uint8 RGB. Masks are read in `masks`.
 
 Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; simplejpeg
-decodes JPEG, because it reports destroyed pixels, too; tifffile and imagecodecs decode what Pillow would read wrong or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
+decodes JPEG, because it reports destroyed pixels, too; tifffile and imagecodecs decode what Pillow would read wrong
+or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
 
 16-bit values keep the high byte of the `bits` that are used: with 16, 65535 -> 255; with 12, 4095 -> 255. `bits` is
 the same for all images of a detector, so brightness stays comparable between images. No image is stretched to its own
