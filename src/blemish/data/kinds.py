@@ -154,7 +154,7 @@ def kind_of_bytes(prefix: bytes, suffix: str = "") -> Kind:
 
 def with_comment(jpeg: bytes) -> bytes:
     """Return a JPEG file with the comment ``OVERLAY_COMMENT``, behind its first segment."""
-    end = 4 + int.from_bytes(jpeg[4:6]) - 2 if jpeg[2:4] == b"\xff\xe0" else 2
+    end = 4 + int.from_bytes(jpeg[4:6]) if jpeg[2:4] == b"\xff\xe0" else 2
     return jpeg[:end] + b"\xff\xfe" + struct.pack(">H", 2 + len(OVERLAY_COMMENT)) + OVERLAY_COMMENT + jpeg[end:]
 
 

@@ -1,7 +1,8 @@
 """Bytes to pixels: every image becomes (H, W, 3) uint8 RGB. Masks are read in `masks`.
 
-Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; tifffile and
-imagecodecs decode what Pillow would read wrong or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
+Pillow decodes, because it reports a truncated file, where OpenCV returns grey pixels without an error; simplejpeg
+decodes JPEG, because it reports destroyed pixels, too; tifffile and imagecodecs decode what Pillow would read wrong
+or with fewer bits: grey and RGB TIFF, and 16-bit PNG.
 
 16-bit values keep the high byte of the `bits` that are used: with 16, 65535 -> 255; with 12, 4095 -> 255. `bits` is
 the same for all images of a detector, so brightness stays comparable between images. No image is stretched to its own
@@ -23,7 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from blemish.data.containers import check_jpeg, check_tail, png_bit_depth, png_pixels, png_without_text
+from blemish.data.containers import (
+    check_jpeg,
+    check_png,
+    check_tail,
+    kind_of_bitmap,
+    png_bit_depth,
+    png_pixels,
+    png_without_text,
+)  # fmt: skip
+from blemish.data.integrity import check_avif, check_png_rows, deep_png_pixels, jpeg_pixels
 from blemish.data.kinds import FORMATS, OVERLAY, PREFIX_BYTES, UNKNOWN, kind_of_bytes
 from blemish.errors import BlemishError
 
@@ -223,13 +233,22 @@ def _decode(path: Path) -> NDArray[Any]:
                 return _upright(*decoded)
         image, deep_png = _open_header(format_name, file, path)
         if deep_png is not None:
-            from imagecodecs import png_decode  # Pillow keeps 8 bits of 16-bit colour
-
             _check_size(image.height, image.width, path)
-            values = png_decode(png_pixels(deep_png))  # (H, W), or (H, W, 2 | 3 | 4) with alpha last
-            values = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., :3]
-            return _upright(values, image.getexif().get(_ORIENTATION, 1))
-        return _pixels(image, path)
+            return _upright(deep_png_pixels(png_pixels(deep_png)), image.getexif().get(_ORIENTATION, 1))
+        if format_name == "JPEG" and image.mode in ("L", "RGB", "CMYK"):
+            _check_size(image.height, image.width, path)
+            file.seek(0)
+            pixels = jpeg_pixels(file.read(), "CMYK" if image.mode == "CMYK" else "RGB")
+            if pixels is not None and image.mode != "CMYK":
+                with suppress(SyntaxError):
+                    image.getexif()
+                return _upright(pixels, image.getexif().get(_ORIENTATION, 1))
+        pixels = _pixels(image, path)
+        last_row = (0, image.height - 1, image.width, image.height)
+        if format_name == "PNG" and (image.info.get("interlace") or not np.any(np.asarray(image.crop(last_row)))):
+            file.seek(0)
+            check_png_rows(file.read())
+        return pixels
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -292,21 +311,28 @@ def _open_header(format_name: str, file: BinaryIO, path: Path) -> tuple[Image.Im
     deep_png = rare_kind = None
     if format_name == "PNG":
         content = png_without_text(file.read())
+        check_png(content, path)
         file, deep_png = BytesIO(content), content if png_bit_depth(content) == 16 else None
     elif format_name == "JPEG":
         rare_kind = check_jpeg(file.read(), path)
+        file.seek(0)
+    elif format_name == "BMP":
+        rare_kind = kind_of_bitmap(file.read(PREFIX_BYTES))
+        file.seek(0)
+    elif format_name == "AVIF":
+        check_avif(file.read())
         file.seek(0)
     Image.init()
     factory = Image.OPEN[format_name][0]
     try:
         # Without a file name Pillow does not memory-map, which garbles turned, uncompressed grey TIFFs.
         image = factory(file, "")
-        if rare_kind is not None:
+        if rare_kind is not None and format_name == "JPEG":
             image.load()
     except Exception as error:
         if rare_kind is None and "MAX_TEXT" not in str(error):
             raise
-        kind = f"{rare_kind} JPEG pixels" if rare_kind is not None else "more than 1 MB of XMP or EXIF text"
+        kind = f"{rare_kind} {format_name} pixels" if rare_kind is not None else "more than 1 MB of XMP or EXIF text"
         raise BlemishError(f"{path}: {kind} cannot be decoded; save it as PNG without metadata") from error
     if format_name in ("WEBP", "GIF"):
         position = file.tell()

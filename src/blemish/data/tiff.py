@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TIFF, TiffFile, TiffPage
 
+from blemish.data.integrity import jpeg_pixels
 from blemish.errors import BlemishError
 
 _GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
@@ -62,7 +64,10 @@ def read_tiff(
     """
     with _page(file, name) as page:
         check_size(page.imagelength, page.imagewidth, name)
+        if page.compression == COMPRESSION.JPEG:
+            _check_jpegs(page)
         if not _is_for_tifffile(page):
+            _check_inflated(page)
             return None
         try:
             pixels = page.asarray(maxworkers=1)
@@ -72,6 +77,8 @@ def read_tiff(
             reason = " ".join(str(error).split()) or type(error).__name__
             kind = _compression(page)
             raise BlemishError(f"{name}: {kind}-compressed pixels cannot be decoded ({reason}); {_REMEDY}") from error
+        if page.photometric == PHOTOMETRIC.PALETTE:  # of 8-bit colours, (3, 2**bits)
+            pixels = np.moveaxis(np.asarray(page.colormap).astype(np.uint8)[:, pixels], 0, -1)
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.ndim == 3:
@@ -167,6 +174,11 @@ def _fault(tiff: TiffFile, page: TiffPage) -> str | None:
     has_alpha = n_channels == n_colours + 1 and (n_colours > 1 or page.extrasamples[:1] != (0,))
     if n_channels != n_colours and not has_alpha:
         return f"has {n_channels} channels, of which {n_colours} would be read"
+    is_premultiplied = page.extrasamples[:1] == (_PREMULTIPLIED,)
+    if has_alpha and photometric in _GREY and is_premultiplied:
+        return "grey pixels with premultiplied alpha are not supported"
+    if has_alpha and n_colours > 1 and photometric != PHOTOMETRIC.RGB and page.extrasamples[:1] != (0,):
+        return f"{'CMYK' if n_colours == 4 else PHOTOMETRIC(photometric).name} pixels with alpha are not supported"
     if _is_for_tifffile(page):
         return _fault_for_tifffile(page)
     return _fault_for_pillow(page)
@@ -195,6 +207,8 @@ def _fault_for_pillow(page: TiffPage) -> str | None:
 
 def _is_for_tifffile(page: TiffPage) -> bool:
     """Return whether tifffile decodes the pixels: it does not convert colours, premultiplied alpha and few bits."""
+    if page.photometric == PHOTOMETRIC.PALETTE:  # Pillow takes colours of 8 bits for colours of 16 bits: almost black
+        return page.colormap is not None and page.samplesperpixel == 1 and int(np.max(page.colormap)) < 256
     is_premultiplied = page.extrasamples[:1] == (_PREMULTIPLIED,)
     return page.photometric in (*_GREY, PHOTOMETRIC.RGB) and page.bitspersample >= 8 and not is_premultiplied
 
@@ -215,6 +229,28 @@ def _check_whole(tiff: TiffFile, page: TiffPage) -> None:
     file.seek(offset + layout.tagnosize + n_tags * layout.tagsize)
     if any(file.read(layout.offsetsize)):
         raise ValueError("a further page is missing")
+
+
+def _check_jpegs(page: TiffPage) -> None:
+    """Raise ValueError if pixels of a JPEG-compressed page are missing or destroyed; its decoders do not say so."""
+    tables, file = page.jpegtables, page.parent.filehandle
+    colours = "CMYK" if page.samplesperpixel == 4 and page.photometric == PHOTOMETRIC.SEPARATED else "GRAY"
+    for offset, n_bytes in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(offset)
+        content = file.read(n_bytes)
+        jpeg_pixels(content if tables is None else tables[:-2] + content[2:], colours, least_size=True)
+
+
+def _check_inflated(page: TiffPage) -> None:
+    """Raise ValueError if a deflated page is short of pixels, before libtiff writes so to stderr."""
+    if page.compression not in (COMPRESSION.DEFLATE, COMPRESSION.ADOBE_DEFLATE):
+        return
+    file, n_bytes = page.parent.filehandle, 0
+    for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(offset)
+        n_bytes += len(zlib.decompress(file.read(length)))
+    if n_bytes < page.imagelength * ((page.imagewidth * page.samplesperpixel * page.bitspersample + 7) // 8):
+        raise ValueError("pixels are missing")
 
 
 def _compression(page: TiffPage) -> str:

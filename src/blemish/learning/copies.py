@@ -59,37 +59,46 @@ def from_calibration(
     calibration: Sequence[Path],
     fingerprints: Mapping[Path, Fingerprint],
 ) -> Apart:
-    """Leave out training images that are calibration images too, and calibration images that are there twice."""
+    """Leave out training images that are calibration images too, and calibration images that are there twice.
+
+    Calibration images that only look like copies of training images withdraw the promise, but nothing is left out:
+    some may be other parts that look alike, and others may be copies that are not recognized (cropped, turned).
+    """
     groups, calibration_groups = _grouped(paths, fingerprints), _grouped(calibration, fingerprints)
     matches = find_same([fingerprints[path] for path in calibration], [fingerprints[path] for path in paths])
-    same = {paths[match]: path for path, match in zip(calibration, matches, strict=True) if match >= 0}
-    kept = [group for group in groups if same.keys().isdisjoint(group)]
-    copies = [
-        (_name(copy, calibration_folder), _name(group[0], calibration_folder))
-        for group in calibration_groups
-        for copy in group[1:]
-    ]
-    calibration_name = Path(calibration_folder).name  # without where it lies: the doubt is saved in the detector
-    shared = [
-        (_name(path, folder), str(Path(calibration_name, _name(copy, calibration_folder))))
-        for path, copy in same.items()
-    ]
+    same = {path: paths[match] for path, match in zip(calibration, matches, strict=True) if match >= 0}
+    shared = {path for path in same if fingerprints[path].digest == fingerprints[same[path]].digest}
+    alike = same.keys() - shared
+    trained_twice = {same[path] for path in shared}
+    kept = [group for group in groups if trained_twice.isdisjoint(group)]
     n_kept, n_different = sum(map(len, kept)), len(calibration_groups)
-    seen = []
-    if copies:
-        listed = _listed(copies)
-        seen.append(f"{len(calibration)} calibration images show only {_photographs(n_different)} ({listed})")
-    if shared:
-        listed = _listed(shared)
-        seen.append(f"{len(paths) - n_kept} of {len(paths)} training images are calibration images too ({listed})")
+    seen, remedy = [], "calibrate with different photographs that are not trained on"
+    if n_different < len(calibration):
+        copies = [
+            (_name(copy, calibration_folder), _name(group[0], calibration_folder))
+            for group in calibration_groups
+            for copy in group[1:]
+        ]
+        seen.append(
+            f"{len(calibration)} calibration images show only {_photographs(n_different)} ({_listed(copies)})"
+        )
+    calibration_name = Path(calibration_folder).name  # without where it lies: the doubt is saved in the detector
+    for some, text in ((shared, "are training images"), (alike, "look like training images")):
+        if some:
+            pairs = [
+                (str(Path(calibration_name, _name(path, calibration_folder))), _name(same[path], folder))
+                for path in calibration
+                if path in some
+            ]
+            seen.append(f"{len(some)} of {len(calibration)} calibration images {text} ({_listed(pairs)})")
     notice = f"{folder}: {'; '.join(seen)}" if seen else ""
-    if n_kept < min(MIN_IMAGES, len(paths)) or n_different < min(MIN_HELD_OUT, len(calibration)):
-        remedy = "calibrate with different photographs that are not trained on"
+    too_few = n_kept < min(MIN_IMAGES, len(paths)) or n_different < min(MIN_HELD_OUT, len(calibration))
+    if too_few or alike:
         notice += f": no rate of false rejects can be promised; {remedy}"
         return Apart([[path] for path in paths], [*calibration], notice, f"{'; '.join(seen)}; {remedy}")
     if shared:
         notice += "; they are not trained on, so that the threshold is set from new images"
-    if copies:
+    if n_different < len(calibration):
         notice += "; each calibration photograph counts once"
     return Apart(kept, [group[0] for group in calibration_groups], notice)
 
