@@ -81,7 +81,7 @@ def _missing(dataset: Dataset) -> Iterator[Problem]:
         if fault.about == "image":
             yield Problem("error", "missing", fault.text)
         else:
-            yield Problem("warning", "no mask" if fault.about == "mask" else "left out", fault.text)
+            yield Problem("warning", "no mask" if fault.about == "mask" else fault.about, fault.text)
 
 
 def _unreadable(samples: Sequence[CheckedSample]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blemish.data.bits import bits_in_use
 from blemish.data.duplicates import Fingerprint
-from blemish.data.layouts import open_dataset
+from blemish.data.layouts import Dataset, open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.likeness import Likeness
@@ -79,7 +79,7 @@ def split_images(
     also held out. How many ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout, only="train")
-    print_notices([fault.text for fault in dataset.faults if fault.about == "left out" and fault.split == "train"])
+    print_notices(_notices(dataset))
     paths = [sample.path for sample in dataset.train]
     if len(paths) < MIN_IMAGES:
         raise BlemishError(
@@ -88,7 +88,9 @@ def split_images(
         )
     held_out = None
     if calibration is not None:
-        held_out = [sample.path for sample in open_dataset(calibration, only="train").train]
+        other = open_dataset(calibration, only="train")
+        print_notices(_notices(other))
+        held_out = [sample.path for sample in other.train]
         if len(held_out) < MIN_HELD_OUT:
             raise BlemishError(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
@@ -110,6 +112,10 @@ def split_images(
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
     return SplitImages(train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt)
+
+
+def _notices(dataset: Dataset) -> list[str]:
+    return [fault.text for fault in dataset.faults if fault.is_notice and fault.split in ("train", None)]
 
 
 def _parts(

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.listing import lines_about, list_files, list_images, natural_key
+from blemish.data.listing import lines_about, list_files, list_images, natural_key, shortened
 from blemish.data.masks import mask_doubts, read_mask
+from blemish.data.reading import read_values
 from blemish.errors import BlemishError
 
 Split = Literal["train", "validation", "test"]
@@ -32,13 +33,18 @@ class Fault:
         The split that it is about; None if that is not known.
     about
         "image": an image cannot be used. "mask": an image is listed without its mask. "left out": there are images
-        that belong to no sample.
+        that belong to no sample. "doubt": a label, a column or a mask may mean something else than it is taken for.
     """
 
     text: str
     path: Path
     split: Split | None
-    about: Literal["image", "mask", "left out"] = "image"
+    about: Literal["image", "mask", "left out", "doubt"] = "image"
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether it stops nothing, and is only to be said."""
+        return self.about in ("left out", "doubt")
 
 
 @dataclass(frozen=True)
@@ -208,15 +214,23 @@ def mask_file(image: Path, split: Split, faults: list[Fault], candidate: Path, v
     return None
 
 
-GOOD_WORDS = frozenset(
-    {"good", "ok", "okay", "normal", "negative", "pass", "passed", "0", "0.0", "false", "nominal", "defect-free"}
-)
-"""Labels, and names of folders, that mean good parts; in any letter case."""
+def masks_of_good(masks: Iterable[Path], root: Path) -> list[Fault]:
+    """A fault that names the masks of good images that show something, which contradicts the label."""
+    marked = [path.relative_to(root).as_posix() for path in masks if _shows_something(path)]
+    if not marked:
+        return []
+    masks_are = f"{len(marked)} mask{'s of good images are' if len(marked) > 1 else ' of a good image is'} not empty"
+    text = f"{root}: {masks_are}: {shortened(marked)}; correct the label of the image, or remove the mask"
+    return [Fault(text, root, "test", "doubt")]
 
 
-def is_good_word(word: str) -> bool:
-    """Whether a label, or the name of a folder, means good parts."""
-    return word.strip().casefold() in GOOD_WORDS
+def _shows_something(mask: Path) -> bool:
+    """Whether the pixels of a mask differ by more than JPEG makes them differ; also if it cannot be read."""
+    try:
+        values = read_values(mask)
+    except BlemishError:
+        return True
+    return int(values.max()) - int(values.min()) > (32 if mask.suffix.lower() in (".jpg", ".jpeg") else 0)
 
 
 def split_of(index: int) -> Split:
