@@ -287,3 +287,14 @@ def test_masks_that_contradict_the_label_good_are_named(tmp_path: Path) -> None:
     (root / "parts.csv").write_text("path,label,mask\ntest/good/2.png,ok,ground_truth/good/2_mask.png\n")
     (text,) = texts(open_dataset(root / "parts.csv"), "doubt")
     assert "ground_truth/good/2_mask.png" in text
+
+
+def test_archives_and_hidden_images_anywhere_in_a_dataset_are_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/good/1.png", "test/dent/1.png", "ground_truth/dent/1.png", "test/.hid/a.png")
+    archives = {"test/more.zip", "train/more.zip", "ground_truth/dent/x.zip", "test/dent/deep/x.zip"}
+    for name in archives | {"test/good/notes.txt"}:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"PK\x03\x04" + bytes(99) if name.endswith("zip") else b"text")
+    faults = {fault.path.relative_to(root).as_posix(): fault.split for fault in find_dataset(root).faults}
+    expected = {name: "train" if name.startswith("train") else "test" for name in archives}
+    assert faults == expected | {"test/.hid": "test"}

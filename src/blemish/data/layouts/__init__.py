@@ -70,8 +70,9 @@ def open_dataset(
         - folder: images directly in the folder; all are good training images.
         - csv: columns `path,label` and optionally `mask,split`, separated by commas, semicolons or tabs; paths are
           relative to the file's folder. Usual other names of columns are understood (`words`). Labels such as good,
-          ok, normal or 0 are good (`words.GOOD_WORDS`); bad or 1 is "defect"; any other word is the kind of defect. Splits are train, test and validation; an empty split
-          means train for good images, test for defective ones. A good image's mask is not used; it has to be empty.
+          ok, normal or 0 are good (`words.GOOD_WORDS`); bad or 1 is "defect"; any other word is the kind of defect.
+          Splits are train, test and validation; an empty split means train for good images, test for defective
+          ones. A good image's mask is not used; it has to be empty.
         - mvtec: `train/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png` (or as `mask_files` says).
           MPDD has this layout too.
         - mvtec-ad-2, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; see their modules.
@@ -129,7 +130,7 @@ def find_dataset(path: str | Path, layout: str = "auto", mask_values: str = "aut
                 _refuse_defects(path)
         faults: list[Fault] = []
         samples = tuple(_with_mask_values(sample, mask_values) for sample in chosen.samples(path, faults))
-        faults += other_files(samples)
+        faults += other_files(samples, path if path.is_dir() else None)
         if chosen in (CSV, MVTEC, BTAD):
             faults += _doubtful_kinds(path, samples)
     except OSError as error:

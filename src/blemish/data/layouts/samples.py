@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.listing import lines_about, list_files, list_images, natural_key, shortened
+from blemish.data.kinds import EMPTY, UNKNOWN
+from blemish.data.listing import LeftOut, lines_about, list_files, list_images, natural_key, shortened
 from blemish.data.masks import mask_doubts, read_mask
 from blemish.data.reading import read_values
 from blemish.errors import BlemishError
@@ -265,14 +266,33 @@ def unused_below(folder: Path, split: Split) -> list[Fault]:
     return faults
 
 
-def other_files(samples: Iterable[Sample]) -> list[Fault]:
-    """Faults for the files beside the images of samples that are no images, but may hold some, such as archives."""
+def other_files(samples: Iterable[Sample], root: Path | None) -> list[Fault]:
+    """Faults for the files that are no images, but may hold some, such as archives, and for hidden images.
+
+    They are looked for below `root`, and beside the images of samples if it is None or does not hold these.
+    """
     splits: dict[Path, set[Split]] = defaultdict(set)
     for sample in samples:
         splits[sample.path.parent].add(sample.split)
+    left_out: dict[Path, list[LeftOut]] = defaultdict(list)
+    below = list_files(root, recursive=True).left_out if root is not None else []
+    for entry in below:
+        if entry.path.parent not in splits and entry.kind not in (UNKNOWN, EMPTY):
+            left_out[entry.path.parent].append(entry)
+    for folder in splits:
+        left_out[folder] += list_files(folder).left_out
+        left_out[folder] += [entry for entry in below if entry.path.parent == folder and entry.path.is_dir()]
     faults = []
-    for folder, splits_of_folder in splits.items():
-        split = min(splits_of_folder) if len(splits_of_folder) == 1 else None
-        left_out = [entry for entry in list_files(folder).left_out if entry.kind.remedy]
-        faults += [Fault(line, left_out[0].path, split, "left out") for line in lines_about(left_out, folder)]
+    for folder, entries in left_out.items():
+        split = _split_of_folder(folder, splits[folder] if folder in splits else set(), root)
+        with_remedy = [entry for entry in entries if entry.kind.remedy]
+        faults += [Fault(line, with_remedy[0].path, split, "left out") for line in lines_about(with_remedy, folder)]
     return faults
+
+
+def _split_of_folder(folder: Path, splits: set[Split], root: Path | None) -> Split | None:
+    """The split that a folder belongs to: that of its samples, or else by its name; None if that is not known."""
+    if splits or root is None or not folder.is_relative_to(root):
+        return min(splits) if len(splits) == 1 else None
+    name = folder.relative_to(root).as_posix().casefold()
+    return "train" if name.startswith("train") else "test" if name.startswith(("test", "ground_truth")) else None

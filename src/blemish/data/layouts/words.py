@@ -21,11 +21,11 @@ DEFECTIVE_WORDS = frozenset(
 """Labels that mean a defect of no particular kind, as `plain_word` writes them."""
 
 _PARTS_OF_DEFECTS = (
-    "scratch", "crack", "dent", "hole", "broken", "break", "fray", "cut", "bent", "fold", "wrinkle", "crease", "color",
-    "contam", "stain", "spot", "dirt", "dust", "glue", "oil", "print", "poke", "squeez", "miss", "colour", "damage",
-    "defect", "fault", "flaw", "bad", "anomal", "combined", "mixed", "thread", "rough", "liquid", "metal", "rust",
-    "corros", "pit", "pore", "void", "burr", "chip", "blow", "uneven", "misplace", "swap", "flip", "manipulat",
-    "lack", "kratzer", "riss", "delle", "scrape", "scuff", "bubble", "blister", "burn", "inclusion", "deform", "warp",
+    "scratch", "crack", "dent", "hole", "broken", "break", "fray", "cut", "bent", "fold", "wrinkle", "crease",
+    "color", "contam", "stain", "spot", "dirt", "dust", "glue", "oil", "print", "poke", "squeez", "miss", "colour",
+    "damage", "defect", "fault", "flaw", "bad", "anomal", "combined", "mixed", "thread", "rough", "liquid", "metal",
+    "rust", "corros", "pit", "pore", "void", "burr", "chip", "blow", "uneven", "misplace", "swap", "flip",
+    "manipulat", "lack", "kratzer", "riss", "delle", "scrape", "scuff", "bubble", "blister", "burn", "inclusion", "deform", "warp",
     "leak", "tear", "torn", "worn", "wear", "mark", "line", "weld", "solder", "short", "open",
 )  # fmt: skip
 _DENIED = re.compile(r"(no|un|without|ohne|kein)(?!nconform|t|even)|.*(free|frei)$")
