@@ -177,7 +177,7 @@ def test_images_to_calibrate_on_count_too(tmp_path: Path) -> None:
         ([4095, 4001, 65520, 65535], 16, ["0", "1"]),  # right- among left-aligned
         ([255, 65535], 16, ["0"]),
         ([255, 4095], 12, ["0"]),
-        ([4095, 16000, 65535], 16, []),  # one in between: the light differs
+        ([4095, 16001, 65535], 16, []),  # one in between: the light differs
         ([4095, 16383], 14, []),
         ([4080, 65520], 16, []),  # left-aligned and dark
         ([0, 4095], 12, []),

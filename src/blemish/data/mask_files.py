@@ -95,7 +95,7 @@ def find_masks(images: Iterable[Path], images_folder: Path, masks_folder: Path |
 
 
 def _owners(path: Path, folder: Path, by_folder: dict[Path, dict[str, list[Path]]]) -> tuple[list[Path], str]:
-    """The images that a mask file belongs to, and how it is called, with # if it is numbered; `folder` is relative."""
+    """The images that a mask file belongs to, and how it is called, # if numbered; `folder` is relative."""
     if folder in by_folder:
         images_by_stem, stem = by_folder[folder], _plain_text(path.stem)
         for length in range(len(stem), 0, -1):  # the longest name first: a_1.png is the mask of a_1, not of a

@@ -284,7 +284,7 @@ def other_files(samples: Iterable[Sample], root: Path | None) -> list[Fault]:
         left_out[folder] += [entry for entry in below if entry.path.parent == folder and entry.path.is_dir()]
     faults = []
     for folder, entries in left_out.items():
-        split = _split_of_folder(folder, splits[folder] if folder in splits else set(), root)
+        split = _split_of_folder(folder, splits.get(folder, set()), root)
         with_remedy = [entry for entry in entries if entry.kind.remedy]
         faults += [Fault(line, with_remedy[0].path, split, "left out") for line in lines_about(with_remedy, folder)]
     return faults

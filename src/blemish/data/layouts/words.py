@@ -25,8 +25,8 @@ _PARTS_OF_DEFECTS = (
     "color", "contam", "stain", "spot", "dirt", "dust", "glue", "oil", "print", "poke", "squeez", "miss", "colour",
     "damage", "defect", "fault", "flaw", "bad", "anomal", "combined", "mixed", "thread", "rough", "liquid", "metal",
     "rust", "corros", "pit", "pore", "void", "burr", "chip", "blow", "uneven", "misplace", "swap", "flip",
-    "manipulat", "lack", "kratzer", "riss", "delle", "scrape", "scuff", "bubble", "blister", "burn", "inclusion", "deform", "warp",
-    "leak", "tear", "torn", "worn", "wear", "mark", "line", "weld", "solder", "short", "open",
+    "manipulat", "lack", "kratzer", "riss", "delle", "scrape", "scuff", "bubble", "blister", "burn", "inclusion",
+    "deform", "warp", "leak", "tear", "torn", "worn", "wear", "mark", "line", "weld", "solder", "short", "open",
 )  # fmt: skip
 _DENIED = re.compile(r"(no|un|without|ohne|kein)(?!nconform|t|even)|.*(free|frei)$")
 
