@@ -20,7 +20,7 @@ from blemish.data.layouts.samples import (
     masks_of_good,
     unused_below,
 )
-from blemish.data.layouts.words import column_of, is_defective_word, is_good_word, with_usual_names
+from blemish.data.layouts.words import column_of, is_defective_word, is_good_word, plain_word, with_usual_names
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 
@@ -154,7 +154,7 @@ def _split(cells: dict[str, str]) -> Split:
     for column in ("path", "label"):
         if not cells[column]:
             raise BlemishError(f"the {column} is empty; fill it in or remove the row")
-    if cells["label"].lower() in _UNCLEAR_WORDS:
+    if plain_word(cells["label"]) in _UNCLEAR_WORDS:
         raise BlemishError(f"label '{cells['label']}' is unclear; write good, or the kind of the defect")
     is_defective = not is_good_word(cells["label"])
     word = cells.get("split", "").lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -275,7 +276,10 @@ def other_files(samples: Iterable[Sample], root: Path | None) -> list[Fault]:
     for sample in samples:
         splits[sample.path.parent].add(sample.split)
     left_out: dict[Path, list[LeftOut]] = defaultdict(list)
-    below = list_files(root, recursive=True).left_out if root is not None else []
+    below = list[LeftOut]()
+    if root is not None:
+        with suppress(BlemishError):  # a folder without read permission is not part of the dataset
+            below = list_files(root, recursive=True).left_out
     for entry in below:
         if entry.path.parent not in splits and entry.kind not in (UNKNOWN, EMPTY):
             left_out[entry.path.parent].append(entry)
