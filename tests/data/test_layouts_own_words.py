@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from blemish.data.layouts import Dataset, Mask, find_dataset, open_dataset
-from blemish.data.layouts.samples import GOOD_WORDS
+from blemish.data.layouts.words import GOOD_WORDS
 from blemish.errors import BlemishError
 
 
@@ -192,3 +194,111 @@ def test_how_masks_are_read_can_be_said(tmp_path: Path) -> None:
     assert find_dataset(path, mask_values="nonzero").test[0].mask == Mask((path.parent / "m/3.png",), "nonzero")
     with pytest.raises(BlemishError, match="mask values 'black' are unknown"):
         find_dataset(root, mask_values="black")
+
+
+# --- other words for columns, good parts and tables -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header", ["path,label,mask,set", "filename,class,mask_path,subset", "Image Path,Category,ground_truth,Partition"]
+)
+def test_other_names_of_columns(header: str, tmp_path: Path) -> None:
+    path = manifest(tmp_path, "a/1.png,good,,train", "a/2.png,good,,test", "a/3.png,dent,m/3.png,test", header=header)
+    dataset = open_dataset(path)
+    assert counts(dataset) == {("train", "good"): 1, ("test", "good"): 1, ("test", "dent"): 1}
+    assert dataset.test[1].mask_path == tmp_path / "m/3.png"
+    assert not texts(dataset, "doubt")
+
+
+def test_columns_that_are_not_used_are_named_or_refused(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "a/1.png,good,x,7", header="path,label,operator,score")
+    (text,) = texts(open_dataset(path, only="train"), "doubt")
+    assert "not used of its columns: operator, score;" in text
+    path = manifest(tmp_path, "a/1.png,good,train", "a/2.png,good,test", header="path,label,fold")
+    with pytest.raises(BlemishError, match="the column fold holds test, train, but no column is called split"):
+        open_dataset(path)
+    path = manifest(tmp_path, "a/1.png,good,1,2", header="path,label,set,subset")
+    with pytest.raises(BlemishError, match="set and subset may all be the split"):
+        open_dataset(path)
+    path = manifest(tmp_path, "a/1.png,a/1.png,good", header="file,image,label")
+    with pytest.raises(BlemishError, match="no column path in the header"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["io", "i.O.", "i. O.", "gut", "conforming", "no_defect", "no defect", "Defect Free", "defect-free", "accepted",
+     "healthy", "good_parts", "OK-Teile", "Good.", "ok parts", "良品", "ＯＫ", "go\u200bod", "\ufeffgood"],
+)  # fmt: skip
+def test_more_words_for_good(word: str, tmp_path: Path) -> None:
+    assert counts(open_dataset(manifest(tmp_path, f"a/1.png,{word},"))) == {("train", "good"): 1}
+
+
+@pytest.mark.parametrize("word", ["n.i.O.", "nio", "NG", "nok", "bad", "Defective", "not ok", "1"])
+def test_words_for_no_kind_of_defect(word: str, tmp_path: Path) -> None:
+    assert counts(open_dataset(manifest(tmp_path, f"a/1.png,{word},"))) == {("test", "defect"): 1}
+
+
+def test_the_separator_of_excel(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path;label", "a/1.png;good", "gone.png;good", header="sep=;")
+    (fault,) = find_dataset(path).faults
+    assert fault.text.startswith(f"{path}, row 4: ")
+    assert len(find_dataset(path).train) == 1
+
+
+def test_a_name_that_is_too_long_stops_its_row_only(tmp_path: Path) -> None:
+    dataset = find_dataset(manifest(tmp_path, "a/1.png,good,,", "x" * 300 + ",good,,"))
+    assert len(dataset.train) == 1
+    assert "row 3: xxx" in dataset.faults[0].text
+    assert "is no name of a file" in dataset.faults[0].text
+
+
+@pytest.mark.parametrize("name", ["parts.txt", "parts.xlsx"])
+def test_other_tables_have_a_remedy(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BlemishError, match=r"save it as \.csv"):
+        open_dataset(manifest(tmp_path, "a/1.png,good,,", name=name))
+
+
+# --- what may be meant otherwise ---------------------------------------------------------------------------------
+
+
+def test_words_that_may_mean_good_parts_are_named_once(tmp_path: Path) -> None:
+    kinds = ("fine", "dent", "unscratched", "bruise")
+    root = touch(
+        tmp_path, "train/good/1.png", *(f"test/{kind}/{i}.png" for kind in kinds for i in (1, 2)),
+        "ground_truth/bruise/1.png",
+    )  # fmt: skip
+    (text,) = texts(find_dataset(root), "doubt")
+    assert text == f"{root}: taken for kinds of defect: fine, unscratched; rename to good if they are good parts"
+    path = manifest(tmp_path / "csv", "a/1.png,good,,", "a/2.png,prima,,test", "a/3.png,nok,,test")
+    assert ["prima;" in text for text in texts(open_dataset(path, only="test"), "doubt")] == [True]
+
+
+def test_masks_that_contradict_the_label_good_are_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/good/1.png", "test/good/1.png", "test/good/2.png")
+    (root / "ground_truth/good").mkdir(parents=True)
+    pixels = np.zeros((8, 8), np.uint8)
+    Image.fromarray(pixels).save(root / "ground_truth/good/1_mask.png")
+    assert not find_dataset(root).faults
+    pixels[2, 2] = 255
+    Image.fromarray(pixels).save(root / "ground_truth/good/2_mask.png")
+    (text,) = texts(open_dataset(root), "doubt")
+    assert text.startswith(f"{root}/ground_truth/good: 1 mask of a good image is not empty: 2_mask.png; correct")
+    (root / "parts.csv").write_text("path,label,mask\ntest/good/2.png,ok,ground_truth/good/2_mask.png\n")
+    (text,) = texts(open_dataset(root / "parts.csv"), "doubt")
+    assert "ground_truth/good/2_mask.png" in text
+
+
+def test_archives_and_hidden_images_anywhere_in_a_dataset_are_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/good/1.png", "test/dent/1.png", "ground_truth/dent/1.png", "test/.hid/a.png")
+    archives = {"test/more.zip", "train/more.zip", "ground_truth/dent/x.zip", "test/dent/deep/x.zip"}
+    for name in archives | {"test/good/notes.txt"}:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"PK\x03\x04" + bytes(99) if name.endswith("zip") else b"text")
+    assert sorted((fault.text, fault.split) for fault in find_dataset(root).faults) == [
+        (f"{root}/ground_truth/dent: 1 file is left out: x.zip (ZIP archive); unpack it", "test"),
+        (f"{root}/test/dent/deep: 1 file is left out: x.zip (ZIP archive); unpack it", "test"),
+        (f"{root}/test: 1 file is left out: .hid (hidden); give the folder itself, or rename it", "test"),
+        (f"{root}/test: 1 file is left out: more.zip (ZIP archive); unpack it", "test"),
+        (f"{root}/train: 1 file is left out: more.zip (ZIP archive); unpack it", "train"),
+    ]

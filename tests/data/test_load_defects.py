@@ -113,3 +113,15 @@ def test_numbered_masks_are_united_and_folders_below_count(folders: tuple[Path, 
     pixels, read = load_defects(images, masks, (40, 60))
     by_grey = {int(image[0, 0, 0]): int(drawn.sum()) for image, drawn in zip(pixels, read, strict=True)}
     assert by_grey == {0: 20, 10: 40, 20: 20, 30: 20, 99: 20}
+
+
+def test_archives_among_defects_and_masks_are_named(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in folders:
+        (folder / "more.zip").write_bytes(b"PK\x03\x04" + bytes(99))
+    load_defects(*folders, (20, 30))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"blemish: {folder}: 1 file is left out: more.zip (ZIP archive); unpack it" for folder in folders
+    ]

@@ -109,3 +109,37 @@ def test_no_folder_of_masks_leaves_every_image_without(tmp_path: Path) -> None:
         files = find_masks([tmp_path / "a.png"], tmp_path, folder)
         assert list(files.faults) == [tmp_path / "a.png"]
         assert not files.contradicting
+
+
+def test_one_mask_of_two_images_is_refused(tmp_path: Path) -> None:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for path in (
+        images / "0.png",
+        images / "0.jpg",
+        images / "1.png",
+        masks / "0_mask.png",
+        masks / "1.png_mask.png",
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    listed = [images / "0.png", images / "0.jpg", images / "1.png"]
+    files = find_masks(listed, images, masks)
+    assert set(files.contradicting) == {images / "0.png", images / "0.jpg"}
+    assert "0_mask.png may be the mask of 0.png and 0.jpg" in files.faults[images / "0.jpg"]
+    assert files.masks == {images / "1.png": (masks / "1.png_mask.png",)}
+    (masks / "0_mask.png").rename(masks / "0.png_mask.png")
+    (masks / "0.jpg_mask.png").touch()
+    files = find_masks(listed, images, masks)
+    assert files.masks[images / "0.png"] == (masks / "0.png_mask.png",)
+    assert files.masks[images / "0.jpg"] == (masks / "0.jpg_mask.png",)
+
+
+def test_masks_that_are_not_numbered_are_not_united(tmp_path: Path) -> None:
+    for name in ("0_mask.png", "0.png_mask.png"):
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        (tmp_path / "masks" / name).touch()
+    image = tmp_path / "images" / "0.png"
+    files = find_masks([image], tmp_path / "images", tmp_path / "masks")
+    assert "2 masks for it" in files.faults[image]
+    (tmp_path / "masks/0.png_mask.png").rename(tmp_path / "masks/0_mask_2.png")
+    assert len(find_masks([image], tmp_path / "images", tmp_path / "masks").masks[image]) == 2

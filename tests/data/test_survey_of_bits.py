@@ -44,3 +44,11 @@ def test_test_images_that_use_more_bits_than_the_training_images(tmp_path: Path)
     assert warning.level == "warning"
     assert warning.text.startswith(f"{bright}: uses more than the 10 bits of the good training images")
     assert warning.text.endswith("--bits 12")
+
+
+def test_images_that_use_far_fewer_bits_than_the_others(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 384).astype(np.uint16).reshape(SIZE_HW) | np.uint16(1)
+    for number in range(12):
+        save(tmp_path / f"{number}.png", np.roll(ramp, number) * np.uint16(16 if number > 1 else 1))
+    (problem,) = [problem for problem in survey(tmp_path).problems if problem.about == "bits"]
+    assert problem.text.startswith(f"{tmp_path / '0.png'} and 1 more: use values up to 4095 only")

@@ -14,7 +14,7 @@ from PIL import Image
 import blemish
 from blemish.artifact import read_artifact, write_artifact
 from blemish.cli import main
-from blemish.data.bits import bits_in_use, bits_of, value_bits
+from blemish.data.bits import bits_in_use, bits_of, of_other_bits, value_bits
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
@@ -169,3 +169,38 @@ def test_images_to_calibrate_on_count_too(tmp_path: Path) -> None:
     assert split_images(good, held_out, "auto", (32, 32), 0).bits == 14
     assert split_images(good, None, "auto", (32, 32), 0).bits == 12
     assert split_images(good, None, "auto", (32, 32), 0, bits=16).bits == 16
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "named"),
+    [
+        ([4095, 4001, 65520, 65535], 16, ["0", "1"]),  # right- among left-aligned
+        ([255, 65535], 16, ["0"]),
+        ([255, 4095], 12, ["0"]),
+        ([4095, 16001, 65535], 16, []),  # one in between: the light differs
+        ([4095, 16383], 14, []),
+        ([4080, 65520], 16, []),  # left-aligned and dark
+        ([0, 4095], 12, []),
+        ([255, 200], 8, []),
+    ],
+)
+def test_images_of_other_bits_are_named(values: list[int], bits: int, named: list[str]) -> None:
+    line = of_other_bits({Path(str(number)): value for number, value in enumerate(values)}, bits)
+    assert (line is not None) == bool(named)
+    if line is not None:
+        start = f"{named[0]} and 1 more: use" if len(named) > 1 else f"{named[0]}: uses"
+        assert line.startswith(start)
+        assert f"read as {bits} bits" in line
+
+
+def test_fit_names_images_of_other_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = save_deep_parts(tmp_path / "good", 12)
+    split_images(good, None, "auto", (32, 32), 0)
+    assert capsys.readouterr().err == ""
+    split_images(good, save_deep_parts(tmp_path / "calibration", 10, bits=14), "auto", (32, 32), 0)
+    assert "the calibration images use 14 bits of 16, but the training images 12; all are read as 14" in (
+        capsys.readouterr().err
+    )
+    assert cv2.imwrite(str(good / "part 3.png"), deep_part(3, 8).astype(np.uint16))
+    split_images(good, None, "auto", (32, 32), 0)
+    assert f"{good / 'part 3.png'}: uses values up to 255 only" in capsys.readouterr().err

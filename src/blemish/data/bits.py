@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import or_
@@ -18,15 +18,42 @@ from blemish.errors import BlemishError
 _LOW_BITS = 15  # 12-bit values that were multiplied by 16 leave these at zero
 _LEAST_LEFT_ALIGNED = 2**12  # smaller values are nearly black, wherever their bits are
 
+_FEWER = 4  # by so many bits fewer, an image has less than a sixteenth of the brightness
+
 
 def bits_in_use(paths: Sequence[Path]) -> int | None:
-    """Return how many bits the 16-bit images use, as ``bits_of`` decides; None if no image has 16 bits.
+    """Return how many bits the 16-bit images use, as ``bits_of`` decides; None if no image has 16 bits."""
+    values = value_bits_of_files(paths)
+    return bits_of(values.values()) if values else None
+
+
+def value_bits_of_files(paths: Sequence[Path]) -> dict[Path, int]:
+    """Return ``value_bits`` of each image that has 16 bits.
 
     Images that cannot be read are left out: whoever loads them reports them.
     """
     with ThreadPoolExecutor() as pool:
-        values = [value for value in pool.map(_value_bits_of_file, paths) if value is not None]
-    return bits_of(values) if values else None
+        values = dict(zip(paths, pool.map(_value_bits_of_file, paths), strict=True))
+    return {path: value for path, value in values.items() if value is not None}
+
+
+def of_other_bits(value_bits: Mapping[Path, int], bits: int) -> str | None:
+    """A line that names the images that use at least 4 bits fewer than ``bits``, and so are nearly black; or None.
+
+    None, too, if there are images between these and those that use all bits: then it is the light that differs.
+    """
+    bits_by_path = {  # left-aligned values use all bits, however dark they are
+        path: bits_of([values]) if values & _LOW_BITS else 16 for path, values in value_bits.items()
+    }
+    dim = [path for path, own in bits_by_path.items() if own <= bits - _FEWER]
+    if not dim or len(dim) == len(bits_by_path) or any(bits - _FEWER < own < bits for own in bits_by_path.values()):
+        return None
+    largest = 2 ** max(bits_by_path[path] for path in dim) - 1
+    files, use = (f"{dim[0]} and {len(dim) - 1} more", "use") if len(dim) > 1 else (f"{dim[0]}", "uses")
+    return (
+        f"{files}: {use} values up to {largest} only, unlike the other 16-bit images; read as {bits} bits, which all "
+        f"are, that is nearly black: save all images with the same bits, or leave out dark ones"
+    )
 
 
 def bits_of(value_bits: Iterable[int]) -> int:

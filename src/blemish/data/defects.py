@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blemish.data.layouts import open_dataset
 from blemish.data.layouts.samples import EllipseMask, Mask
-from blemish.data.listing import list_images
+from blemish.data.listing import list_with_notices
 from blemish.data.loading import resize, to_tensor
 from blemish.data.mask_files import find_masks
 from blemish.data.masks import checked_mask_values
@@ -79,7 +79,9 @@ def _resize_mask(mask: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[n
 def _from_folders(images: Path, masks: Path, values: str, doubts: list[str]) -> Sequence[tuple[Path, Mask]]:
     if images.resolve() == masks.resolve():
         raise BlemishError(f"{images}: holds defects and masks; put the masks into a folder of their own")
-    files = find_masks(list_images(images, recursive=True), images, masks)
+    files = find_masks(list_with_notices(images), images, masks)
+    if masks.is_dir():
+        list_with_notices(masks)
     if files.faults:
         raise BlemishError("\n".join(files.faults.values()))
     if not files.masks:

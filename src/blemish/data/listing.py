@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blemish.data.kinds import IMAGE_SUFFIXES, OVERLAY, SYSTEM, Kind, kind_of
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_notices
 
 OVERLAYS = "overlays"
 """Name of the folders in which ``blemish inspect`` draws."""
@@ -79,6 +79,13 @@ def list_files(folder: str | Path, recursive: bool = False) -> Listing:
     listing.images.sort(key=natural_key)
     listing.left_out.sort(key=lambda left_out: natural_key(left_out.path))
     return listing
+
+
+def list_with_notices(folder: str | Path) -> list[Path]:
+    """List the images in and below a folder; prints lines to stderr about files there that may hold others."""
+    listing = list_files(folder, recursive=True)
+    print_notices(lines_about([entry for entry in listing.left_out if entry.kind.remedy], Path(folder)))
+    return listing.images
 
 
 def natural_key(path: Path) -> tuple[list[list[str | int]], Path]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from blemish.data.bits import bits_of
+from blemish.data.bits import bits_of, of_other_bits
 from blemish.data.duplicates import Fingerprint, find_same, first_shown
 from blemish.data.layouts import Dataset, Sample
 from blemish.data.listing import list_images
@@ -81,7 +81,7 @@ def _missing(dataset: Dataset) -> Iterator[Problem]:
         if fault.about == "image":
             yield Problem("error", "missing", fault.text)
         else:
-            yield Problem("warning", "no mask" if fault.about == "mask" else "left out", fault.text)
+            yield Problem("warning", "no mask" if fault.about == "mask" else fault.about, fault.text)
 
 
 def _unreadable(samples: Sequence[CheckedSample]) -> Iterator[Problem]:
@@ -219,6 +219,8 @@ def _bits(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
             f"out (--bits auto); other programs show them dark: multiply the values by {2 ** (16 - bits)} when saving"
         )
         yield Problem("note", "bits", text)
+    if dim := of_other_bits({checked.sample.path: checked.value_bits or 0 for checked in deep}, bits):
+        yield Problem("warning", "bits", dim)
     brighter = [checked for checked in deep if (checked.value_bits or 0) >= 2**bits]
     if brighter:
         text = (

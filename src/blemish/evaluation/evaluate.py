@@ -201,7 +201,7 @@ def _row(
 
 def _left_out(dataset: Dataset, samples: tuple[Sample, ...]) -> list[str]:
     """Lines about test images and masks that do not count, or not everywhere."""
-    lines = [fault.text for fault in dataset.faults if fault.about == "left out" and fault.split != "train"]
+    lines = [fault.text for fault in dataset.faults if fault.is_notice and fault.split != "train"]
     faults = {fault.path: fault.text for fault in dataset.faults if fault.about == "mask"}
     defective = [sample for sample in samples if sample.is_defective]
     without = [sample for sample in defective if sample.mask is None]

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.data.bits import bits_in_use
+from blemish.data.bits import bits_of, of_other_bits, value_bits_of_files
 from blemish.data.duplicates import Fingerprint
-from blemish.data.layouts import open_dataset
+from blemish.data.layouts import Dataset, open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.likeness import Likeness
@@ -79,7 +79,7 @@ def split_images(
     also held out. How many ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
     """
     dataset = open_dataset(data, layout, only="train")
-    print_notices([fault.text for fault in dataset.faults if fault.about == "left out" and fault.split == "train"])
+    print_notices(_notices(dataset))
     paths = [sample.path for sample in dataset.train]
     if len(paths) < MIN_IMAGES:
         raise BlemishError(
@@ -88,14 +88,16 @@ def split_images(
         )
     held_out = None
     if calibration is not None:
-        held_out = [sample.path for sample in open_dataset(calibration, only="train").train]
+        other = open_dataset(calibration, only="train")
+        print_notices(_notices(other))
+        held_out = [sample.path for sample in other.train]
         if len(held_out) < MIN_HELD_OUT:
             raise BlemishError(
                 f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
             )
     parts = _parts([[path] for path in paths], held_out, seed, validation_share)
     all_paths = [path for part in parts for path in part]
-    used_bits = bits_in_use(all_paths) if bits == "auto" else bits
+    used_bits = _bits(all_paths, held_out or ()) if bits == "auto" else bits
     loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
     fingerprints = _fingerprints(all_paths, loaded)
     if calibration is None or held_out is None:
@@ -110,6 +112,28 @@ def split_images(
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
     return SplitImages(train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt)
+
+
+def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:
+    """How many bits the 16-bit images use; prints a line if some use far fewer, or the calibration images others."""
+    values = value_bits_of_files(paths)
+    if not values:
+        return None
+    bits = bits_of(values.values())
+    line = of_other_bits(values, bits)
+    theirs = [values[path] for path in dict.fromkeys(calibration) if path in values]
+    ours = [values[path] for path in values.keys() - set(calibration)]
+    if line is None and ours and theirs and bits_of(ours) != bits_of(theirs):
+        line = (
+            f"{calibration[0]}: the calibration images use {bits_of(theirs)} bits of 16, but the training images "
+            f"{bits_of(ours)}; all are read as {bits}, which makes some darker than others: save all in the same way"
+        )
+    print_notices([line] if line else [])
+    return bits
+
+
+def _notices(dataset: Dataset) -> list[str]:
+    return [fault.text for fault in dataset.faults if fault.is_notice and fault.split in ("train", None)]
 
 
 def _parts(

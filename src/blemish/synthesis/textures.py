@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from blemish.data.bits import bits_in_use
-from blemish.data.listing import list_images
+from blemish.data.listing import list_with_notices
 from blemish.data.loading import load_images
 from blemish.errors import BlemishError
 from blemish.synthesis.draw import uniform
@@ -52,7 +52,7 @@ class TextureBank:
         BlemishError
             If the folder contains no image, or an unreadable image.
         """
-        paths = list_images(folder, recursive=True)
+        paths = list_with_notices(folder)
         if not paths:
             raise BlemishError(
                 f"{folder}: no texture image in it or below; give a folder of photographs, or leave textures out"

@@ -29,7 +29,8 @@ from blemish.data.layouts.samples import (
     subfolders,
 )
 from blemish.data.layouts.visa import VISA
-from blemish.data.listing import list_images
+from blemish.data.layouts.words import names_a_defect
+from blemish.data.listing import list_images, shortened
 from blemish.data.masks import checked_mask_values
 from blemish.errors import BlemishError
 
@@ -47,6 +48,7 @@ __all__ = [
     "open_dataset",
 ]
 
+_TABLES = (".txt", ".tab", ".dat", ".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _PUBLISHED = (MVTEC, MVTEC_AD_2, BTAD, VISA, KSDD, KSDD2, DAGM, AITEX, MAGNETIC_TILE)
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CSV, *_PUBLISHED, FOLDER)}
@@ -67,9 +69,10 @@ def open_dataset(
 
         - folder: images directly in the folder; all are good training images.
         - csv: columns `path,label` and optionally `mask,split`, separated by commas, semicolons or tabs; paths are
-          relative to the file's folder. Labels such as good, ok, normal or 0 are good (`samples.GOOD_WORDS`); bad or
-          1 is "defect"; any other word is the kind of defect. Splits are train, test and validation; an empty split
-          means train for good images, test for defective ones. A good image's mask is ignored.
+          relative to the file's folder. Usual other names of columns are understood (`words`). Labels such as good,
+          ok, normal or 0 are good (`words.GOOD_WORDS`); bad or 1 is "defect"; any other word is the kind of defect.
+          Splits are train, test and validation; an empty split means train for good images, test for defective
+          ones. A good image's mask is not used; it has to be empty.
         - mvtec: `train/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png` (or as `mask_files` says).
           MPDD has this layout too.
         - mvtec-ad-2, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; see their modules.
@@ -99,7 +102,7 @@ def open_dataset(
 
 def _stops(fault: Fault, only: Split | None) -> bool:
     if only is None:
-        return fault.about != "left out"
+        return not fault.is_notice
     return fault.about == "image" and fault.split in (None, only)
 
 
@@ -127,12 +130,28 @@ def find_dataset(path: str | Path, layout: str = "auto", mask_values: str = "aut
                 _refuse_defects(path)
         faults: list[Fault] = []
         samples = tuple(_with_mask_values(sample, mask_values) for sample in chosen.samples(path, faults))
-        faults += other_files(samples)
+        faults += other_files(samples, path if path.is_dir() else None)
+        if chosen in (CSV, MVTEC, BTAD):
+            faults += _doubtful_kinds(path, samples)
     except OSError as error:
         raise BlemishError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     return Dataset(chosen.name, path if path.is_dir() else path.parent, samples, tuple(faults))
+
+
+def _doubtful_kinds(path: Path, samples: Iterable[Sample]) -> list[Fault]:
+    """A fault that names the words that were taken for kinds of defects, but may mean good parts."""
+    has_mask: dict[str, bool] = {}
+    for sample in samples:
+        if sample.is_defective:
+            has_mask[sample.defect] = has_mask.get(sample.defect, False) or sample.mask is not None
+    doubtful = [kind for kind, has in has_mask.items() if not has and not names_a_defect(kind)]
+    if not doubtful:
+        return []
+    are, they = ("kinds", "they are") if len(doubtful) > 1 else ("a kind", "these are")
+    text = f"{path}: taken for {are} of defect: {shortened(doubtful)}; rename to good if {they} good parts"
+    return [Fault(text, path, "test", "doubt")]
 
 
 def _with_mask_values(sample: Sample, values: str) -> Sample:
@@ -209,7 +228,7 @@ def _refuse_defects(folder: Path) -> None:
 def _contents(path: Path) -> str:
     """Describe what is at `path`, for a message: "found 3 subfolders: a, b, c; no images"."""
     if path.is_file():
-        return "found a file"
+        return "found a file" + ("; save it as .csv" if path.suffix.lower() in _TABLES else "")
     folders = subfolders(path)
     images = list_images(path)
     files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]

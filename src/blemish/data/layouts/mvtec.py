@@ -19,12 +19,13 @@ from blemish.data.layouts.samples import (
     Split,
     defective,
     good,
-    is_good_word,
     lacks_folder,
+    masks_of_good,
     optional_images,
     subfolders,
     unused_below,
 )
+from blemish.data.layouts.words import is_good_word
 from blemish.data.listing import list_images
 from blemish.data.mask_files import MaskFiles, find_masks
 
@@ -80,10 +81,13 @@ def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]
     samples = []
     for kind in kinds:
         images = list_images(kind, recursive=True)
+        masks_of_kind = _named(masks, kind.name) if masks is not None else None
         if is_good_word(kind.name):
             samples += [good(image, "test") for image in images]
+            if masks_of_kind is not None:
+                faults += masks_of_good(list_images(masks_of_kind, recursive=True), masks_of_kind)
             continue
-        files = find_masks(images, kind, _named(masks, kind.name) if masks is not None else None)
+        files = find_masks(images, kind, masks_of_kind)
         samples += [defective(image, kind.name, _mask(image, files, faults)) for image in images]
         faults += _left_out(files.unused, f"of no image in {kind}")
     if masks is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from blemish.data.layouts.samples import (
@@ -14,9 +17,10 @@ from blemish.data.layouts.samples import (
     Split,
     defective,
     good,
-    is_good_word,
+    masks_of_good,
     unused_below,
 )
+from blemish.data.layouts.words import column_of, is_defective_word, is_good_word, plain_word, with_usual_names
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 
@@ -37,7 +41,8 @@ def _csv_lacks(path: Path) -> str | None:
 
 
 def _csv(path: Path, faults: list[Fault]) -> list[Sample]:
-    rows = read_rows(path, ("path", "label"))
+    rows = read_rows(path, ("path", "label"), with_usual_names)
+    faults += _unused_columns(path, rows)
     samples: dict[str, Sample] = {}
     for line, cells in rows:
         split: Split | None = None
@@ -48,15 +53,51 @@ def _csv(path: Path, faults: list[Fault]) -> list[Sample]:
                 raise BlemishError(f"{cells['path']} is listed twice; remove one of the rows")
         except BlemishError as error:
             faults.append(Fault(f"{path}, row {line}: {error}", path.parent / cells["path"], split))
+    faults += masks_of_good(_masks_of_good(path.parent, rows), path.parent)
     if not rows:
         raise BlemishError(f"{path}: lists no images; add one row for each image")
     return list(samples.values())
 
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def _unused_columns(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[Fault]:
+    """A fault that names the columns that are not used; raises if one of them seems to be the split or the mask."""
+    columns = list(rows[0][1]) if rows else []
+    unused = [name for name in columns if name not in ("path", "label", "mask", "split") and name]
+    for column in ("mask", "split"):
+        several = [name for name in unused if column_of(name) == column]
+        if several and column not in columns:
+            names = " and ".join(several)
+            raise BlemishError(f"{path}: the columns {names} may all be the {column}; rename one of them to {column}")
+    for name in unused:
+        words = {cells[name].lower() for _, cells in rows} - {""}
+        if "split" not in columns and words and words <= _SPLITS.keys():
+            raise BlemishError(
+                f"{path}: the column {name} holds {', '.join(sorted(words))}, but no column is called split; rename "
+                f"it to split, or remove it"
+            )
+    if not unused:
+        return []
+    text = f"{path}: not used of its columns: {', '.join(unused)}; used are path, label, mask and split"
+    return [Fault(text, path, None, "doubt")]
+
+
+def _masks_of_good(folder: Path, rows: list[tuple[int, dict[str, str]]]) -> list[Path]:
+    """The masks in the rows of good images, without those that are not there."""
+    masks = []
+    for _, cells in rows:
+        if cells.get("mask") and is_good_word(cells["label"]):
+            with suppress(BlemishError):
+                masks.append(_file(folder, cells["mask"]))
+    return masks
+
+
+def read_rows(
+    path: Path, columns: tuple[str, ...], renamed: Callable[[list[str]], list[str]] = list
+) -> list[tuple[int, dict[str, str]]]:
     """The non-empty rows of a CSV file: line number, and stripped cells by lower-case column name.
 
-    The cells may be separated by commas, semicolons or tabs: whichever gives the header these columns.
+    The cells may be separated by commas, semicolons or tabs: whichever gives the header these columns, after its
+    names were ``renamed``. A first line such as ``sep=;``, which Excel writes, says the separator.
 
     Raises
     ------
@@ -65,11 +106,15 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str,
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = _delimiter(file.readline(), columns)
-            file.seek(0)
+            first = file.readline()
+            separator = re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE)
+            if separator is None:
+                file.seek(0)
+            n_before = 0 if separator is None else 1
+            delimiter = separator[1] if separator else _delimiter(first, columns, renamed)
             reader = csv.DictReader(file, restval="", strict=True, delimiter=delimiter)
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, row) for row in reader]
+            reader.fieldnames = _names(reader.fieldnames or (), renamed)
+            rows = [(reader.line_num + n_before, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BlemishError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from error
     if missing := [name for name in columns if name not in reader.fieldnames]:
@@ -85,11 +130,14 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str,
     return [(line, cells) for line, cells in stripped if any(cells.values())]
 
 
-def _delimiter(header: str, columns: tuple[str, ...]) -> str:
+def _names(header: Iterable[str], renamed: Callable[[list[str]], list[str]]) -> list[str]:
+    return renamed([name.strip().lower() for name in header])
+
+
+def _delimiter(header: str, columns: tuple[str, ...], renamed: Callable[[list[str]], list[str]]) -> str:
     """The character that separates the columns of a header; a comma if none gives the columns that are needed."""
     for delimiter in (",", ";", "\t"):
-        names = next(csv.reader([header], delimiter=delimiter), [])
-        if set(columns) <= {name.strip().lower() for name in names}:
+        if set(columns) <= set(_names(next(csv.reader([header], delimiter=delimiter), []), renamed)):
             return delimiter
     return ","
 
@@ -98,7 +146,6 @@ _SPLITS: dict[str, Split] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "validation", "valid": "validation", "validation": "validation",
 }  # fmt: skip
-_DEFECTIVE_WORDS = ("bad", "1", "1.0", "true", "defective")  # that name no kind of defect
 _UNCLEAR_WORDS = ("none", "no", "nan", "null", "na", "n/a", "-", "-1", "?", "unknown", "unlabeled", "unlabelled")
 
 
@@ -107,7 +154,7 @@ def _split(cells: dict[str, str]) -> Split:
     for column in ("path", "label"):
         if not cells[column]:
             raise BlemishError(f"the {column} is empty; fill it in or remove the row")
-    if cells["label"].lower() in _UNCLEAR_WORDS:
+    if plain_word(cells["label"]) in _UNCLEAR_WORDS:
         raise BlemishError(f"label '{cells['label']}' is unclear; write good, or the kind of the defect")
     is_defective = not is_good_word(cells["label"])
     word = cells.get("split", "").lower()
@@ -131,14 +178,18 @@ def _csv_sample(path: Path, line: int, cells: dict[str, str], split: Split, faul
         except BlemishError as error:
             text = f"{path}, row {line}: the mask of {cells['path']} is missing: {error}"
             faults.append(Fault(text, image, split, "mask"))
-    return defective(image, "defect" if label.lower() in _DEFECTIVE_WORDS else label, mask, split)
+    return defective(image, "defect" if is_defective_word(label) else label, mask, split)
 
 
 def _file(folder: Path, cell: str) -> Path:
     """The file that a cell names; on other systems than Windows its backslashes may separate folders, too."""
     for name in (cell, cell.replace("\\", "/")):
-        if (folder / name).is_file():
-            return folder / name
+        try:
+            if (folder / name).is_file():
+                return folder / name
+        except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may hold
+            reason = getattr(error, "strerror", None) or error
+            raise BlemishError(f"{cell[:40]}... is no name of a file ({reason}); correct the path") from error
     remedy = ", with / between folders" if "\\" in cell else ""
     raise BlemishError(f"{folder / cell} is not a file; correct the path, which is relative to {folder}{remedy}")
 

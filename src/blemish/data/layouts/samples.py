@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,8 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.listing import lines_about, list_files, list_images, natural_key
+from blemish.data.kinds import EMPTY, UNKNOWN
+from blemish.data.listing import LeftOut, lines_about, list_files, list_images, natural_key, shortened
 from blemish.data.masks import mask_doubts, read_mask
+from blemish.data.reading import read_values
 from blemish.errors import BlemishError
 
 Split = Literal["train", "validation", "test"]
@@ -32,13 +35,18 @@ class Fault:
         The split that it is about; None if that is not known.
     about
         "image": an image cannot be used. "mask": an image is listed without its mask. "left out": there are images
-        that belong to no sample.
+        that belong to no sample. "doubt": a label, a column or a mask may mean something else than it is taken for.
     """
 
     text: str
     path: Path
     split: Split | None
-    about: Literal["image", "mask", "left out"] = "image"
+    about: Literal["image", "mask", "left out", "doubt"] = "image"
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether it stops nothing, and is only to be said."""
+        return self.about in ("left out", "doubt")
 
 
 @dataclass(frozen=True)
@@ -208,15 +216,23 @@ def mask_file(image: Path, split: Split, faults: list[Fault], candidate: Path, v
     return None
 
 
-GOOD_WORDS = frozenset(
-    {"good", "ok", "okay", "normal", "negative", "pass", "passed", "0", "0.0", "false", "nominal", "defect-free"}
-)
-"""Labels, and names of folders, that mean good parts; in any letter case."""
+def masks_of_good(masks: Iterable[Path], root: Path) -> list[Fault]:
+    """A fault that names the masks of good images that show something, which contradicts the label."""
+    marked = [path.relative_to(root).as_posix() for path in masks if _shows_something(path)]
+    if not marked:
+        return []
+    masks_are = f"{len(marked)} mask{'s of good images are' if len(marked) > 1 else ' of a good image is'} not empty"
+    text = f"{root}: {masks_are}: {shortened(marked)}; correct the label of the image, or remove the mask"
+    return [Fault(text, root, "test", "doubt")]
 
 
-def is_good_word(word: str) -> bool:
-    """Whether a label, or the name of a folder, means good parts."""
-    return word.strip().casefold() in GOOD_WORDS
+def _shows_something(mask: Path) -> bool:
+    """Whether the pixels of a mask differ by more than JPEG makes them differ; also if it cannot be read."""
+    try:
+        values = read_values(mask)
+    except BlemishError:
+        return True
+    return int(values.max()) - int(values.min()) > (32 if mask.suffix.lower() in (".jpg", ".jpeg") else 0)
 
 
 def split_of(index: int) -> Split:
@@ -251,14 +267,36 @@ def unused_below(folder: Path, split: Split) -> list[Fault]:
     return faults
 
 
-def other_files(samples: Iterable[Sample]) -> list[Fault]:
-    """Faults for the files beside the images of samples that are no images, but may hold some, such as archives."""
+def other_files(samples: Iterable[Sample], root: Path | None) -> list[Fault]:
+    """Faults for the files that are no images, but may hold some, such as archives, and for hidden images.
+
+    They are looked for below `root`, and beside the images of samples if it is None or does not hold these.
+    """
     splits: dict[Path, set[Split]] = defaultdict(set)
     for sample in samples:
         splits[sample.path.parent].add(sample.split)
+    left_out: dict[Path, list[LeftOut]] = defaultdict(list)
+    below = list[LeftOut]()
+    if root is not None:
+        with suppress(BlemishError):  # a folder without read permission is not part of the dataset
+            below = list_files(root, recursive=True).left_out
+    for entry in below:
+        if entry.path.parent not in splits and entry.kind not in (UNKNOWN, EMPTY):
+            left_out[entry.path.parent].append(entry)
+    for folder in splits:
+        left_out[folder] += list_files(folder).left_out
+        left_out[folder] += [entry for entry in below if entry.path.parent == folder and entry.path.is_dir()]
     faults = []
-    for folder, splits_of_folder in splits.items():
-        split = min(splits_of_folder) if len(splits_of_folder) == 1 else None
-        left_out = [entry for entry in list_files(folder).left_out if entry.kind.remedy]
-        faults += [Fault(line, left_out[0].path, split, "left out") for line in lines_about(left_out, folder)]
+    for folder, entries in left_out.items():
+        split = _split_of_folder(folder, splits.get(folder, set()), root)
+        with_remedy = [entry for entry in entries if entry.kind.remedy]
+        faults += [Fault(line, with_remedy[0].path, split, "left out") for line in lines_about(with_remedy, folder)]
     return faults
+
+
+def _split_of_folder(folder: Path, splits: set[Split], root: Path | None) -> Split | None:
+    """The split that a folder belongs to: that of its samples, or else by its name; None if that is not known."""
+    if splits or root is None or not folder.is_relative_to(root):
+        return min(splits) if len(splits) == 1 else None
+    name = folder.relative_to(root).as_posix().casefold()
+    return "train" if name.startswith("train") else "test" if name.startswith(("test", "ground_truth")) else None
