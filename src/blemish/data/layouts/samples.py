@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.kinds import OVERLAY
 from blemish.data.listing import lines_about, list_files, list_images, natural_key
 from blemish.data.masks import mask_doubts, read_mask
 from blemish.errors import BlemishError
@@ -259,6 +260,6 @@ def other_files(samples: Iterable[Sample]) -> list[Fault]:
     faults = []
     for folder, splits_of_folder in splits.items():
         split = min(splits_of_folder) if len(splits_of_folder) == 1 else None
-        left_out = [entry for entry in list_files(folder).left_out if entry.kind.remedy]
+        left_out = [entry for entry in list_files(folder).left_out if entry.kind.remedy or entry.kind is OVERLAY]
         faults += [Fault(line, left_out[0].path, split, "left out") for line in lines_about(left_out, folder)]
     return faults
