@@ -68,6 +68,5 @@ def fit_run(
 def _is_config(content: bytes) -> bool:
     """Whether a file is a ``config.yaml`` that fit wrote: it holds the method and its settings, and no comments."""
     lines = content.splitlines()
-    return all(any(line.startswith(key) for line in lines) for key in (b"data:", b"method:", b"settings:")) and not any(
-        line.startswith(b"#") for line in lines
-    )
+    has_keys = all(any(line.startswith(key) for line in lines) for key in (b"data:", b"method:", b"settings:"))
+    return has_keys and not any(line.startswith(b"#") for line in lines)

@@ -88,15 +88,19 @@ def _summary(counts: Counter[str], found: Found) -> str:
 
 def _leave_out_results(found: Found, out: Path) -> None:
     """Do not report what an earlier run has written into the same folder: it is replaced."""
-    folder = os.path.realpath(out)
-    replaced = {os.path.join(folder, name) for name in (ROWS, TABLE)}
-    overlays = os.path.join(folder, OVERLAYS)
+    folder = _real(out)
+    replaced = {folder / ROWS, folder / TABLE}
     found.left_out = [
         (root, entry)
         for root, entry in found.left_out
-        if os.path.realpath(entry.path) not in replaced
-        and (entry.kind is not OVERLAY or os.path.dirname(os.path.realpath(entry.path)) != overlays)
+        if _real(entry.path) not in replaced
+        and (entry.kind is not OVERLAY or _real(entry.path).parent != folder / OVERLAYS)
     ]
+
+
+def _real(path: Path) -> Path:
+    """A path without links; of a link to itself, which `Path.resolve` refuses, the link."""
+    return Path(os.path.realpath(path))
 
 
 def _clear(overlays: Path) -> list[str]:

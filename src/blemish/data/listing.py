@@ -140,9 +140,9 @@ def _walk(root: Path, recursive: bool, listing: Listing) -> Iterator[tuple[Path,
     seen, waiting, linked = set[tuple[int, int]](), [root], list[Path]()
     while waiting or linked:
         folder = waiting.pop() if waiting else linked.pop(0)
-        is_linked = bool(seen) and folder.is_symlink()
-        files = list[os.DirEntry[str]]()
+        is_linked, files = False, list[os.DirEntry[str]]()
         try:
+            is_linked = bool(seen) and folder.is_symlink()
             status = folder.stat()
             if (status.st_dev, status.st_ino) in seen:
                 continue
@@ -158,7 +158,8 @@ def _walk(root: Path, recursive: bool, listing: Listing) -> Iterator[tuple[Path,
                     elif recursive:
                         (linked if entry.is_symlink() else waiting).append(Path(folder, entry.name))
         except OSError as error:
-            listing.faults[folder] = f"{folder}: cannot be listed ({error.strerror}); check the folder and its permissions"
+            reason = error.strerror
+            listing.faults[folder] = f"{folder}: cannot be listed ({reason}); check the folder and its permissions"
         listing.linked += [folder] * is_linked
         yield folder, files
 

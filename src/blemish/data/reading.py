@@ -13,6 +13,7 @@ file of several pages or frames is refused.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO

@@ -54,7 +54,6 @@ class Rows(_File):
         with self._named():
             print(json.dumps(judgement.row()), file=self.file, flush=True)
 
-
     @staticmethod
     def is_own(content: bytes) -> bool:
         """Whether the first bytes of a file are those of one that this class wrote."""

@@ -218,7 +218,7 @@ def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool
 
 
 def _matches(path: Path) -> list[tuple[Path, Listing | None]]:
-    """The path, or those that it matches as a pattern; for a pattern with ``**`` (any folders), also what is there."""
+    """The path, or those that it matches as a pattern; for a pattern with ``**`` also what is there."""
     try:
         if not path.exists() and glob.has_magic(str(path)):
             if "**" in path.parts:

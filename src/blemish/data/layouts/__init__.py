@@ -6,6 +6,7 @@ Each layout is one `Layout` in the file of its family (`own`, `mvtec`, `visa`, `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
