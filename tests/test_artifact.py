@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -119,3 +120,10 @@ def test_a_file_with_its_metadata_in_another_order_is_read(tmp_path: Path) -> No
         signed = content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode())
         (tmp_path / "a.blemish").write_bytes(signed)
         assert read_artifact(tmp_path / "a.blemish") == ({}, {})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.blemish")
+    with pytest.raises(BlemishError, match=r"x\.blemish: is no regular file; give a \.blemish file"):
+        read_artifact(tmp_path / "x.blemish")

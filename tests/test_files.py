@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blemish.errors import BlemishError
-from blemish.files import LOCK, make_folder, owned_folder, replace_file, write_text
+from blemish.files import LOCK, check_own, make_folder, owned_folder, replace_file, write_text
 
 
 def test_what_was_there_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +68,16 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     (folder / LOCK).write_text("process 1 on a machine that was switched off")
     with owned_folder(folder):
         pass
+
+
+def test_own_files_are_told_by_their_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.json"
+    check_own(file, lambda content: False)  # there is none
+    file.touch()
+    check_own(file, lambda content: False)  # nothing is lost
+    file.write_bytes(b"abc")
+    check_own(file, lambda content: content == b"abc")
+    with pytest.raises(BlemishError, match=r"metrics\.json: is not a result of blemish; choose another --out"):
+        check_own(file, lambda content: False)
+    with pytest.raises(BlemishError, match="is a folder; choose another --out"):
+        check_own(tmp_path, lambda content: True)

@@ -85,6 +85,8 @@ def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         If the file is missing, is not a .blemish file, is cut short or altered, or has a newer format.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise BlemishError(f"{path}: is no regular file; give a .blemish file")
         content = path.read_bytes()
     except OSError as error:
         raise BlemishError(f"{path}: cannot be read ({error.strerror}); give a .blemish file") from error

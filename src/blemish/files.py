@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -51,6 +51,34 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file completely or not at all."""
     with replace_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # a file name may be in another encoding
+
+
+_MOST_CHECKED_BYTES = 1 << 20
+
+
+def check_own(path: Path, is_own: Callable[[bytes], bool]) -> None:
+    """Check that a file that would be replaced is a result of blemish, or empty; devices and pipes are not asked.
+
+    Parameters
+    ----------
+    is_own : tells it by the first bytes of the file, at most 1 MiB.
+
+    Raises
+    ------
+    BlemishError
+        If it is not, cannot be read, or is a folder.
+    """
+    try:
+        if path.is_dir():
+            raise BlemishError(f"{path}: is a folder; choose another --out")
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            content = file.read(_MOST_CHECKED_BYTES)
+    except OSError as error:
+        raise BlemishError(f"{path}: cannot be read ({error.strerror or error}); choose another --out") from error
+    if content and not is_own(content):
+        raise BlemishError(f"{path}: is not a result of blemish; choose another --out")
 
 
 def make_folder(path: Path) -> Path:

@@ -92,3 +92,43 @@ def test_a_full_disk_is_reported_with_the_file(work: Path) -> None:
         inspected("photos", out="jsonl")
     with pytest.raises(BlemishError, match=r"^csv/findings\.csv: cannot be written \(No space left"):
         inspected("photos", out="csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("findings.csv", b"path,label\na.png,good\n"),
+        ("findings.csv", b"path,score\na.png,3\n"),
+        ("findings.csv", b"\xff\xd8\xff\xe0\0\x10JFIF"),
+        ("findings.jsonl", b'{"path": "a.png", "label": "good"}\n'),
+        ("findings.jsonl", b"[1]\n"),
+        ("findings.jsonl", b"notes"),
+    ],
+)
+def test_only_results_of_blemish_are_replaced(work: Path, name: str, content: bytes) -> None:
+    file = work / "photos" / name
+    file.write_bytes(content)
+    before = sorted(work.rglob("*"))
+    with pytest.raises(BlemishError, match=rf"^photos/{name}: is not a result of blemish; choose another --out$"):
+        inspected("photos", out="photos")
+    assert file.read_bytes() == content
+    assert sorted(work.rglob("*")) == before
+
+
+def test_results_of_earlier_versions_are_replaced(work: Path) -> None:
+    Path("findings").mkdir()
+    header = b"path,score,threshold,is_defective,n_regions,largest_area_px,error\r\n"
+    Path("findings/findings.csv").write_bytes(header)
+    Path("findings/findings.jsonl").write_bytes(b"")
+    assert len(inspected("photos")) == 3
+
+
+def test_links_to_themselves_and_hidden_folders_are_named(work: Path, capsys: pytest.CaptureFixture) -> None:
+    Path("photos/self").symlink_to("self")
+    photo(work / "photos/.lot/1.png")
+    photo(work / "photos/.lot/2.png")
+    assert len(inspected("photos", "photos/a.png")) == 3
+    output = capsys.readouterr()
+    assert "self (a link to itself); mend it" in output.err
+    assert "3 of 6 files inspected, 3 left out" in output.out
+    assert "photos/a.png: given, or holds images that are given, more than once" in output.err

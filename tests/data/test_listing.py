@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -154,7 +156,7 @@ def test_a_dataset_names_what_it_does_not_take(tmp_path: Path) -> None:
     assert {fault.split for fault in dataset.faults} == {"train"}
 
 
-def test_overlays_are_known_by_their_bytes_in_folders_of_overlays_alone(tmp_path: Path) -> None:
+def test_overlays_are_known_by_their_bytes_in_any_folder(tmp_path: Path) -> None:
     jpeg = with_comment(encoded("JPEG"))
     for folder in ("overlays", "photos"):
         (tmp_path / folder).mkdir()
@@ -163,4 +165,68 @@ def test_overlays_are_known_by_their_bytes_in_folders_of_overlays_alone(tmp_path
     assert kind_of(tmp_path / "overlays/a.jpg") is OVERLAY
     assert (read_image(tmp_path / "overlays/a.jpg") == read_image(tmp_path / "overlays/b.jpg")).all()
     names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, recursive=True)]
-    assert names == ["overlays/b.jpg", "photos/a.jpg", "photos/b.jpg"]
+    assert names == ["overlays/b.jpg", "photos/b.jpg"]
+    left_out = list_files(tmp_path / "photos").left_out
+    assert lines_about(left_out, tmp_path) == [f"{tmp_path}: 1 file is left out: photos/a.jpg (overlay by blemish)"]
+    (fault,) = open_dataset(tmp_path / "photos", only="train").faults
+    assert fault.text.endswith("1 file is left out: a.jpg (overlay by blemish)")
+
+
+def test_hidden_pictures_and_archives_are_named_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(encoded("PNG"))
+    (tmp_path / ".lot/deep").mkdir(parents=True)
+    (tmp_path / ".settings").mkdir()
+    for name, content in {
+        ".lot/scan": encoded("PNG"), ".lot/deep/a.heic": iso_media(b"heic"), ".lot/lot.zip": b"PK\3\4" + bytes(40),
+        ".lot/notes.txt": b"lot 3", ".lot/._a.png": b"\0\5\26\7", ".settings/x": b"grey",
+        ".old.zip": b"PK\3\4" + bytes(40),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    left_out = list_files(tmp_path, recursive=True).left_out
+    assert {entry.path.name: (entry.kind.name, entry.n_files) for entry in left_out} == {
+        ".lot": ("hidden", 3),
+        ".old.zip": ("hidden ZIP archive", 1),
+    }
+    assert lines_about(left_out, tmp_path)[0] == (
+        f"{tmp_path}: 3 files are left out: .lot (hidden, 3 files); give the folder itself, or rename it"
+    )
+
+
+def test_a_link_to_itself_is_called_so(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(encoded("PNG"))
+    for name in ("self", "self.png"):
+        (tmp_path / name).symlink_to(name)
+    listing = list_files(tmp_path, recursive=True)
+    assert [(entry.path.name, entry.kind.name) for entry in listing.left_out] == [("self", "a link to itself")]
+    assert [path.name for path in listing.images] == ["1.png", "2.png", "self.png"]
+    with pytest.raises(BlemishError, match=r"self\.png: is a link to itself; mend or remove it"):
+        read_image(tmp_path / "self.png")
+    assert len(open_dataset(tmp_path, only="train").train) == 3
+
+
+def test_a_folder_that_cannot_be_listed_is_a_fault_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("locked/1.png", "open/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(encoded("PNG"))
+    lock(monkeypatch, "locked")
+    listing = list_files(tmp_path, recursive=True)
+    assert listing.images == [tmp_path / "open/2.png"]
+    fault = f"{tmp_path / 'locked'}: cannot be listed (Permission denied); check the folder and its permissions"
+    assert listing.faults == {tmp_path / "locked": fault}
+    with pytest.raises(BlemishError, match="locked: cannot be listed"):
+        list_images(tmp_path, recursive=True)
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Refuse to list folders of a name, as the system does without the permission; also to root."""
+    scandir = os.scandir
+
+    def refusing(folder: Path) -> object:
+        if Path(folder).name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -62,3 +63,95 @@ def test_paths_without_images_are_faults_beside_others(tmp_path: Path, monkeypat
         last.read()
     with pytest.raises(BlemishError, match=r"^gone: no such file or folder"):
         find([Path("gone")])
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Four photographs in folders on three levels, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    names = ["photos/a.png", "photos/lot1/b.png", "photos/lot1/deep/c.png", "photos/lot2/d.jpg"]
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(name)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/**/*.png", "abc"),
+        ("photos/**", "abcd"),
+        ("**/*.png", "abc"),
+        ("photos/**/deep", "c"),
+        ("photos/lot?/**/*.*", "bcd"),
+        ("photos/**/lot1/*.png", "b"),
+        ("photos/*.png", "a"),
+    ],
+)
+def test_patterns_match_in_any_folder(photos: list[str], pattern: str, expected: str) -> None:
+    Path("photos/loop").symlink_to(".")
+    found = find([Path(pattern)])
+    assert sorted(path.stem for path in found.files) == [*expected]
+    assert not found.faults
+    assert not found.repeated
+
+
+def test_a_pattern_says_what_it_does_not_take(photos: list[str]) -> None:
+    Path("photos/lot1/notes.txt").write_text("lot 1")
+    assert [entry.path.name for _, entry in find([Path("photos/**/*1/*")]).left_out] == ["notes.txt"]
+    with pytest.raises(BlemishError, match=r"^photos/\*\*/\*\.bmp: no file is called so; check the pattern"):
+        find([Path("photos/**/*.bmp")])
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("photos", "photos/a.png", "./photos/lot1/../a.png"),
+        ("photos/a.png", "photos", "photos"),
+        ("photos", "link"),
+        ("photos/**", "photos/*.png"),
+    ],
+)
+def test_photographs_at_several_paths_are_inspected_once(photos: list[str], paths: tuple[str, ...]) -> None:
+    Path("link").symlink_to("photos")
+    Path("photos/notes.txt").write_text("lot 1")
+    found = find([Path(path) for path in paths])
+    assert sorted(path.name for path in found.files) == ["a.png", "b.png", "c.png", "d.jpg"]
+    assert found.n_left_out == 1
+    assert found.lines()[-1].endswith("more than once; each is inspected once")
+
+
+def test_a_file_that_is_given_is_not_left_out(photos: list[str]) -> None:
+    Path("photos/notes.txt").write_text("lot 1")
+    found = find([Path("photos"), Path("photos/notes.txt")])
+    assert (len(found.files), found.n_left_out) == (5, 0)
+
+
+def test_a_mistake_that_is_given_twice_is_one(photos: list[str]) -> None:
+    found = find([Path("gone.png"), Path("photos/a.png"), Path("gone.png")])
+    assert [str(path) for path in found.files] == ["gone.png", "photos/a.png"]
+    assert [*found.faults] == [Path("gone.png")]
+
+
+def test_links_to_a_file_stay_photographs_of_their_own(photos: list[str]) -> None:
+    Path("photos/z.png").symlink_to("a.png")
+    assert len(find([Path("photos")]).files) == 5
+
+
+def test_folders_that_cannot_be_listed_are_faults_beside_others(
+    photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(folder: Path) -> object:
+        if Path(folder).name == "lot1":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    for paths in (["photos"], ["photos", "./photos"], ["photos/**"]):
+        found = find([Path(path) for path in paths])
+        assert [str(path) for path in found.files] == ["photos/a.png", "photos/lot2/d.jpg", "photos/lot1"]
+        assert found.faults[Path("photos/lot1")].startswith("photos/lot1: cannot be listed (Permission denied)")
+    with pytest.raises(BlemishError, match="photos/lot1: cannot be listed"):
+        find([Path("photos/lot1")])

@@ -18,7 +18,7 @@ from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import print_notices
 from blemish.evaluation.evaluate import Evaluation
 from blemish.evaluation.evaluate import evaluate as evaluate_detector
-from blemish.files import owned_folder, write_text
+from blemish.files import check_own, owned_folder, write_text
 from blemish.report.evaluation_page import write_report
 
 
@@ -33,6 +33,9 @@ def evaluate_run(
     mask_values: str = "auto",
 ) -> None:
     """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
+    check_own(out / "metrics.json", lambda content: b'"image_auroc": ' in content)
+    check_own(out / "scores.csv", lambda content: content.startswith(b"path,defect,score,"))
+    check_own(out / "report.html", lambda content: content.startswith(b'<!doctype html>\n<html lang="en"><head>'))
     detector = Detector.load(detector_path, resolve_device(device), precision)
     with owned_folder(out):
         _evaluate(detector, data, out, layout, protocol, mask_values)

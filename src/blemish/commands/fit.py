@@ -12,6 +12,7 @@ from blemish.commands.assignments import assigned
 from blemish.commands.progress import TrainingProgress
 from blemish.data.layouts import name_of
 from blemish.errors import BlemishError
+from blemish.files import check_own
 from blemish.learning.fit import fit
 from blemish.learning.images import SEEN_PX
 from blemish.learning.interrupts import TrainingInterrupted
@@ -43,6 +44,7 @@ def fit_run(
         raise BlemishError(
             f"{folder}: already holds a run; give --resume to continue, --overwrite to start again, or another --out"
         )
+    check_own(folder / "config.yaml", _is_config)
     try:
         with TrainingProgress() as progress:
             detector = fit(**vars(options), out=folder, resume=resume, tensorboard=tensorboard, reporter=progress)
@@ -61,3 +63,10 @@ def fit_run(
         )
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
+
+
+def _is_config(content: bytes) -> bool:
+    """Whether a file is a ``config.yaml`` that fit wrote: it holds the method and its settings, and no comments."""
+    lines = content.splitlines()
+    has_keys = all(any(line.startswith(key) for line in lines) for key in (b"data:", b"method:", b"settings:"))
+    return has_keys and not any(line.startswith(b"#") for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from blemish.data.listing import OVERLAYS
 from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import BlemishError, print_notices
-from blemish.files import make_folder, owned_folder, replace_file
+from blemish.files import check_own, make_folder, owned_folder, replace_file
 from blemish.inspection.findings import unlike_text
 from blemish.inspection.sinks import Rows, Table
 from blemish.inspection.sources import Found, find, photographs
@@ -35,6 +36,8 @@ def inspect_run(
     -------
     How many photographs are defective or unlike the good images, and how many rows have an error.
     """
+    check_own(out / ROWS, Rows.is_own)
+    check_own(out / TABLE, Table.is_own)
     detector = Detector.load(detector_path, resolve_device(device), precision)
     found = find(paths)
     with owned_folder(out):
@@ -74,7 +77,7 @@ def _inspect(detector: Detector, found: Found, out: Path, taken: Sequence[str]) 
 
 def _summary(counts: Counter[str], found: Found) -> str:
     """How many files there were, and what became of each."""
-    n_images, n_left_out, n_unreadable = len(found.files), len(found.left_out), counts["unreadable"]
+    n_images, n_left_out, n_unreadable = len(found.files), found.n_left_out, counts["unreadable"]
     unlike = f"{counts['unlike']} unlike the good images, " if counts["unlike"] else ""
     without = f"{counts['without overlay']} without an overlay, " if counts["without overlay"] else ""
     return (
@@ -85,14 +88,19 @@ def _summary(counts: Counter[str], found: Found) -> str:
 
 def _leave_out_results(found: Found, out: Path) -> None:
     """Do not report what an earlier run has written into the same folder: it is replaced."""
-    folder = out.resolve()
+    folder = _real(out)
     replaced = {folder / ROWS, folder / TABLE}
     found.left_out = [
         (root, entry)
         for root, entry in found.left_out
-        if entry.path.resolve() not in replaced
-        and (entry.kind is not OVERLAY or entry.path.resolve().parent != folder / OVERLAYS)
+        if _real(entry.path) not in replaced
+        and (entry.kind is not OVERLAY or _real(entry.path).parent != folder / OVERLAYS)
     ]
+
+
+def _real(path: Path) -> Path:
+    """A path without links; of a link to itself, which `Path.resolve` refuses, the link."""
+    return Path(os.path.realpath(path))
 
 
 def _clear(overlays: Path) -> list[str]:

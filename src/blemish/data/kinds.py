@@ -18,6 +18,8 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 """Suffixes of images, in lower case: a file called so is meant as an image, whatever it holds."""
 
+JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi"})
+
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 """Formats that can be read, as Pillow calls them."""
 
@@ -41,6 +43,11 @@ class Kind:
     def is_readable(self) -> bool:
         """Whether ``reading.read_image`` reads it."""
         return self.name in FORMATS
+
+    @property
+    def may_hold_pictures(self) -> bool:
+        """Whether it is a picture, or of a kind that holds some, such as an archive."""
+        return self.is_picture or (bool(self.remedy) and self not in (EMPTY, UNKNOWN))
 
 
 _AS_PNG, _FRAMES, _PAGES, _UNPACK = "save it as PNG", "save its frames as PNG", "save its pages as PNG", "unpack it"

@@ -6,6 +6,7 @@ opened, for their first bytes. Links to folders are followed, each real folder o
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import defaultdict
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blemish.data.kinds import IMAGE_SUFFIXES, OVERLAY, SYSTEM, Kind, kind_of
+from blemish.data.kinds import IMAGE_SUFFIXES, JPEG_SUFFIXES, OVERLAY, SYSTEM, Kind, kind_of
 from blemish.errors import BlemishError, print_notices
 
 OVERLAYS = "overlays"
@@ -33,6 +34,8 @@ class LeftOut:
 
     path: Path
     kind: Kind
+    n_files: int = 1
+    """Of a folder, how many of its files are pictures, or may hold some."""
 
 
 @dataclass
@@ -46,11 +49,22 @@ class Listing:
     left_out: list[LeftOut] = field(default_factory=list)
     linked: list[Path] = field(default_factory=list)
     """Links to folders that were followed."""
+    faults: dict[Path, str] = field(default_factory=dict)
+    """Why a folder cannot be listed, in one line."""
 
 
 def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """List the image files in a folder, in natural order (`2.png` before `10.png`): ``list_files(...).images``."""
-    return list_files(folder, recursive).images
+    """List the image files in a folder, in natural order (`2.png` before `10.png`): ``list_files(...).images``.
+
+    Raises
+    ------
+    BlemishError
+        The folder, or one below it, does not exist or cannot be read.
+    """
+    listing = list_files(folder, recursive)
+    if listing.faults:
+        raise BlemishError("\n".join(listing.faults.values()))
+    return listing.images
 
 
 def list_files(folder: str | Path, recursive: bool = False) -> Listing:
@@ -66,12 +80,8 @@ def list_files(folder: str | Path, recursive: bool = False) -> Listing:
     Returns
     -------
     As images the files that have one of `IMAGE_SUFFIXES`, and all others that hold a picture by their first bytes,
-    also of a format that cannot be read, unless the same picture lies beside it (`a.heic` beside `a.jpg`).
-
-    Raises
-    ------
-    BlemishError
-        The folder, or one below it, does not exist or cannot be read.
+    also of a format that cannot be read, unless the same picture lies beside it (`a.heic` beside `a.jpg`). Overlays
+    that blemish drew are left out. A folder that cannot be listed is a fault, and the others are listed.
     """
     listing = Listing()
     for parent, files in _walk(Path(folder), recursive, listing):
@@ -107,11 +117,16 @@ def lines_about(left_out: Sequence[LeftOut], root: Path) -> list[str]:
         for entry in shown:
             of_other_kinds.pop(entry.kind.name, None)
         shown += reversed(of_other_kinds.values())
-        names = ", ".join(f"{_below(entry.path, root)} ({entry.kind.name})" for entry in shown)
-        more = f" and {len(entries) - len(shown)} more" if len(entries) > len(shown) else ""
-        files = f"{len(entries)} file{'s are' if len(entries) > 1 else ' is'} left out"
+        names = ", ".join(f"{_below(entry.path, root)} ({_description(entry)})" for entry in shown)
+        n_files = sum(entry.n_files for entry in entries)
+        more = f" and {n_more} more" if (n_more := n_files - sum(entry.n_files for entry in shown)) else ""
+        files = f"{n_files} file{'s are' if n_files > 1 else ' is'} left out"
         lines.append(f"{root}: {files}: {names}{more}{'; ' if remedy else ''}{remedy}")
     return lines
+
+
+def _description(entry: LeftOut) -> str:
+    return entry.kind.name if entry.n_files == 1 else f"{entry.kind.name}, {entry.n_files} files"
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -125,16 +140,16 @@ def _below(path: Path, root: Path) -> Path:
 
 
 def _walk(root: Path, recursive: bool, listing: Listing) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
-    """Yield each folder with its files; add hidden folders, and links that are followed, to the listing.
+    """Yield each folder with its files; add hidden folders, faults, and links that are followed, to the listing.
 
     Links come last, so that a file is listed where it is, not where a link shows it.
     """
     seen, waiting, linked = set[tuple[int, int]](), [root], list[Path]()
     while waiting or linked:
         folder = waiting.pop() if waiting else linked.pop(0)
-        is_linked = bool(seen) and folder.is_symlink()
-        files = list[os.DirEntry[str]]()
+        is_linked, files = False, list[os.DirEntry[str]]()
         try:
+            is_linked = bool(seen) and folder.is_symlink()
             status = folder.stat()
             if (status.st_dev, status.st_ino) in seen:
                 continue
@@ -150,10 +165,8 @@ def _walk(root: Path, recursive: bool, listing: Listing) -> Iterator[tuple[Path,
                     elif recursive:
                         (linked if entry.is_symlink() else waiting).append(Path(folder, entry.name))
         except OSError as error:
-            name = error.filename or folder
-            raise BlemishError(
-                f"{name}: cannot be listed ({error.strerror}); check the folder and its permissions"
-            ) from error
+            reason = error.strerror
+            listing.faults[folder] = f"{folder}: cannot be listed ({reason}); check the folder and its permissions"
         listing.linked += [folder] * is_linked
         yield folder, files
 
@@ -166,16 +179,26 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _hidden(folder: Path) -> list[LeftOut]:
-    """A hidden folder, if it holds images."""
+    """A hidden folder, if it holds pictures or files that may hold some, or cannot be listed."""
+    n_files, faults = 0, list[OSError]()
+    for parent, folders, names in os.walk(folder, onerror=faults.append):
+        folders[:] = [name for name in folders if name.casefold() not in _OF_THE_SYSTEM]
+        n_files += sum(_is_or_holds_picture(Path(parent, name)) for name in names)
+    if n_files:
+        return [LeftOut(folder, Kind("hidden", "give the folder itself, or rename it"), n_files)]
+    if faults:
+        return [LeftOut(folder, Kind(f"hidden, cannot be listed: {faults[0].strerror}", "check its permissions"))]
+    return []
+
+
+def _is_or_holds_picture(path: Path) -> bool:
+    if path.name.startswith("._") or path.name.casefold() in _OF_THE_SYSTEM:
+        return False
+    is_called_image = path.suffix.lower() in IMAGE_SUFFIXES
     try:
-        holds_images = any(
-            Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("._")
-            for _, _, names in os.walk(folder)
-            for name in names
-        )
+        return is_called_image or (path.is_file() and kind_of(path).may_hold_pictures)
     except OSError:
-        return []
-    return [LeftOut(folder, Kind("hidden", "give the folder itself, or rename it"))] if holds_images else []
+        return is_called_image
 
 
 def _sort_out(folder: Path, files: Sequence[os.DirEntry[str]], listing: Listing) -> None:
@@ -185,14 +208,16 @@ def _sort_out(folder: Path, files: Sequence[os.DirEntry[str]], listing: Listing)
     for entry in files:
         path = Path(folder, entry.name)
         is_called_image = path.suffix.lower() in IMAGE_SUFFIXES
-        if is_called_image and folder.name != OVERLAYS and not entry.name.startswith("."):
+        may_be_overlay = folder.name == OVERLAYS or path.suffix.lower() in JPEG_SUFFIXES
+        if is_called_image and not may_be_overlay and not entry.name.startswith("."):
             listing.images.append(path)
             stems.add(path.stem)
             continue
         kind = _kind(entry, path)
         if entry.name.startswith("."):
-            if kind.is_picture:
-                listing.left_out.append(LeftOut(path, Kind(f"hidden {kind.name}", "rename it")))
+            if kind.may_hold_pictures:
+                remedy = "rename it" if kind.is_picture else kind.remedy
+                listing.left_out.append(LeftOut(path, Kind(f"hidden {kind.name}", remedy)))
         elif kind.is_readable or (is_called_image and kind is not OVERLAY):
             listing.images.append(path)
             stems.add(path.stem)
@@ -213,5 +238,7 @@ def _kind(entry: os.DirEntry[str], path: Path) -> Kind:
             return kind_of(path)
         is_link = entry.is_symlink()
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            return Kind("a link to itself", "mend it")
         return Kind(f"cannot be read: {error.strerror}", "check its permissions")
     return Kind("a link to nothing", "mend it") if is_link else Kind("no regular file")

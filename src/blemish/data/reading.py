@@ -14,6 +14,7 @@ file of several pages or frames is refused.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -272,6 +273,8 @@ def _open(path: Path) -> BinaryIO:
             raise BlemishError(f"{path}: is not a regular file; name an image file")
         return path.open("rb")
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BlemishError(f"{path}: is a link to itself; mend or remove it") from error
         raise BlemishError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
 
 

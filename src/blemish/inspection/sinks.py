@@ -54,6 +54,15 @@ class Rows(_File):
         with self._named():
             print(json.dumps(judgement.row()), file=self.file, flush=True)
 
+    @staticmethod
+    def is_own(content: bytes) -> bool:
+        """Whether the first bytes of a file are those of one that this class wrote."""
+        try:
+            row = json.loads(content.split(b"\n", 1)[0])
+        except ValueError:
+            return False
+        return isinstance(row, dict) and "path" in row and "score" in row
+
 
 class Table(_File):
     """``findings.csv``: the same rows, but with the number of regions and the largest area instead of the regions."""
@@ -70,6 +79,14 @@ class Table(_File):
         "unlike",
         "overlay",
     )
+    N_FIRST_COLUMNS = 4
+    """As many columns, at least, each version of blemish has written; later versions add some at the end."""
+
+    @classmethod
+    def is_own(cls, content: bytes) -> bool:
+        """Whether the first bytes of a file are those of one that this class wrote."""
+        columns = content.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split(",")
+        return len(columns) >= cls.N_FIRST_COLUMNS and columns == list(cls.COLUMNS[: len(columns)])
 
     def __enter__(self) -> Self:
         super().__enter__()

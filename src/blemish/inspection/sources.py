@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.listing import LeftOut, lines_about, list_files, shortened
+from blemish.data.listing import LeftOut, Listing, lines_about, list_files, shortened
 from blemish.data.reading import as_rgb
 from blemish.errors import BlemishError
 
@@ -112,6 +114,44 @@ class Found:
     """Other files in the folders, each with the folder that was given."""
     linked: list[Path] = field(default_factory=list)
     """Links to folders in the folders; their images are among the files."""
+    repeated: list[Path] = field(default_factory=list)
+    """Paths that were given although images at them are at an earlier path, too."""
+    _real_folders: dict[str, str] = field(default_factory=dict, repr=False)
+    _giver: dict[str, int] = field(default_factory=dict, repr=False)
+    """By the place of each file, the number of the path that it was found at first."""
+
+    def take(self, files: Iterable[Path], giver: int) -> bool:
+        """Add the files that are not among the files yet; return whether one is, from another of the paths."""
+        is_repeated = False
+        for file in files:
+            place = self._place(file)
+            if place not in self._giver:
+                self._giver[place] = giver
+                self.files.append(file)
+            is_repeated |= self._giver[place] != giver
+        return is_repeated
+
+    def settle(self) -> None:
+        """Keep what is left out once, and only if it is not among the files that were given."""
+        left_out = dict[str, tuple[Path, LeftOut]]()
+        for root, entry in self.left_out:
+            left_out.setdefault(self._place(entry.path), (root, entry))
+        self.left_out = [pair for place, pair in left_out.items() if place not in self._giver]
+        self.linked = list({self._place(path): path for path in self.linked}.values())
+
+    def _place(self, file: Path) -> str:
+        """One spelling for a file in a folder; other files in it that are links to the file are not the same."""
+        if file.name in ("", ".."):
+            return os.path.realpath(file)
+        folder = str(file.parent)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._real_folders[folder], file.name)  # noqa: PTH118
+
+    @property
+    def n_left_out(self) -> int:
+        """How many files are left out, with those in folders that are."""
+        return sum(entry.n_files for _, entry in self.left_out)
 
     def lines(self) -> list[str]:
         """What is left out, and which links lead elsewhere, in a few lines."""
@@ -123,6 +163,9 @@ class Found:
             lines.append(
                 f"{names}: {'links' if len(self.linked) > 1 else 'a link'} to a folder, inspected with the others"
             )
+        if self.repeated:
+            names = shortened([str(path) for path in self.repeated])
+            lines.append(f"{names}: given, or holds images that are given, more than once; each is inspected once")
         return lines
 
 
@@ -137,37 +180,69 @@ def find(paths: Sequence[Path]) -> Found:
         If there is no image at all; with a line for each of the paths.
     """
     found = Found()
-    for path in (match for pattern in paths for match in _matches(pattern)):
-        before = len(found.files)
-        try:
-            if path.is_dir():
-                listing = list_files(path, recursive=True)
-                found.files += listing.images
-                found.left_out += [(path, entry) for entry in listing.left_out]
-                found.linked += listing.linked
-                fault = f"{path}: no images in it or below; give image files or a folder of them"
-            elif path.is_symlink() or path.exists():
-                found.files.append(path)
-            else:
-                fault = f"{path}: no such file or folder; check the path"
-                if glob.has_magic(str(path)):
-                    fault = f"{path}: no file is called so; check the pattern"
-        except BlemishError as error:
-            fault = str(error)
-        except OSError as error:
-            fault = f"{path}: cannot be read ({error.strerror}); check path and permissions"
-        if len(found.files) == before:
-            found.files.append(path)
-            found.faults[path] = fault
-    if len(found.faults) == len(found.files):
+    for giver, path in enumerate(paths):
+        is_repeated = False
+        for match, listing in _matches(path):
+            is_repeated |= _take(match, listing, found, giver)
+        if is_repeated:
+            found.repeated.append(path)
+    found.settle()
+    if all(file in found.faults for file in found.files):
         raise BlemishError("\n".join([*found.faults.values(), *found.lines()]))
     return found
 
 
-def _matches(path: Path) -> list[Path]:
+def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool:
+    """Add what is at a path; return whether some of it was at another path before."""
+    fault = None
+    try:
+        if listing is None and path.is_dir():
+            listing = list_files(path, recursive=True)
+        if listing is not None:
+            found.left_out += [(path, entry) for entry in listing.left_out]
+            found.linked += listing.linked
+            found.faults |= listing.faults
+            if files := [*listing.images, *listing.faults]:
+                return found.take(files, giver)
+            fault = f"{path}: no images in it or below; give image files or a folder of them"
+        elif not (path.is_symlink() or path.exists()):
+            fault = f"{path}: no such file or folder; check the path"
+        if fault and glob.has_magic(str(path)) and not path.exists():
+            fault = f"{path}: no file is called so; check the pattern"
+    except OSError as error:
+        fault = f"{path}: cannot be read ({error.strerror}); check path and permissions"
+    is_repeated = found.take([path], giver)
+    if fault is not None and not is_repeated:
+        found.faults[path] = fault
+    return is_repeated
+
+
+def _matches(path: Path) -> list[tuple[Path, Listing | None]]:
+    """The path, or those that it matches as a pattern; for a pattern with ``**`` also what is there."""
     try:
         if not path.exists() and glob.has_magic(str(path)):
-            return [Path(name) for name in sorted(glob.glob(str(path)))] or [path]  # noqa: PTH207
+            if "**" in path.parts:
+                return [(path, _listing_of_pattern(path))]
+            return [(Path(name), None) for name in sorted(glob.glob(str(path)))] or [(path, None)]  # noqa: PTH207
     except OSError:  # such as a name that is too long
         pass
-    return [path]
+    return [(path, None)]
+
+
+def _listing_of_pattern(pattern: Path) -> Listing:
+    """What a pattern with ``**`` matches, and what is in folders that it matches."""
+    n_plain = next(number for number, part in enumerate(pattern.parts) if glob.has_magic(part))
+    root, parts = Path(*pattern.parts[:n_plain]), pattern.parts[n_plain:]
+    listing = list_files(root, recursive=True)
+    listing.images = [path for path in listing.images if _fits(path.relative_to(root).parts, parts)]
+    listing.left_out = [entry for entry in listing.left_out if _fits(entry.path.relative_to(root).parts, parts)]
+    return listing
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path, or of a folder that it is in, match those of a pattern."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or (bool(parts) and _fits(parts[1:], pattern))
+    return bool(parts) and fnmatch.fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])

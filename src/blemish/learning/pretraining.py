@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -166,7 +167,7 @@ def squares(image: NDArray[np.uint8], side_px: int) -> list[NDArray[np.uint8]]:
 def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[Tensor, Tensor, int]:
     """Return squares to train on, one square of each held-out image, both (N, 3, S, S) uint8, and the image count."""
     listed = [path for folder in folders for path in list_images(folder, recursive=True)]
-    paths = list({path.resolve(): path for path in listed}.values())  # a folder may contain another one
+    paths = list({os.path.realpath(path): path for path in listed}.values())  # a folder may contain another one
     n_held_out = min(MAX_HELD_OUT, max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(paths))))
     if len(paths) <= n_held_out:
         names = ", ".join(map(str, folders)) or "no folder"

@@ -6,6 +6,7 @@ Each layout is one `Layout` in the file of its family (`own`, `mvtec`, `visa`, `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -204,7 +205,7 @@ def _published_at(path: Path) -> Layout | None:
 
 def _refuse_defects(folder: Path) -> None:
     """Raise if the images of a folder are defects or masks of a published dataset around it, hence not good."""
-    images = {image.resolve() for image in list_images(folder)}
+    images = {Path(os.path.realpath(image)) for image in list_images(folder)}
     for root in folder.resolve().parents[:3]:
         layout = _published_at(root)
         if layout is None:
