@@ -1,4 +1,4 @@
-"""``evaluate`` and ``fit`` replace no files of the user."""
+"""``evaluate``, ``fit`` and ``export`` replace no files of the user."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blemish.commands.evaluate import evaluate_run
+from blemish.commands.export import export_run
 from blemish.commands.fit import fit_run
 from blemish.errors import BlemishError
 
@@ -24,3 +25,11 @@ def test_fit_replaces_only_its_own(tmp_path: Path, text: str) -> None:
     with pytest.raises(BlemishError, match=r"config\.yaml: is not a result of blemish; choose another --out"):
         fit_run({"data": str(tmp_path)}, [], None, tmp_path, resume=False, overwrite=True, tensorboard=False)
     assert (tmp_path / "config.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("suffix", [".blemish", ".onnx", ".xml"])
+def test_export_replaces_only_its_own(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"x{suffix}"
+    out.write_text("<note>lot 3</note>")
+    with pytest.raises(BlemishError, match=rf"x\{suffix}: is not a result of blemish; choose another --out"):
+        export_run(tmp_path / "detector.blemish", out, "float32", None, "auto")

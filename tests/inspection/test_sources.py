@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.data.kinds import with_comment
 from blemish.errors import BlemishError
 from blemish.inspection.sources import find, photographs, portable
 
@@ -155,3 +156,12 @@ def test_folders_that_cannot_be_listed_are_faults_beside_others(
         assert found.faults[Path("photos/lot1")].startswith("photos/lot1: cannot be listed (Permission denied)")
     with pytest.raises(BlemishError, match="photos/lot1: cannot be listed"):
         find([Path("photos/lot1")])
+
+
+def test_an_overlay_that_is_given_as_a_file_is_a_mistake(photos: list[str]) -> None:
+    Path("photos/lot2/e.jpg").write_bytes(with_comment(Path("photos/lot2/d.jpg").read_bytes()))
+    found = find([Path("photos/lot2/*.jpg")])
+    assert [*found.faults.values()] == [
+        "photos/lot2/e.jpg: is an overlay by blemish, not a photograph; give the photograph"
+    ]
+    assert (len(found.files), found.n_left_out) == (2, 0)

@@ -16,6 +16,7 @@ from blemish.data.loading import load_images, resize
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.files import check_own
 from blemish.inspection.framing import Whole
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
@@ -67,6 +68,14 @@ def export_run(
     print(out)
 
 
+_LOOKS_LIKE: dict[str, Callable[[bytes], bool]] = {
+    ".blemish": lambda content: content[8:9] == b"{",
+    ".onnx": lambda content: content[:1] == b"\x08",  # the field of its format's version, which is the first
+    ".xml": lambda content: b"<net " in content,
+}
+"""Whether a file that would be replaced is one of those that are exported, by its first bytes."""
+
+
 def _check(detector_path: Path, out: Path, precision: str, good: Path | None, input_kind: InputKind) -> None:
     """Raise BlemishError if the options do not fit together."""
     if out.suffix not in (".blemish", ".onnx", ".xml"):
@@ -80,6 +89,7 @@ def _check(detector_path: Path, out: Path, precision: str, good: Path | None, in
         )
     if out.resolve() == detector_path.resolve():
         raise BlemishError(f"--out {out}: is the detector itself; choose another name")
+    check_own(out, _LOOKS_LIKE[out.suffix])
 
 
 # --- what the file says of itself ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.kinds import OVERLAY, kind_of
 from blemish.data.listing import LeftOut, Listing, lines_about, list_files, shortened
 from blemish.data.reading import as_rgb
 from blemish.errors import BlemishError
@@ -207,6 +208,8 @@ def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool
             fault = f"{path}: no images in it or below; give image files or a folder of them"
         elif not (path.is_symlink() or path.exists()):
             fault = f"{path}: no such file or folder; check the path"
+        elif path.is_file() and kind_of(path) is OVERLAY:
+            fault = f"{path}: is an overlay by blemish, not a photograph; give the photograph"
         if fault and glob.has_magic(str(path)) and not path.exists():
             fault = f"{path}: no file is called so; check the pattern"
     except OSError as error:
