@@ -22,12 +22,9 @@ def _parse(text: str) -> Any:
 
 def assigned(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Copy settings and set each ``name=value`` or ``group.name=value``; values are JSON or YAML."""
-    changed, names = dict(settings), set[str]()
+    changed = dict(settings)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
-        if name in names:
-            raise BlemishError(f"--set {name}: is there twice")
-        names.add(name)
         if name == "seed":
             raise BlemishError("--set seed: use --seed instead, which also selects the images that are held out")
         if not equals:
