@@ -122,6 +122,12 @@ def test_photographs_at_several_paths_are_inspected_once(photos: list[str], path
     assert found.lines()[-1].endswith("more than once; each is inspected once")
 
 
+def test_a_file_that_is_named_several_times_is_inspected_as_often(photos: list[str]) -> None:
+    found = find([Path("photos/a.png")] * 3)
+    assert found.files == [Path("photos/a.png")] * 3
+    assert not found.lines()
+
+
 def test_a_file_that_is_given_is_not_left_out(photos: list[str]) -> None:
     Path("photos/notes.txt").write_text("lot 1")
     found = find([Path("photos"), Path("photos/notes.txt")])

@@ -120,6 +120,8 @@ class Found:
     _real_folders: dict[str, str] = field(default_factory=dict, repr=False)
     _giver: dict[str, int] = field(default_factory=dict, repr=False)
     """By the place of each file, the number of the path that it was found at first."""
+    _named: set[str] = field(default_factory=set, repr=False)
+    """Places of the photographs that were given themselves, not by a folder."""
 
     def take(self, files: Iterable[Path], giver: int) -> bool:
         """Add the files that are not among the files yet; return whether one is, from another of the paths."""
@@ -131,6 +133,16 @@ class Found:
                 self.files.append(file)
             is_repeated |= self._giver[place] != giver
         return is_repeated
+
+    def take_named(self, file: Path, giver: int) -> bool:
+        """As ``take`` for a file that was given itself; if it was so before, it is wanted as often."""
+        place = self._place(file)
+        if place in self._named:
+            self.files.append(file)
+            return False
+        if place not in self._giver:
+            self._named.add(place)
+        return self.take([file], giver)
 
     def settle(self) -> None:
         """Keep what is left out once, and only if it is not among the files that were given."""
@@ -214,8 +226,10 @@ def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool
             fault = f"{path}: no file is called so; check the pattern"
     except OSError as error:
         fault = f"{path}: cannot be read ({error.strerror}); check path and permissions"
+    if fault is None:
+        return found.take_named(path, giver)
     is_repeated = found.take([path], giver)
-    if fault is not None and not is_repeated:
+    if not is_repeated:
         found.faults[path] = fault
     return is_repeated
 
