@@ -13,23 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import blemish
-from blemish.cli import main
 from blemish.thresholds import Threshold
-
-TINY = ("--device", "cpu", "--set", "iterations=1", "--set", "image_size_px=32", "--set", "batch_size=2")
+from cli.test_masks_cli import TINY, run
 
 
 def part(seed: int) -> NDArray[np.uint8]:
     """(96, 96, 3) uint8: a dark disc on a light, grained ground."""
     image = np.random.default_rng(seed).normal(200, 6, (96, 96, 3)).clip(0, 255).astype(np.uint8)
     return cv2.circle(image, (48, 48), 30, (70, 80, 90), -1)
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([*map(str, arguments)])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")

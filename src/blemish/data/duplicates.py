@@ -104,13 +104,13 @@ def first_shown(photographs: Sequence[Fingerprint]) -> NDArray[np.int64]:
     first = np.arange(len(photographs))
     for start in range(0, len(photographs), BLOCK):
         block = known.details[start : start + BLOCK]
-        correlations = block @ known.details[: start + len(block)].T  # (n, start + n)
-        correlations[np.triu_indices(len(block), start, correlations.shape[1])] = -1.0  # itself, and later ones
+        correlations = block @ known.details.T  # (n, N)
+        rows, own = np.arange(len(block)), start + np.arange(len(block))
+        correlations[rows, own] = -1.0
+        stands_out = _stands_out(correlations)
+        correlations[np.arange(len(photographs)) > own[:, None]] = -1.0  # only earlier ones count
         nearest = correlations.argmax(1)
-        is_near = correlations[np.arange(len(block)), nearest] >= SURELY_SAME
-        with_later = block @ known.details.T
-        with_later[np.arange(len(block)), start + np.arange(len(block))] = -1.0
-        is_near &= _stands_out(with_later)
+        is_near = (correlations[rows, nearest] >= SURELY_SAME) & stands_out
         for number in range(start, start + len(block)):
             earlier = first_by_digest.setdefault(photographs[number].digest, number)
             candidate = int(nearest[number - start])
