@@ -79,7 +79,7 @@ def trainer_on_meta(method: Method, batch: int) -> Trainer:
     """The trainer of a method, with networks, images and textures on ``meta``."""
     side_px = method.settings.image_size_px
     images = torch.zeros(4 * batch, 3, side_px, side_px, dtype=torch.uint8)
-    return Trainer(method, images, ingredients_of(method), device=META, precision="float32")
+    return Trainer(method, images, ingredients_of(method, good_images=images), device=META, precision="float32")
 
 
 def counted(trainer: Trainer, stage: Stage, batch: int) -> tuple[Counter[str], Counter[str]]:

@@ -34,7 +34,7 @@ def step_s(method: str, recipe: str) -> float:
     model = build(method, recipe)
     side_px = model.settings.image_size_px
     images = torch.randint(0, 256, (64, 3, side_px, side_px), dtype=torch.uint8)
-    trainer = Trainer(model, images, ingredients_of(model), device="cpu")
+    trainer = Trainer(model, images, ingredients_of(model, good_images=images), device="cpu")
     stage = model.stages()[0]
     objective, optimizer = trainer._begin(stage)
 

@@ -29,6 +29,7 @@ from blemish.learning.training import Trainer
 from blemish.methods import build, draem, ssae
 from blemish.methods.base import Ingredients, Method
 from blemish.methods.dsr import DSR
+from blemish.synthesis.modified_patches import largest_share
 from blemish.synthesis.textures import TextureBank
 from machine import RESULTS, of_peer, peak_gflops, peak_memory_mb, seconds, table, write
 
@@ -78,8 +79,9 @@ def textures(folder: Path | None, side_px: int) -> TextureBank:
 def measured(method: Method, arguments: argparse.Namespace, precision: Any, batch: int) -> dict[str, Any]:
     """The row of a method: medians of its step and of the parts of the step."""
     side_px = method.settings.image_size_px
-    ingredients = Ingredients(textures(arguments.textures, side_px) if method.uses_textures else None)
     images = torch.randint(0, 256, (4 * batch, 3, side_px, side_px), dtype=torch.uint8)
+    bank = textures(arguments.textures, side_px) if method.uses_textures else None
+    ingredients = Ingredients(bank, largest_share=largest_share(images))
     trainer = Trainer(method, images, ingredients, device=arguments.device, precision=precision)
     stage = method.stages()[0]
     objective, optimizer = trainer._begin(stage)

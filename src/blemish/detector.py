@@ -62,7 +62,8 @@ class Detector:
         self.pixel_threshold = pixel_threshold
         self.calibration_scores = tuple(calibration_scores)
         self.provenance = provenance or {}
-        self.framing: Framing = framing if framing is not None else Whole(runtime.settings.image_size_px)
+        settings = runtime.settings
+        self.framing: Framing = framing if framing is not None else Whole(settings.image_size_px, settings.resizing)
         self.bits = bits
         self.likeness = likeness
 

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 from blemish.errors import BlemishError
 
 Device = Literal["auto", "cpu", "cuda"]
+Resizing = Literal["area", "bilinear"]
+"""How photographs become what the network sees; see ``data.loading.resize``."""
 Precision = Literal["auto", "float32", "bf16"]
 
 
@@ -42,7 +44,7 @@ class CheckedSettings:
             if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
                 with suppress(ValueError):
                     value = float(value)
-            if isinstance(value, str) and Path in (hint, *get_args(hint)):
+            if isinstance(value, str) and Path in (hint, *get_args(hint)) and not _has_type(value, hint):
                 value = Path(value)
             object.__setattr__(self, field.name, value)
             if not _has_type(value, hint):

@@ -75,7 +75,8 @@ class Threshold:
     def explain(self) -> str:
         """One sentence for the user."""
         if self.n_calibration == 0:
-            return f"Nothing is promised: no good images were held out. {self.n_needed} would do."
+            reason = self.doubt or "no good images were held out"
+            return f"Nothing is promised: {reason}. {self.n_needed} held-out good images would do."
         images = "image" if self.n_calibration == 1 else "images"
         rate = f"{100 * self.false_reject_rate:g} %"
         start = f"With {self.n_calibration} held-out good {images} a false-reject rate of {rate}"

@@ -9,6 +9,7 @@ from typing import Any
 from blemish.compare.papers import test_sets as published_test_sets
 from blemish.compare.runs import METRICS, Run
 
+AUTHORS = "draem-authors/1"
 COUNTS = {test_set.category: (test_set.n_good, test_set.n_defective) for test_set in published_test_sets()}
 
 
@@ -17,7 +18,7 @@ def run(data: str = "bottle", seed: int | None = 0, auroc: float | None = 0.9, *
     fields = {
         "path": Path(f"{data}-{seed}"), "method": "draem", "recipe": "small", "seed": seed,
         "options": {}, "conditions": {}, "data": data,
-        "n_good": n_good, "n_defective": n_defective, "protocol": "256x256",
+        "n_good": n_good, "n_defective": n_defective, "protocol": AUTHORS,
         "metrics": dict.fromkeys(METRICS) | {"image_auroc": auroc},
     }  # fmt: skip
     return Run(**{**fields, **changes})

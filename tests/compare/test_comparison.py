@@ -10,7 +10,7 @@ import pytest
 from blemish.compare.comparison import Cell, Table, compare
 from blemish.compare.papers import test_sets as published_test_sets
 from blemish.compare.runs import METRICS, Run
-from compare.evaluations import run
+from compare.evaluations import AUTHORS, run
 
 
 def only_table(*runs: Run) -> Table:
@@ -41,6 +41,19 @@ def test_mean_and_spread_are_over_seeds_and_the_paper_stands_beside_them() -> No
     assert (ours.is_best, theirs.is_best) == (False, True)
     assert table.n_seeds(table.columns[0]) == 3
     assert table.n_seeds(table.columns[1]) is None
+
+
+@pytest.mark.parametrize("protocol", ["256/1", "dsr-authors/1", "network/1"])
+def test_under_another_protocol_the_papers_figure_is_shown_but_not_subtracted(protocol: str) -> None:
+    table = only_table(run(protocol=protocol), run("pill", protocol=protocol))
+    assert cell(table, "bottle", "DRÆM published").mean_percent == 99.2
+    assert all(entry.difference_points is None for row in table.rows for entry in row.cells if entry)
+    assert cell(table, "MVTec AD, mean of these 2", "DRÆM published").mean_percent == pytest.approx(99.05)
+
+
+def test_a_mean_of_published_figures_is_subtracted_under_the_authors_protocol() -> None:
+    table = only_table(run(auroc=0.99), run("pill", auroc=0.97))
+    assert cell(table, "MVTec AD, mean of these 2", "draem small").difference_points == pytest.approx(98 - 99.05)
 
 
 def test_one_seed_has_no_spread() -> None:
@@ -76,7 +89,7 @@ def test_the_same_name_with_other_images_is_another_row() -> None:
 
 def test_protocols_never_share_a_table() -> None:
     comparison = compare([run(seed=0), run(seed=1, protocol="224 crop"), run(seed=2)])
-    assert list(comparison.protocols) == ["256x256", "224 crop"]
+    assert list(comparison.protocols) == [AUTHORS, "224 crop"]
     seeds = [cell(table, "bottle", "draem small").seeds for table in comparison.tables]
     assert seeds == [(0, 2), (1,)]
     assert "2 protocols" in comparison.warnings[0]

@@ -20,7 +20,10 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate as evaluation
 from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
-from blemish.methods.draem import DRAEM
+from blemish.inspection.framing import describe
+from blemish.methods.draem import DRAEM, DRAEMSettings
+from blemish.settings import Resizing
+from evaluation.authors import authors_figures
 
 
 def save(path: Path, image: NDArray[np.uint8]) -> None:
@@ -53,6 +56,7 @@ def data(tmp_path: Path) -> Path:
 def test_a_protocol_brings_map_and_mask_to_one_size() -> None:
     anomaly_map, mask = np.random.default_rng(0).random((16, 16)), np.zeros((48, 64), np.bool_)
     sizes = {"256/1": (256, 256), "256-crop224/1": (224, 224), "network/1": (16, 16), "original/1": (48, 64)}
+    sizes |= {"draem-authors/1": (256, 256), "dsr-authors/1": (224, 224)}
     assert set(sizes) == set(PROTOCOLS)
     for name, size_hw in sizes.items():
         protocol = protocol_named(name)
@@ -70,7 +74,7 @@ def test_a_crop_is_cut_from_the_middle() -> None:
     assert protocol.of_map(mask.astype(np.float32), (8, 8)).min() == 1
 
 
-@pytest.mark.parametrize(("rule", "n_pixels"), [("half", 1), ("any", 3)])
+@pytest.mark.parametrize(("rule", "n_pixels"), [("half", 1), ("any", 3), ("all", 1)])
 def test_a_mask_that_shrinks_follows_the_rule(rule: str, n_pixels: int) -> None:
     mask = np.zeros((8, 8), np.bool_)
     mask[:4, :4] = True  # covers one of the 2x2 pixels after resizing,
@@ -78,6 +82,54 @@ def test_a_mask_that_shrinks_follows_the_rule(rule: str, n_pixels: int) -> None:
     mask[0, 4] = True  # of two more
     protocol = Protocol("test", 2, mask_rule=rule)  # type: ignore[arg-type]
     assert protocol.of_mask(mask, (16, 16)).sum() == n_pixels
+
+
+def test_as_the_authors_do_a_pixel_is_defective_only_where_all_of_it_is() -> None:
+    mask = np.zeros((4, 4), np.bool_)
+    mask[:3, :3] = True  # of 2x2 pixels: all of the first, half of the second and third, a quarter of the fourth
+    is_defective = {
+        rule: Protocol("test", 2, mask_rule=rule).of_mask(mask, (16, 16)).astype(int).tolist()  # type: ignore[arg-type]
+        for rule in ("half", "any", "all")
+    }
+    assert is_defective == {"half": [[1, 1], [1, 0]], "any": [[1, 1], [1, 1]], "all": [[1, 0], [0, 0]]}
+
+
+@pytest.mark.parametrize(("protocol", "crop_px"), [("draem-authors/1", 256), ("dsr-authors/1", 224)])
+@pytest.mark.parametrize("resizing", ["area", "bilinear"])
+def test_the_authors_protocols_are_what_their_code_computes(
+    tmp_path: Path, protocol: str, crop_px: int, resizing: Resizing
+) -> None:
+    rng, images, masks = np.random.default_rng(1), list[Path](), list[Path | None]()
+    for number in range(6):
+        defect = "good" if number < 3 else "scratch"
+        image = rng.integers(0, 255, (410, 300, 3), dtype=np.uint8)
+        images.append(tmp_path / "test" / defect / f"{number}.png")
+        masks.append(None)
+        if number >= 3:
+            row, column = rng.integers(0, 300), rng.integers(0, 200)
+            mask = np.zeros((410, 300), np.uint8)
+            mask[row : row + 61, column : column + 5 * number] = 255
+            image[mask > 0] //= 2
+            masks[-1] = tmp_path / "ground_truth" / defect / f"{number}_mask.png"
+            save(tmp_path / "ground_truth" / defect / f"{number}_mask.png", mask)
+        save(images[-1], image)
+    settings = DRAEMSettings(reconstructive_widths=(4, 4), discriminative_widths=(4, 4), resizing=resizing)
+    method = DRAEM(settings).eval()
+    for weight in (parameter for parameter in method.parameters() if parameter.ndim > 1):
+        torch.nn.init.kaiming_normal_(weight, generator=torch.Generator().manual_seed(3))
+    detector = Detector.uncalibrated(method, 0.5, 0.01)
+
+    def network(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return detector.method(pixels)[0]
+
+    expected = authors_figures(images, masks, network, crop_px)
+    evaluation = evaluate(detector, tmp_path, "mvtec", protocol)
+    assert {name: evaluation.metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    notices = [notice for notice in evaluation.notices if "resizes photographs otherwise" in notice]
+    assert len(notices) == (resizing == "area")
+    assert detector.framing.cut(np.zeros((2, 2, 3), np.uint8)).shape == (1, 256, 256, 3)
+    assert describe(detector.framing)["resizing"] == resizing  # the evaluation leaves the detector as it is
 
 
 def test_descriptions_tell_protocols_apart() -> None:

@@ -21,7 +21,7 @@ from blemish.runtimes.torch import TorchRuntime
 from blemish.synthesis.textures import TextureBank
 from card import capture, graphs
 
-INGREDIENTS = Ingredients(TextureBank.procedural((32, 32), n=6))
+INGREDIENTS = Ingredients(TextureBank.procedural((32, 32), n=6), largest_share=0.2)
 
 
 def good_images(n: int = 12, size_px: int = 32) -> Tensor:

@@ -16,7 +16,8 @@ from blemish.learning.calibration import calibrated
 from blemish.learning.training import Trainer
 from blemish.losses import focal_loss
 from blemish.methods.base import Method, Settings
-from blemish.methods.dsr import DSR, DSRSettings, ObjectSpecificDecoder, SubspaceRestriction
+from blemish.methods.dsr import DSR, DSRSettings
+from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction
 from blemish.methods.dsr.vq import VQAutoencoder
 from blemish.synthesis.pasted_textures import Spoiled
 from blemish.synthesis.real_defects import DefectBank
@@ -254,6 +255,7 @@ ABLATIONS = {
     "DSR_L_img": replace(TINY, feature_weight=0.0),
     "DSR_L_feat": replace(TINY, image_weight=0.0),
     "DSR_U-": replace(TINY, upsampling="none"),
+    "ranking": replace(TINY, latent=LatentSettings(ranking="features")),
     "lambda_s": replace(TINY, latent=LatentSettings(similarity_bound=0.2, min_reach=0.2)),
 }
 

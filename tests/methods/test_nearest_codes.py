@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blemish.data.loading import load_images, to_tensor
-from blemish.methods.dsr import vq
+from blemish.methods.base import Ingredients
+from blemish.methods.dsr import DSR, DSRSettings, vq
 from blemish.methods.dsr.codebook import load_codebook
 from blemish.methods.dsr.vq import BLOCK, as_vectors
+from blemish.runtimes.torch import TorchRuntime
 
 # --- nearest codes by candidates -----------------------------------------------------------------------------
 
@@ -119,3 +122,33 @@ def test_nearest_codes_off_the_cpu_take_few_launches_and_no_answer_to_the_host()
     assert (indices.shape, indices.dtype, indices.device.type) == ((65536,), torch.int64, "meta")
     assert len(launches.names) < 40, launches.names
     assert launches.names.count("aten.mm.dtype") == 1
+
+
+def test_an_image_has_the_same_codes_in_training_in_bf16_and_in_inspection(photographs: torch.Tensor) -> None:
+    settings = DSRSettings(
+        restriction_widths=(8, 8), decoder_widths=(8, 8, 8), detection_widths=(4, 8), anomaly_probability=0.0,
+        rotation_probability=0.0,
+    )  # fmt: skip
+    method = DSR(settings)
+    codes: list[torch.Tensor] = []
+
+    def first_codes(network: DSR, run: Callable[[], object]) -> list[torch.Tensor]:
+        codes.clear()
+        books = (network.vq.codebook_low, network.vq.codebook_high)
+        hooks = [book.register_forward_hook(lambda *call: codes.append(call[2])) for book in books]
+        run()
+        for hook in hooks:
+            hook.remove()
+        return codes[:2]
+
+    def train() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            method.loss(method.stages()[0], photographs, Ingredients(), torch.Generator().manual_seed(0))
+
+    in_training = first_codes(method, train)
+    prepared = TorchRuntime(method, "bf16").prepared
+    assert isinstance(prepared, DSR)
+    in_inspection = first_codes(prepared, lambda: prepared(photographs))
+    assert [tuple(level.shape[1:]) for level in in_training] == [(32, 32), (64, 64)]
+    for trained, inspected in zip(in_training, in_inspection, strict=True):
+        assert (trained != inspected).float().mean() < 1e-4  # sums in another order; 0.06 and more in bf16

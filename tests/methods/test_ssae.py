@@ -300,7 +300,7 @@ def test_a_correction_helps_where_good_images_differ_from_their_repair() -> None
     blank[..., ::2] = 0.6
     known = blank[:1].clone()
     known[:, :, :6] = 0.0  # this network never reproduces the rows at the top
-    settings = replace(PLAIN, is_aligned=True, corruption=CorruptionSettings(is_limited=False, max_side=0.3))
+    settings = replace(PLAIN, is_aligned=True, corruption=CorruptionSettings(limit="none", max_side=0.3))
     chosen = with_network(settings, Remembers(known)).finish(as_bytes(blank), as_bytes(blank))
     assert chosen.settings["correction"] > 0
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import openvino
@@ -18,7 +19,7 @@ from blemish.runtimes.export import quiet_libraries, traced
 from blemish.runtimes.photographs import Resized
 
 SIDE_PX = 64
-Resizing = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Graph = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SIZES_HW = [
     (64, 64), (128, 128), (192, 256), (640, 640), (64, 256),  # whole ratios: 1, 2, 3, 4, 10
     (65, 67), (97, 203), (480, 641), (100, 1000), (601, 64),  # others
@@ -28,7 +29,7 @@ SIZES_HW = [
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
-def resizing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Resizing:
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """The graph in one of three runtimes: (B, H, W, 3) uint8 to (B, 3, S, S) float32."""
     module = Resized(SIDE_PX)
     if request.param == "torch":
@@ -60,18 +61,31 @@ def differences(result: NDArray[np.float32], photographs: NDArray[np.uint8]) -> 
 
 
 @pytest.mark.parametrize("size_hw", SIZES_HW)
-def test_grey_levels_are_those_of_blemish(resizing: Resizing, size_hw: tuple[int, int]) -> None:
+def test_grey_levels_are_those_of_blemish(graph: Graph, size_hw: tuple[int, int]) -> None:
     photographs = drawn(size_hw)
-    difference = differences(resizing(photographs), photographs)
+    difference = differences(graph(photographs), photographs)
+    assert difference.max() < 1.001
+    assert (difference > 0.001).mean() < 0.002
+
+
+@pytest.mark.parametrize("size_hw", [*SIZES_HW, (128, 100), (127, 129)])
+def test_bilinear_grey_levels_are_those_of_opencv(size_hw: tuple[int, int]) -> None:
+    photographs = drawn(size_hw, n=2)
+    result = Resized(SIDE_PX, "bilinear")(torch.from_numpy(photographs)).permute(0, 2, 3, 1).numpy() * 255.0
+    expected = [cv2.resize(photograph, (SIDE_PX, SIDE_PX)) for photograph in photographs]
+    assert np.array_equal(
+        expected, [resize(photograph, (SIDE_PX, SIDE_PX), "bilinear") for photograph in photographs]
+    )
+    difference = np.abs(result - np.stack(expected))
     assert difference.max() < 1.001
     assert (difference > 0.001).mean() < 0.002
 
 
 @pytest.mark.parametrize("size_hw", [(128, 128), (64, 128), (128, 64), (256, 256), (256, 128)])
-def test_halves_are_rounded_as_by_opencv(resizing: Resizing, size_hw: tuple[int, int]) -> None:
+def test_halves_are_rounded_as_by_opencv(graph: Graph, size_hw: tuple[int, int]) -> None:
     """A quarter of all means of 2x2 pixels end in a half, and only for this ratio OpenCV rounds all of them up."""
     photographs = drawn(size_hw) % 4
-    assert differences(resizing(photographs), photographs).max() < 0.001
+    assert differences(graph(photographs), photographs).max() < 0.001
 
 
 @pytest.mark.parametrize("size_hw", [(64, 64), (64, 48), (80, 80), (104, 33), (320, 64)])
@@ -86,19 +100,19 @@ def test_halves_at_other_ratios_are_rounded_as_by_opencv(size_hw: tuple[int, int
     ).mean() < 0.005  # if the ratios are 4:3 and 20:3, the order of OpenCV's sums matters too
 
 
-def test_a_batch_is_as_each_photograph(resizing: Resizing) -> None:
+def test_a_batch_is_as_each_photograph(graph: Graph) -> None:
     photographs = drawn((90, 111), n=3)
-    together = resizing(photographs)
+    together = graph(photographs)
     assert together.shape == (3, 3, SIDE_PX, SIDE_PX)
     for number in range(3):
-        np.testing.assert_array_equal(together[number], resizing(photographs[number : number + 1])[0])
+        np.testing.assert_array_equal(together[number], graph(photographs[number : number + 1])[0])
 
 
-def test_a_thin_line_survives_shrinking(resizing: Resizing) -> None:
+def test_a_thin_line_survives_shrinking(graph: Graph) -> None:
     """A line of one pixel in 640 is a tenth of a pixel of the result: it darkens one row by a tenth."""
     photograph = np.full((1, 640, 640, 3), 200, np.uint8)
     photograph[0, 333] = 0
-    result = resizing(photograph)[0, 0] * 255.0  # (S, S)
+    result = graph(photograph)[0, 0] * 255.0  # (S, S)
     np.testing.assert_allclose(result[33], 180, atol=1e-3)
     np.testing.assert_allclose(np.delete(result, 33, axis=0), 200, atol=1e-3)
 

@@ -59,9 +59,9 @@ def test_equal_pixels_make_a_flat_line_and_a_ramp_does_not() -> None:
 
 def test_the_share_is_the_limit_that_training_uses() -> None:
     plain = torch.tensor([40, 90, 140]).byte()[:, None, None, None].expand(3, 3, 8, 8)
-    trained_with = largest_share(plain / 255.0)  # uses the sample variance: divided by n - 1
+    trained_with = largest_share(plain)
     values = window_moments(sums_of(plain), 8).figures()
-    assert values["largest_share"] == pytest.approx(float(trained_with), rel=0.01)
+    assert values["largest_share"] == pytest.approx(trained_with)
     sigma2 = np.var([40, 90, 140]) / 255**2
     assert values["largest_share_of_unit_range"] == pytest.approx(2 * sigma2 / (1 + 2 * sigma2))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from images import seeded, textured
 
 from blemish.errors import BlemishError
+from blemish.methods.ssae import SSAESettings
 from blemish.synthesis.elastic import (
     GRID,
     Patches,
@@ -47,7 +48,7 @@ class TestMasks:
         size_hw=st.sampled_from([(16, 16), (24, 40), (33, 17), (9, 64)]),
         n=st.integers(1, 4),
         seed=st.integers(0, 10_000),
-        is_limited=st.booleans(),
+        limit=st.sampled_from(["theorem", "half-width", "none"]),
         brightness=st.sampled_from([0.0, 1.0]),
         rotation=st.sampled_from([0.0, 0.5]),
         look=st.sampled_from(["noise", "plain", "stripes"]),
@@ -62,12 +63,12 @@ class TestMasks:
             images = images[..., :1, :].expand(n, 3, *size_hw).contiguous()
         corruption = CorruptionSettings(
             kinds=KINDS if kind == "all" else (kind,),  # type: ignore[arg-type]
-            is_limited=chosen["is_limited"],
+            limit=chosen["limit"],
             brightness_probability=chosen["brightness"],
             rotation_probability=chosen["rotation"],
         )
         before = images.clone()
-        changed, masks = corrupt(images, bank, seeded(seed), corruption)
+        changed, masks = corrupt(images, bank, seeded(seed), corruption, 0.2)
         assert torch.equal(images, before)
         assert changed.shape == images.shape
         assert masks.shape == (n, 1, *size_hw)
@@ -80,33 +81,35 @@ class TestMasks:
         assert torch.equal(changed.where(~inside, 0.0), images.where(~inside, 0.0))
         moved = (changed - images).abs().amax(1, keepdim=True)
         assert bool((moved[inside] >= HALF_LEVEL).all())
-        again, masks_again = corrupt(images, bank, seeded(seed), corruption)
+        again, masks_again = corrupt(images, bank, seeded(seed), corruption, 0.2)
         assert torch.equal(changed, again)
         assert torch.equal(masks, masks_again)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_are_real_valued(self, bank: TextureBank, kind: str) -> None:
-        _, masks = corrupt(textured(6, (24, 32)), bank, seeded(), CorruptionSettings(kinds=(kind,)))  # type: ignore[arg-type]
+        _, masks = corrupt(textured(6, (24, 32)), bank, seeded(), CorruptionSettings(kinds=(kind,)), 0.2)  # type: ignore[arg-type]
         assert bool((masks > 0).flatten(1).any(1).all()), "noise shows every kind of damage"
         assert ((masks > 0.02) & (masks < 0.98)).float().mean() > 0.005
         assert masks.max() > 0.9
 
     def test_of_rotated_images_are_1_wherever_a_pixel_changed(self) -> None:
         images = textured(4, (24, 24))
-        corruption = CorruptionSettings(rotation_probability=1.0)
+        corruption = CorruptionSettings(limit="none", rotation_probability=1.0)
         changed, masks = corrupt(images, None, seeded(), corruption)
         assert set(masks.unique().tolist()) <= {0.0, 1.0}
         assert torch.equal(masks.bool(), (changed - images).abs().amax(1, keepdim=True) >= HALF_LEVEL)
         assert masks.mean() > 0.9
 
     def test_only_the_share_that_is_asked_for_is_turned(self) -> None:
-        _, masks = corrupt(textured(60, (12, 12)), None, seeded(), CorruptionSettings(rotation_probability=0.3))
+        _, masks = corrupt(
+            textured(60, (12, 12)), None, seeded(), CorruptionSettings(limit="none", rotation_probability=0.3)
+        )
         turned = int(((masks == 1).float().mean((1, 2, 3)) > 0.8).sum())
         assert 8 < turned < 30
 
     def test_the_result_is_the_content_blended_by_the_mask(self) -> None:
         images = textured(3, (20, 28)) * 0.5 + 0.5  # nothing is near zero: a cut-out shows wherever the mask does
-        changed, masks = corrupt(images, None, seeded(4), CorruptionSettings(kinds=("cut-out",)))
+        changed, masks = corrupt(images, None, seeded(4), CorruptionSettings(kinds=("cut-out",), limit="none"))
         is_visible = masks > 2 * HALF_LEVEL
         torch.testing.assert_close(
             changed[is_visible.expand_as(changed)], (images * (1 - masks))[is_visible.expand_as(changed)]
@@ -121,53 +124,81 @@ def test_the_changed_area_is_limited(bank: TextureBank, look: str) -> None:
     if look == "low contrast":
         images = 0.5 + 0.05 * images
     corruption = CorruptionSettings(kinds=KINDS, min_side=0.5, max_side=1.0)
-    values = images.numpy().astype(np.float64)
-    deviation = values.std() / (values.max() - values.min())
+    levels = (images * 255).byte().numpy().astype(np.float64)
+    low, high = (np.quantile(levels, quantile, method="inverted_cdf") for quantile in (0.01, 0.99))
+    deviation = levels.clip(low, high).std() / (high - low)
     for seed in range(8):
-        changed, _ = corrupt(images, bank, seeded(seed), corruption)
+        changed, _ = corrupt(images, bank, seeded(seed), corruption, largest_share((images * 255).byte()))
         for after, before in zip(changed, images, strict=True):
             n_changed = int((after != before).any(0).sum())
             assert n_changed < 2 * deviation**2 * (32 * 32 - n_changed)
 
 
-def test_without_the_limit_areas_may_be_larger() -> None:
+def test_the_limit_of_half_the_width_is_that_of_all_patches_of_an_image_together(bank: TextureBank) -> None:
+    images, settings = textured(6, (32, 32), 3), CorruptionSettings(kinds=("occlusion",), min_side=0.9, max_side=1.0)
+    for seed in range(4):
+        _, masks = corrupt(images, bank, seeded(seed), replace(settings, limit="half-width"))
+        assert 0.02 < (masks > 0).flatten(1).float().mean(1).max() <= 0.25
+
+
+def test_without_a_limit_areas_may_be_larger() -> None:
     images, corruption = textured(8, (32, 32)), CorruptionSettings(kinds=("cut-out",), min_side=0.9, max_side=1.0)
-    limited, free = (
-        (corrupt(images, None, seeded(), replace(corruption, is_limited=is_limited)).masks > 0).float().mean()
-        for is_limited in (True, False)
+    theorem, half_width, none = (
+        float((corrupt(images, None, seeded(), replace(corruption, limit=limit), 0.1).masks > 0).float().mean())
+        for limit in ("theorem", "half-width", "none")
     )
-    assert free > 0.5
-    assert limited < 0.5 * free
+    assert none > 0.5
+    assert theorem < half_width < 0.5 * none
+
+
+def test_theorem_2_needs_to_know_the_good_images() -> None:
+    with pytest.raises(BlemishError, match="needs largest_share"):
+        corrupt(textured(1, (8, 8)), None, seeded(), CorruptionSettings(limit="theorem"))
+
+
+def test_settings_of_earlier_versions_say_how_damage_is_limited() -> None:
+    assert CorruptionSettings.from_dict({"is_limited": True}).limit == "theorem"
+    assert CorruptionSettings.from_dict({"is_limited": False, "max_side": 0.3}).limit == "none"
+    assert SSAESettings.from_dict({"corruption": {"is_limited": False}}).corruption.limit == "none"
 
 
 def test_largest_share_is_that_of_theorem_2() -> None:
-    images = torch.tensor([0.2, 0.2, 0.2, 0.6]).view(1, 1, 2, 2)
-    sigma_2 = images.numpy().var(ddof=1) / 0.4**2
-    share = largest_share(images).item()
+    images = torch.tensor([50, 50, 50, 150]).byte().repeat(100).view(1, 1, 20, 20)
+    sigma_2 = images.numpy().var() / 100**2
+    share = largest_share(images)
     assert share == pytest.approx(2 * sigma_2 / (1 + 2 * sigma_2), rel=1e-5)
     assert share == pytest.approx(2 * sigma_2 * (1 - share), rel=1e-5)  # |S| = 2 sigma^2 |S_rest|
-    torch.testing.assert_close(largest_share(images * 0.5 + 0.1), largest_share(images))
+    assert largest_share(images // 2 + 20) == pytest.approx(share)
+
+
+def test_hot_and_dead_pixels_do_not_change_the_share() -> None:
+    images = (textured(3, (40, 40)) * 60 + 90).byte()
+    images[..., :, :20] = 100
+    broken = images.clone()
+    broken[0, :, 0, :2], broken[1, :, 3, 3] = 255, 0
+    assert largest_share(broken) == pytest.approx(largest_share(images), rel=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_changes_on_images_without_variance(bank: TextureBank, kind: str) -> None:
     images = torch.full((3, 3, 16, 16), 0.4)
-    changed, masks = corrupt(images, bank, seeded(), CorruptionSettings(kinds=(kind,)))  # type: ignore[arg-type]
+    share, corruption = largest_share((images * 255).byte()), CorruptionSettings(kinds=(kind,))  # type: ignore[arg-type]
+    changed, masks = corrupt(images, bank, seeded(), corruption, share)
     assert torch.equal(changed, images)
     assert torch.equal(masks, torch.zeros_like(masks))
 
 
 def test_an_elastic_deformation_of_a_plain_area_leaves_no_mask() -> None:
     images = torch.full((4, 3, 24, 24), 0.4)
-    _, masks = corrupt(images, None, seeded(), CorruptionSettings(is_limited=False))
+    _, masks = corrupt(images, None, seeded(), CorruptionSettings(limit="none"))
     assert not masks.any()
-    _, masks = corrupt(images, None, seeded(), CorruptionSettings(kinds=("cut-out",), is_limited=False))
+    _, masks = corrupt(images, None, seeded(), CorruptionSettings(kinds=("cut-out",), limit="none"))
     assert masks.any()  # on the same images a cut-out is visible
 
 
 def test_brightness_makes_a_plain_patch_show_in_both_directions() -> None:
     images = torch.full((30, 3, 16, 16), 0.5)
-    corruption = CorruptionSettings(is_limited=False, brightness_probability=1.0, max_brightness=0.2)
+    corruption = CorruptionSettings(limit="none", brightness_probability=1.0, max_brightness=0.2)
     changed, masks = corrupt(images, None, seeded(), corruption)
     change = (changed - images)[:, 0].flatten(1)
     lighter, darker = change.amax(1) > 0, change.amin(1) < 0
@@ -185,7 +216,7 @@ def test_swap_shows_other_images_of_the_batch(n: int) -> None:
     levels = torch.linspace(0.1, 0.9, n)
     images = levels.view(n, 1, 1, 1).expand(n, 3, 20, 20).contiguous()
     for seed in range(6):
-        changed, masks = corrupt(images, None, seeded(seed), CorruptionSettings(kinds=("swap",), is_limited=False))
+        changed, masks = corrupt(images, None, seeded(seed), CorruptionSettings(kinds=("swap",), limit="none"))
         for number in range(n):
             strong = changed[number][masks[number].expand(3, -1, -1) > 0.999]
             partner_levels = levels[torch.arange(n) != number]
@@ -197,21 +228,19 @@ def test_swap_shows_other_images_of_the_batch(n: int) -> None:
 
 
 def test_swap_shifts_an_image_that_is_alone() -> None:
-    _, masks = corrupt(textured(1, (20, 20)), None, seeded(), CorruptionSettings(kinds=("swap",)))
+    _, masks = corrupt(textured(1, (20, 20)), None, seeded(), CorruptionSettings(kinds=("swap",), limit="none"))
     assert masks.any()
 
 
 def test_occlusion_without_textures_is_refused() -> None:
     with pytest.raises(BlemishError, match="occlusion needs textures"):
-        corrupt(textured(1, (8, 8)), None, seeded(), CorruptionSettings(kinds=("elastic", "occlusion")))
+        corrupt(textured(1, (8, 8)), None, seeded(), CorruptionSettings(kinds=("elastic", "occlusion"), limit="none"))
 
 
 def test_occlusion_shows_the_textures_and_up_to_three_shapes() -> None:
     red = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
     images = torch.full((24, 3, 64, 64), 0.5)
-    corruption = CorruptionSettings(
-        kinds=("occlusion",), min_side=0.1, max_side=0.15, is_limited=False, roughness=0.0
-    )
+    corruption = CorruptionSettings(kinds=("occlusion",), min_side=0.1, max_side=0.15, limit="none", roughness=0.0)
     _, masks = corrupt(images, TextureBank(red, "red"), seeded(), corruption)
     side_px = 0.15 * 64
     counts = []
@@ -229,7 +258,7 @@ def test_occlusion_shows_the_textures_and_up_to_three_shapes() -> None:
 def test_each_kind_is_drawn() -> None:
     images = torch.full((40, 3, 16, 16), 0.5)
     images[:, :, :, ::2] = 0.7
-    corruption = CorruptionSettings(kinds=("cut-out", "elastic"), is_limited=False)
+    corruption = CorruptionSettings(kinds=("cut-out", "elastic"), limit="none")
     changed, _ = corrupt(images, None, seeded(), corruption)
     n_cut_out = int((changed.amin((1, 2, 3)) < 0.4).sum())  # only a cut-out is darker than the image
     assert 8 <= n_cut_out <= 32

@@ -10,7 +10,14 @@ import torch
 from torch import Generator, Tensor
 
 from blemish.errors import BlemishError
-from blemish.synthesis.replaced_codes import LatentSettings, grid_mask, neighbour_table, replace_codes
+from blemish.synthesis.replaced_codes import (
+    LatentSettings,
+    grid_mask,
+    neighbour_table,
+    nth_nearest_codes,
+    replace_codes,
+    replace_features,
+)
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -108,7 +115,55 @@ def test_a_mask_on_the_grid_is_all_it_touches() -> None:
     assert grid_mask(mask, (2, 4)).tolist() == [[[[0, 0, 0, 0], [1, 0, 0, 0]]]]
 
 
-def test_wrong_settings_are_refused() -> None:
-    for values in ({"similarity_bound": 0.5}, {"similarity_bound": 1.0, "min_reach": 1.0}, {"min_reach": 1.5}):
-        with pytest.raises(BlemishError, match="min_reach"):
-            LatentSettings(**values)
+def test_a_similarity_bound_above_the_least_reach_raises_it(codes: Tensor) -> None:
+    indices, mask, result = damaged(codes, LatentSettings(similarity_bound=0.5), batch=40)
+    ranks = neighbour_table(codes).long().argsort(1)[indices, result][mask[:, 0] > 0]
+    assert ranks.min() == 30
+    assert ranks.max() >= 57
+
+
+@pytest.mark.parametrize("values", [{"similarity_bound": 1.0}, {"similarity_bound": -0.1}, {"min_reach": 1.5}])
+def test_wrong_settings_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(BlemishError, match="|".join(values)):
+        LatentSettings(**values)
+
+
+# --- ranking by features, as the authors' code does ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_codes", [1, 2, 60])
+def test_the_code_of_a_rank_is_that_of_a_naive_sort(codes: Tensor, n_codes: int) -> None:
+    generator = Generator().manual_seed(3)
+    vectors, ranks = torch.randn(200, 6, generator=generator) * 3, torch.randint(n_codes, (200,), generator=generator)
+    distances = torch.cdist(vectors.double(), codes[:n_codes].double())
+    expected = distances.argsort(1).gather(1, ranks[:, None])[:, 0]
+    assert torch.equal(nth_nearest_codes(vectors, codes[:n_codes], ranks), expected)
+
+
+def test_codes_that_occur_twice_are_neither_nearer_nor_farther(codes: Tensor) -> None:
+    twice = torch.cat([codes[:5], codes[:5]])
+    vectors = codes[:5] + 0.01
+    for rank in range(10):
+        nearest = nth_nearest_codes(vectors, twice, torch.full((5,), rank)) % 5
+        expected = torch.cdist(vectors, twice).argsort(1)[:, rank] % 5
+        assert torch.equal(nearest, expected)
+
+
+def test_features_get_codes_of_the_same_ranks_as_codes_do(codes: Tensor) -> None:
+    """Where the features are the codes themselves, both rankings are the same."""
+    settings = LatentSettings(similarity_bound=0.1)
+    indices, mask, by_codes = damaged(codes, settings)
+    generator = Generator().manual_seed(0)
+    torch.randint(len(codes), (4, 20, 20), generator=generator), torch.rand(4, 1, 20, 20, generator=generator)
+    features = codes[indices].permute(0, 3, 1, 2)
+    by_features = replace_features(features, indices, mask, codes, generator, settings)
+    assert torch.equal(by_features, by_codes)
+    # Of a feature between codes, others are near.
+    generator = Generator().manual_seed(0)
+    torch.randint(len(codes), (4, 20, 20), generator=generator), torch.rand(4, 1, 20, 20, generator=generator)
+    moved = features + torch.randn(features.shape, generator=Generator().manual_seed(1))
+    other = replace_features(moved, indices, mask, codes, generator, settings)
+    assert not torch.equal(other, by_codes)
+    assert torch.equal(other[mask[:, 0] == 0], indices[mask[:, 0] == 0])
+    ranks = torch.cdist(moved.permute(0, 2, 3, 1)[mask[:, 0] > 0], codes).argsort(1).argsort(1)
+    assert ranks.gather(1, other[mask[:, 0] > 0][:, None]).min() == 6

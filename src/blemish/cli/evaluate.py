@@ -36,7 +36,8 @@ def evaluate(
     layout
         auto (default), or a layout that `blemish data --help` lists.
     protocol
-        The size at which maps and masks are compared: 256/1 (as in DRÆM's paper), 256-crop224/1 (as in DSR's),
+        The size at which maps and masks are compared: 256/1 (default), 256-crop224/1 (its middle),
+        draem-authors/1 and dsr-authors/1 (as the code of the papers' authors, for comparison with the papers),
         network/1 or original/1.
     precision
         As of `inspect`.

@@ -25,7 +25,9 @@ def convert_files(
         paths = [sample.path for sample in open_dataset(calibration, only="train").train]
         size_hw = (method.settings.image_size_px,) * 2
         bits = bits_in_use(paths) or 16
-        detector = calibrated(method, load_images(paths, size_hw, bits), false_rejects, provenance, bits)
+        detector = calibrated(
+            method, load_images(paths, size_hw, bits, method.settings.resizing), false_rejects, provenance, bits
+        )
     detector.save(out)
     print(detector.threshold.explain())
     print(f"{out}: image threshold {detector.threshold.value:.4g}")

@@ -53,6 +53,8 @@ def _evaluate(detector: Detector, data: Path, out: Path, layout: str, protocol: 
         writer.writerow([sample.path, sample.defect, score, is_rejected, "; ".join(unlike)])
     write_text(out / "scores.csv", text.getvalue())
     _print_table(evaluation, Console())
+    if detector.threshold.n_calibration == 0:
+        print(detector.threshold.explain())
     write_report(out / "report.html", detector, evaluation, evaluation.metrics["data"])
     print(f"results in {out}; look at {out / 'report.html'}")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blemish.artifact import artifact_at
 from blemish.data.layouts import open_dataset
-from blemish.data.loading import load_images, resize
+from blemish.data.loading import load_images
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -22,6 +22,7 @@ from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
 from blemish.runtimes.base import needed
 from blemish.runtimes.export import INPUTS, OUTPUTS, InputKind, write_onnx, write_openvino
+from blemish.settings import Resizing
 
 PRECISION_HINT = {"INFERENCE_PRECISION_HINT": "f32"}
 """Without it, OpenVINO computes in bfloat16 where the processor is fast at that, which changes pixels and scores."""
@@ -51,7 +52,11 @@ def export_run(
         about = description_of_file(detector, out, "float32", input_kind)
         write_onnx(detector.method, out, about, input_kind)
     else:
-        images = load_images(paths, detector.size_hw, detector.bits) if precision == "int8" else None
+        images = (
+            load_images(paths, detector.size_hw, detector.bits, detector.settings.resizing)
+            if precision == "int8"
+            else None
+        )
         compiled = detector.compiled(images)
         if out.suffix == ".blemish":
             compiled.save(out)
@@ -107,7 +112,7 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
         "blemish_version": version("blemish"),
         "runtime": "onnx" if out.suffix == ".onnx" else "openvino",
         "precision": precision,
-        "input": _input_description(side_px, detector.bits, input_kind),
+        "input": _input_description(side_px, detector.settings.resizing, detector.bits, input_kind),
         "outputs": {
             OUTPUTS[0]: {"shape": ["batch", 1, side_px, side_px], "dtype": "float32", "meaning": map_meaning},
             OUTPUTS[1]: {"shape": ["batch"], "dtype": "float32", "meaning": ">= 0, higher is worse"},
@@ -118,11 +123,15 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
     }
 
 
-def _input_description(side_px: int, bits: int | None, input_kind: InputKind) -> dict[str, Any]:
-    rule = (
-        f"to {side_px} x {side_px}, whatever the aspect; an axis that shrinks is averaged over areas (OpenCV's "
-        "INTER_AREA), then one that grows is interpolated (INTER_LINEAR), each rounded to uint8"
-    )
+_RESIZING = {
+    "area": "an axis that shrinks is averaged over areas (OpenCV's INTER_AREA), then one that grows is interpolated "
+    "(INTER_LINEAR), each rounded to uint8",
+    "bilinear": "both axes are interpolated (OpenCV's INTER_LINEAR), rounded to uint8",
+}
+
+
+def _input_description(side_px: int, resizing: Resizing, bits: int | None, input_kind: InputKind) -> dict[str, Any]:
+    rule = f"to {side_px} x {side_px}, whatever the aspect; {_RESIZING[resizing]}"
     sixteen_bits = (
         "16-bit values: shift their highest used bit to bit 7, then cast to uint8"
         if bits is None
@@ -183,7 +192,7 @@ def _scores_by_file(out: Path, paths: Sequence[Path], detector: Detector, input_
     for path in paths:
         images = read_image(path, detector.bits)[None]  # (1, H, W, 3)
         if input_kind == "network":
-            resized = resize(images[0], detector.size_hw).astype(np.float32) / np.float32(255)
+            resized = detector.framing.cut(images[0])[0].astype(np.float32) / np.float32(255)
             images = np.ascontiguousarray(resized.transpose(2, 0, 1)[None])  # (1, 3, S, S)
         scores.append(float(run(images)[0]))
     return scores

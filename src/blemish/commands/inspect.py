@@ -43,6 +43,8 @@ def inspect_run(
     with owned_folder(out):
         _leave_out_results(found, out)
         print_notices(found.lines())
+        if detector.threshold.n_calibration == 0:
+            print_notices([f"{detector_path}: {detector.threshold.explain()}"])
         taken = _clear(make_folder(out / OVERLAYS))
         counts = _inspect(detector, found, out, taken)
     print(f"{_summary(counts, found)}; results in {out}")

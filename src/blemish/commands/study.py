@@ -59,7 +59,8 @@ def orthogonality_run(
     n_used = min(n_images, len(paths))
     make_folder(out)
     used_paths = [paths[number * len(paths) // n_used] for number in range(n_used)]
-    images = load_images(used_paths, detector.size_hw, detector.bits).to(detector.device)  # (N, 3, H, W)
+    images = load_images(used_paths, detector.size_hw, detector.bits, detector.settings.resizing)  # (N, 3, H, W)
+    images = images.to(detector.device)
     results = []
     print("width  |S|/N  X^ nearest X  F(X^) nearest X  rms of F(X^) - X")
     for result in measure(images, repair, widths_px(n_widths, images.shape[-1]), repeats, seed):

@@ -1,7 +1,6 @@
-"""Compare runs with each other and with the papers: mean and spread over seeds, by category.
+"""Compare runs with each other and with the papers: mean and spread over seeds, by category. Pure functions.
 
-Pure functions: runs in, tables out. All figures are in percent, all differences in percentage points, as the papers
-print them.
+Figures are in percent, differences in percentage points, as the papers print them.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Cell:
     mean_percent : mean over seeds, or the published figure.
     spread_points : sample standard deviation over seeds; None for fewer than two seeds.
     seeds : the seeds that the mean is taken over; empty for published figures.
-    difference_points : mean minus the published figure of the same method; None if nothing is published.
+    difference_points : mean minus the published figure of the same method and protocol; None if there is none.
     is_best : whether no figure in the row is better in print.
     figure : the published figure; None for a measured figure and for a mean over several published figures.
     """
@@ -64,6 +63,11 @@ class Cell:
     difference_points: float | None = None
     is_best: bool = False
     figure: PaperFigure | None = None
+
+    @property
+    def paper(self) -> str:
+        """The paper that prints a published figure; "" for a measured figure or a mean."""
+        return self.figure.paper if self.figure else ""
 
     @property
     def source(self) -> str:
@@ -106,8 +110,8 @@ class Table:
 class Comparison:
     """All tables, grouped by protocol.
 
-    `protocols` maps the name of each protocol to its heading. `warnings` lists what could mislead a reader, `sources`
-    where the published figures come from.
+    `protocols` maps the name of each to its heading, `warnings` lists what could mislead a reader, `sources` where
+    the published figures come from.
     """
 
     tables: tuple[Table, ...]
@@ -229,14 +233,14 @@ def _table(metric: str, protocol: str, runs: _Runs) -> Table | None:
         is_unique = images.published or names[images.data] == 1
         counts = f"{images.n_good} good, {images.n_defective} defective"
         label = images.data if is_unique else f"{images.data} ({counts})"
-        cells = [_cell(metric, column, images, runs) for column in columns]
-        rows.append(Row(label, tuple(_with_differences(columns, cells)), images.n_good, images.n_defective))
-    rows += _mean_rows(metric, columns, evaluated, runs)
+        cells = _with_differences(protocol, columns, [_cell(metric, column, images, runs) for column in columns])
+        rows.append(Row(label, tuple(cells), images.n_good, images.n_defective))
+    rows += _mean_rows(metric, protocol, columns, evaluated, runs)
     used = [index for index in range(len(columns)) if any(row.cells[index] is not None for row in rows)]
     if all(columns[index].is_published for index in used):
         return None
-    chosen = tuple(replace(row, cells=tuple(row.cells[index] for index in used)) for row in rows)
-    return Table(metric, protocol, tuple(columns[index] for index in used), chosen)
+    chosen = (replace(row, cells=tuple(row.cells[index] for index in used)) for row in rows)
+    return Table(metric, protocol, tuple(columns[index] for index in used), tuple(chosen))
 
 
 def _columns(ours: Iterable[Column]) -> list[Column]:
@@ -271,15 +275,15 @@ def _summary(values: Sequence[float], seeds: tuple[int | None, ...]) -> Cell:
 
 
 def _published(figure: PaperFigure | None) -> Cell | None:
-    return None if figure is None else Cell(figure.value_percent, figure=figure)
+    return Cell(figure.value_percent, figure=figure) if figure else None
 
 
-def _with_differences(columns: Sequence[Column], cells: Sequence[Cell | None]) -> list[Cell | None]:
-    """The cells with their differences to the published figures, and with the best cells marked."""
+def _with_differences(protocol: str, columns: Sequence[Column], cells: Sequence[Cell | None]) -> list[Cell | None]:
+    """The cells with the best ones marked, and with their differences to figures published under this protocol."""
     published = {
         column.method: cell.mean_percent
         for column, cell in zip(columns, cells, strict=True)
-        if column.is_published and cell
+        if column.is_published and cell and sources()[cell.paper or column.method].authors_protocol == protocol
     }
     printed = [round(cell.mean_percent, DECIMALS) for cell in cells if cell]
     marked: list[Cell | None] = []
@@ -297,7 +301,9 @@ def _with_differences(columns: Sequence[Column], cells: Sequence[Cell | None]) -
 # --- means over categories --------------------------------------------------------------------------------------
 
 
-def _mean_rows(metric: str, columns: Sequence[Column], evaluated: Sequence[_EvaluatedSet], runs: _Runs) -> list[Row]:
+def _mean_rows(
+    metric: str, protocol: str, columns: Sequence[Column], evaluated: Sequence[_EvaluatedSet], runs: _Runs
+) -> list[Row]:
     """For each published dataset, the mean over those of its categories that were evaluated."""
     rows = []
     for dataset in dict.fromkeys(images.published.dataset for images in evaluated if images.published):
@@ -306,8 +312,9 @@ def _mean_rows(metric: str, columns: Sequence[Column], evaluated: Sequence[_Eval
         if len(chosen) < 2:
             continue
         label = f"mean of all {n_all}" if len(chosen) == n_all else f"mean of these {len(chosen)}"
-        cells = [_mean_cell(metric, column, dataset, chosen, n_all, runs) for column in columns]
-        rows.append(Row(f"{dataset}, {label}", tuple(_with_differences(columns, cells)), is_mean=True))
+        means = [_mean_cell(metric, column, dataset, chosen, n_all, runs) for column in columns]
+        cells = _with_differences(protocol, columns, means)
+        rows.append(Row(f"{dataset}, {label}", tuple(cells), is_mean=True))
     return rows
 
 
@@ -341,9 +348,8 @@ def _protocols(runs: Sequence[Run], tables: Sequence[Table]) -> dict[str, str]:
 
 
 def _protocol_warnings(tables: Sequence[Table]) -> list[str]:
-    number = len({table.protocol for table in tables})
-    warning = f"the runs were measured under {number} protocols; compare figures only within one protocol"
-    return [warning] if number > 1 else []
+    n = len({table.protocol for table in tables})
+    return [f"the runs were measured under {n} protocols; compare figures only within one"] if n > 1 else []
 
 
 def _condition_warnings(runs: Sequence[Run]) -> list[str]:
@@ -379,8 +385,7 @@ def _data_warnings(runs: Sequence[Run]) -> list[str]:
 def _paper_notes(tables: Sequence[Table]) -> tuple[str, ...]:
     """Where the published figures are printed, how they were measured, and which of them are doubtful."""
     cells = [cell for table in tables for row in table.rows for cell in row.cells if cell and cell.figure]
-    figures = [cell.figure for cell in cells if cell.figure]
-    notes = []
+    figures, notes = [cell.figure for cell in cells if cell.figure], []
     for paper in dict.fromkeys(figure.paper for figure in figures):
         source, printed = sources()[paper], sorted({figure.table for figure in figures if figure.paper == paper})
         notes.append(

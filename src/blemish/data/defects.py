@@ -18,6 +18,7 @@ from blemish.data.mask_files import find_masks
 from blemish.data.masks import checked_mask_values
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError, print_notices
+from blemish.settings import Resizing
 
 
 def load_defects(
@@ -26,6 +27,7 @@ def load_defects(
     size_hw: tuple[int, int],
     bits: int = 16,
     mask_values: str = "auto",
+    resizing: Resizing = "area",
 ) -> tuple[Tensor, Tensor]:
     """Read images of defects, and their masks; prints a line to stderr about each mask that may be wrong.
 
@@ -35,6 +37,7 @@ def load_defects(
     masks : folder with a mask for each image, named as ``mask_files`` says.
     bits : how many bits of 16-bit values are used; see ``reading.read_image``.
     mask_values : which pixels of the masks are defective; see ``masks.checked_mask_values``.
+    resizing : of the images; see ``loading.resize``.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def load_defects(
             if mask.all():
                 raise BlemishError(f"{path}: its mask covers all of it; save masks white where the part is defective")
             doubts += mask_files.doubts(path, mask)
-            images.append(resize(image, size_hw))
+            images.append(resize(image, size_hw, resizing))
             masks_small.append(_resize_mask(mask, size_hw))
         except BlemishError as error:
             faults.append(str(error))

@@ -17,10 +17,19 @@ from torch import Tensor
 
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError
+from blemish.settings import Resizing
 
 
-def resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize (H, W) or (H, W, 3). An axis that shrinks is averaged, so thin lines survive; else bilinear."""
+def resize(image: np.ndarray, size_hw: tuple[int, int], resizing: Resizing = "area") -> np.ndarray:
+    """Resize (H, W) or (H, W, 3).
+
+    Parameters
+    ----------
+    resizing : ``area`` averages an axis that shrinks, so thin lines survive; an axis that grows is interpolated.
+        ``bilinear`` interpolates both, as the authors of DRÆM and DSR do: it takes every n-th pixel of a large image.
+    """
+    if resizing == "bilinear":
+        return np.asarray(cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_LINEAR))
     shrunk_hw = min(image.shape[0], size_hw[0]), min(image.shape[1], size_hw[1])
     for (height, width), interpolation in ((shrunk_hw, cv2.INTER_AREA), (size_hw, cv2.INTER_LINEAR)):
         if image.shape[:2] != (height, width):
@@ -38,15 +47,19 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that images may take; larger sets are kept in a file."""
 
 
-def load_images(paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16) -> Tensor:
+def load_images(
+    paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16, resizing: Resizing = "area"
+) -> Tensor:
     """Read and resize images in parallel: (N, 3, height, width) uint8. See ``load_photographs``."""
-    return load_photographs(paths, size_hw, bits)[0]
+    return load_photographs(paths, size_hw, bits, resizing)[0]
 
 
 def load_photographs(
-    paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16
+    paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16, resizing: Resizing = "area"
 ) -> tuple[Tensor, list[tuple[int, int]]]:
     """Read and resize images in parallel: (N, 3, height, width) uint8, and the height and width of each file, px.
+
+    How they are resized, ``resize`` explains.
 
     If they need more than half of the free memory, the tensor is mapped to a file in the folder for temporary files
     (``TMPDIR``), and the parts in use are read from there. Its disk space is released with the tensor. Of 16-bit
@@ -67,7 +80,7 @@ def load_photographs(
         except BlemishError as error:
             return str(error)
         sizes_hw[number] = photograph.shape[0], photograph.shape[1]
-        images[number] = torch.from_numpy(resize(photograph, size_hw)).permute(2, 0, 1)
+        images[number] = torch.from_numpy(resize(photograph, size_hw, resizing)).permute(2, 0, 1)
         return None
 
     with ThreadPoolExecutor() as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.protocols import DEFAULT_PROTOCOL, Protocol, protocol_named
 from blemish.inspection.findings import unlike_text
+from blemish.inspection.framing import Whole
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.metrics import Rankings, StreamingMetrics, rank_maps
@@ -66,6 +68,7 @@ def evaluate(
         If the data have no labelled test images, an image cannot be read, or the protocol is unknown.
     """
     rules = protocol_named(protocol)
+    judging = _resizing_as(detector, rules)
     dataset = open_dataset(data, layout, only=rules.split, mask_values=mask_values)
     samples = tuple(sample for sample in dataset.samples if sample.split == rules.split)
     if not samples:
@@ -74,7 +77,7 @@ def evaluate(
         )
     doubts: dict[Path, list[str]] = {}
     reasons: dict[Path, tuple[str, ...]] = {}
-    results = _results(detector, samples, rules, doubts, reasons)
+    results = _results(detector, judging, samples, rules, doubts, reasons)
     n_px = (rules.resolution if isinstance(rules.resolution, int) else detector.size_hw[0]) ** 2 * len(samples)
     is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
     rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
@@ -102,8 +105,23 @@ def evaluate(
         metrics[f"n_{name}_unlike"] = sum(map(bool, itertools.compress(unlike, is_counted)))
     notices = _left_out(dataset, samples) + [line for sample in samples for line in doubts.get(sample.path, [])]
     notices += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
+    if judging is not detector:
+        notices.append(
+            f"protocol {rules.name} resizes photographs otherwise ({rules.images}) than this detector, which has "
+            f"learned from others ({detector.settings.resizing}): its scores, and figures at its threshold, suffer"
+        )
     scores = rankings[ALL].image_scores.astype(np.float64)
     return Evaluation(metrics, samples, scores, rankings[ALL], unlike, tuple(notices))
+
+
+def _resizing_as(detector: Detector, protocol: Protocol) -> Detector:
+    """The detector, or a copy that resizes photographs as the protocol says, and does not look for unlike ones."""
+    framing = detector.framing
+    if protocol.images is None or not isinstance(framing, Whole) or framing.resizing == protocol.images:
+        return detector
+    judging = copy(detector)
+    judging.framing, judging.likeness = replace(framing, resizing=protocol.images), None
+    return judging
 
 
 @dataclass(frozen=True)
@@ -118,14 +136,16 @@ class _Result:
 
 def _results(
     detector: Detector,
+    judging: Detector,
     samples: tuple[Sample, ...],
     protocol: Protocol,
     doubts: dict[Path, list[str]],
     reasons: dict[Path, tuple[str, ...]],
 ) -> Iterator[_Result]:
-    """Inspect the samples and yield their results in order.
+    """Inspect the samples with ``judging`` and yield their results in order.
 
-    Adds, by image, what is doubtful about masks, and the reasons why an image is unlike the good ones.
+    Adds, by image, what is doubtful about masks, and why an image, resized as ``detector`` does, is unlike the good
+    ones.
     """
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
@@ -133,6 +153,9 @@ def _results(
     def result_of(judgement: Judgement) -> _Result:
         sample = by_name[judgement.checked().photograph.name]
         reasons[sample.path] = tuple(judgement.unlike)
+        if detector.likeness is not None and judging.likeness is None and judgement.image is not None:
+            overview = detector.framing.cut(judgement.image)[0]
+            reasons[sample.path] = tuple(detector.likeness.reasons(overview, judgement.size_hw))
         anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
         mask: NDArray[np.bool_] | None = None
         if sample.mask is not None:
@@ -143,7 +166,7 @@ def _results(
             mask = np.zeros(anomaly_map.shape, np.bool_)
         return _Result(judgement.score, anomaly_map, mask)
 
-    return judge(detector, sources, result_of)
+    return judge(judging, sources, result_of)
 
 
 def _groups(samples: tuple[Sample, ...]) -> dict[str, NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blemish.data.layouts import Split
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
+from blemish.settings import Resizing
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,18 @@ class Protocol:
         network, or "original" for that of each image.
     crop_px : side of the square that is then cut from the centre; None for no crop. The image score is always that
         of the whole image.
-    mask_rule : if a mask shrinks, a pixel is defective if at least half ("half") or any part ("any") of it was.
+    mask_rule : when a mask is resized, a pixel is defective if at least half ("half") or any part ("any") of its area
+        was; or, as in the code of DRÆM's and DSR's authors, if all pixels that bilinear interpolation makes it of
+        were ("all").
+    images : how photographs are resized for the network; None resizes them as the detector does.
     split : split of the samples to evaluate.
     """
 
     name: str
     resolution: int | Literal["network", "original"]
     crop_px: int | None = None
-    mask_rule: Literal["half", "any"] = "half"
+    mask_rule: Literal["half", "any", "all"] = "half"
+    images: Resizing | None = None
     split: Split = "test"
 
     @property
@@ -44,10 +49,16 @@ class Protocol:
         named = {"network": "the network's resolution", "original": "each image's own resolution"}
         resolution = named.get(str(self.resolution), f"{self.resolution}x{self.resolution}")
         crop = f"{self.crop_px}x{self.crop_px} centre crop" if self.crop_px else "no crop"
-        rule = "cut at half" if self.mask_rule == "half" else "defective where any part is"
+        rules = {
+            "half": "by area and cut at half",
+            "any": "by area and defective where any part is",
+            "all": "bilinearly and defective only where all of a pixel is",
+        }
+        images = "" if self.images is None else f" resized to the network's size ({self.images})"
         return (
-            f"{resolution}, {crop}, {self.split} images; masks resized by area and {rule}, maps bilinear; "
-            f"8-connected regions; AUPRO up to FPR 0.3 (aupro_05: 0.05); AUPIMO over FPR 1e-5 to 1e-4 of good images"
+            f"{resolution}, {crop}, {self.split} images{images}; masks resized {rules[self.mask_rule]}, maps "
+            "bilinearly; 8-connected regions; AUPRO up to FPR 0.3 (aupro_05: 0.05); AUPIMO over FPR 1e-5 to 1e-4 of "
+            "good images"
         )
 
     def of_map(self, anomaly_map: NDArray[Any], original_hw: tuple[int, int]) -> NDArray[Any]:
@@ -68,7 +79,10 @@ class Protocol:
         mask : (H, W) bool, in the size of the photograph.
         network_hw : height and width of the network's anomaly map, px.
         """
-        share = resize(mask.astype(np.float32), self._size_hw(network_hw, mask.shape))
+        size_hw = self._size_hw(network_hw, mask.shape)
+        if self.mask_rule == "all":  # in grey levels, as the authors' code does, where 255 is 1.0 and the rest is 0
+            return self._cropped(resize(mask.astype(np.uint8) * 255, size_hw, "bilinear") == 255)
+        share = resize(mask.astype(np.float32), size_hw)
         return self._cropped(share >= 0.5 if self.mask_rule == "half" else share > 1e-6)
 
     def _size_hw(self, network_hw: tuple[int, ...], original_hw: tuple[int, ...]) -> tuple[int, int]:
@@ -87,8 +101,10 @@ class Protocol:
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("256/1", 256),  # DRÆM
-        Protocol("256-crop224/1", 256, crop_px=224),  # DSR
+        Protocol("256/1", 256),
+        Protocol("256-crop224/1", 256, crop_px=224),
+        Protocol("draem-authors/1", 256, mask_rule="all", images="bilinear"),  # their test_DRAEM.py
+        Protocol("dsr-authors/1", 256, crop_px=224, mask_rule="all", images="bilinear"),  # their test_dsr.py
         Protocol("network/1", "network"),
         Protocol("original/1", "original"),
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
+from blemish.settings import Resizing
 
 
 class Framing(ABC):
@@ -35,16 +36,17 @@ class Framing(ABC):
 
 @dataclass(frozen=True)
 class Whole(Framing):
-    """One tile: the whole photograph, resized to a square by averaging where it shrinks, so thin defects are kept."""
+    """One tile: the whole photograph, resized to a square as ``data.loading.resize`` explains."""
 
     size_px: int
+    resizing: Resizing = "area"
 
     @property
     def tile_hw(self) -> tuple[int, int]:
         return self.size_px, self.size_px
 
     def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(resize(photograph, self.tile_hw)[None])
+        return np.asarray(resize(photograph, self.tile_hw, self.resizing)[None])
 
     def join(
         self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]

@@ -12,6 +12,8 @@ from blemish.inspection.likeness import Likeness
 from blemish.methods.base import Method
 from blemish.thresholds import conformal_threshold
 
+TRAINED_ON = "the threshold comes from images that were trained on"
+
 
 def calibrated(
     method: Method,
@@ -39,6 +41,24 @@ def calibrated(
     detector.calibration_scores = tuple(scores.tolist())
     detector.pixel_threshold = pixel_threshold(maps)
     detector.likeness = likeness
+    return detector
+
+
+def uncalibrated(
+    method: Method,
+    images: Tensor,
+    false_reject_rate: float,
+    provenance: dict[str, Any] | None = None,
+    bits: int | None = 16,
+    likeness: Likeness | None = None,
+) -> Detector:
+    """Return a detector whose thresholds come from the images that it was trained on, and promise nothing.
+
+    Parameters as of ``calibrated``.
+    """
+    detector = calibrated(method, images, false_reject_rate, provenance, bits, likeness, TRAINED_ON)
+    detector.threshold = replace(detector.threshold, n_calibration=0)
+    detector.calibration_scores = ()
     return detector
 
 

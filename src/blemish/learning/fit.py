@@ -20,7 +20,7 @@ from blemish.data.layouts import name_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import owned_folder, write_text
-from blemish.learning.calibration import calibrated
+from blemish.learning.calibration import calibrated, uncalibrated
 from blemish.learning.images import SplitImages, split_images
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
@@ -77,17 +77,20 @@ def _fitted(
     size_hw = (network.settings.image_size_px,) * 2
     share = network.validation_share
     images = split_images(
-        checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits
-    )
+        checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits,
+        network.settings.resizing,
+    )  # fmt: skip
     rate = checked.false_rejects
     ingredients = ingredients_of(
-        network, checked.textures, checked.defects, checked.defect_masks, images.bits or 16, checked.mask_values
-    )
+        network, checked.textures, checked.defects, checked.defect_masks, images.bits or 16, checked.mask_values,
+        images.train,
+    )  # fmt: skip
     config = checked.config(asdict(network.settings))
     trainer = Trainer(
-        network, images.train, ingredients, validation=images.validation, seed=checked.seed, device=checked.device,
-        precision=checked.precision, folder=folder, fingerprint=_fingerprint(images, network, ingredients),
-        tensorboard=tensorboard, reporter=reporter, resume=resume,
+        network, images.train, ingredients, validation=images.validation, n_good=images.n_good, seed=checked.seed,
+        device=checked.device, precision=checked.precision, folder=folder,
+        fingerprint=_fingerprint(images, network, ingredients), tensorboard=tensorboard, reporter=reporter,
+        resume=resume,
     )  # fmt: skip
     is_main = trainer.accelerator.is_main_process
     if folder is not None and is_main:  # all arguments are valid: from here on an earlier run may be replaced
@@ -97,7 +100,11 @@ def _fitted(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = calibrated(network, images.calibration, rate, provenance, images.bits, images.likeness(), images.doubt)
+    about_images = (provenance, images.bits, images.likeness())
+    if checked.calibration == "none":
+        detector = uncalibrated(network, images.train, rate, *about_images)
+    else:
+        detector = calibrated(network, images.calibration, rate, *about_images, images.doubt)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")

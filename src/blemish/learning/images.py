@@ -18,7 +18,8 @@ from blemish.data.layouts import Dataset, open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.likeness import Likeness
-from blemish.learning.copies import from_calibration, to_divide
+from blemish.learning.copies import Apart, from_calibration, to_divide
+from blemish.settings import Resizing
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 SEEN_PX = 3.0
@@ -48,6 +49,8 @@ class SplitImages:
     """What the user was told about copies of one photograph."""
     doubt: str = ""
     """Why the rate of false rejects cannot be promised; see ``thresholds.Threshold``."""
+    n_good: int = 0
+    """How many good images the data have, held-out ones included: the number that an epoch is made of."""
 
     @property
     def smallest_blemish_px(self) -> float:
@@ -65,14 +68,17 @@ class SplitImages:
 
 def split_images(
     data: str | Path,
-    calibration: str | Path | None,
+    calibration: str | Path | None,  # "none" holds out nothing
     layout: str,
     size_hw: tuple[int, int],
     seed: int,
     validation_share: float = 0.0,
     bits: int | Literal["auto"] = "auto",
+    resizing: Resizing = "area",
 ) -> SplitImages:
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
+
+    ``calibration`` = "none" holds out nothing and gives no calibration images.
 
     No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``); or else
     there is a ``doubt``. The share ``validation_share`` of the good images (at least 2 images if it is above 0) is
@@ -86,8 +92,8 @@ def split_images(
             f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; at least {MIN_IMAGES} are needed, "
             f"50 to 500 are better"
         )
-    held_out = None
-    if calibration is not None:
+    held_out: list[Path] | None = [] if calibration == "none" else None
+    if calibration is not None and calibration != "none":
         other = open_dataset(calibration, only="train")
         print_notices(_notices(other))
         held_out = [sample.path for sample in other.train]
@@ -98,20 +104,23 @@ def split_images(
     parts = _parts([[path] for path in paths], held_out, seed, validation_share)
     all_paths = [path for part in parts for path in part]
     used_bits = _bits(all_paths, held_out or ()) if bits == "auto" else bits
-    loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
+    loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
     fingerprints = _fingerprints(all_paths, loaded)
     if calibration is None or held_out is None:
         apart = to_divide(data, paths, fingerprints)
+    elif calibration == "none":
+        apart = Apart([[path] for path in paths], [])
     else:
         apart = from_calibration(data, paths, calibration, held_out, fingerprints)
     if apart.notice:  # rare, so that reading once more does not matter
         print_notices([apart.notice])
         parts = _parts(apart.groups, apart.calibration, seed, validation_share)
         all_paths = [path for part in parts for path in part]
-        loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16)
+        loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
-    return SplitImages(train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt)
+    n_good = len(paths) if calibration is None else len(train) + len(validation)
+    return SplitImages(train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt, n_good)
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:

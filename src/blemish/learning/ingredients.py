@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from blemish.data.defects import load_defects
 from blemish.errors import BlemishError
 from blemish.methods.base import Ingredients, Method
+from blemish.synthesis.modified_patches import largest_share
 from blemish.synthesis.real_defects import DefectBank
 from blemish.synthesis.textures import TextureBank
 
@@ -18,28 +21,34 @@ def ingredients_of(
     defect_masks: Path | None = None,
     bits: int = 16,
     mask_values: str = "auto",
+    good_images: Tensor | None = None,
 ) -> Ingredients:
     """Return the ingredients of a method: textures from a folder or generated, real defects if a folder is given.
+
+    ``good_images`` (N, 3, H, W) uint8 are all images of the training, for a method with ``limits_damage``.
 
     Raises
     ------
     BlemishError
         If a folder cannot be read, or its content is not used by the method.
     """
-    size_hw = (method.settings.image_size_px,) * 2
-    real_defects = _defects(method, defects, defect_masks, size_hw, bits, mask_values)
-    return Ingredients(_textures(method, textures, size_hw), real_defects)
+    real_defects = _defects(method, defects, defect_masks, bits, mask_values)
+    share = largest_share(good_images) if method.limits_damage and good_images is not None else None
+    return Ingredients(_textures(method, textures), real_defects, share)
 
 
-def _textures(method: Method, folder: Path | None, size_hw: tuple[int, int]) -> TextureBank | None:
+def _textures(method: Method, folder: Path | None) -> TextureBank | None:
     """Return textures for a method that pastes them: those of a folder, or generated ones."""
     if not method.uses_textures:
         return None
-    return TextureBank.from_folder(folder, size_hw) if folder else TextureBank.procedural(size_hw)
+    size_hw = (method.settings.image_size_px,) * 2
+    if folder is None:
+        return TextureBank.procedural(size_hw)
+    return TextureBank.from_folder(folder, size_hw, method.settings.resizing)
 
 
 def _defects(
-    method: Method, folder: Path | None, masks: Path | None, size_hw: tuple[int, int], bits: int, mask_values: str
+    method: Method, folder: Path | None, masks: Path | None, bits: int, mask_values: str
 ) -> DefectBank | None:
     """Return real defects to learn from in addition to the simulated ones, if a folder is given."""
     if folder is None:
@@ -51,4 +60,5 @@ def _defects(
             f"defects {folder}: {method.name} with these settings learns from good images only; leave them out, or "
             f"take draem or dsr"
         )
-    return DefectBank(*load_defects(folder, masks, size_hw, bits, mask_values))
+    size_hw = (method.settings.image_size_px,) * 2
+    return DefectBank(*load_defects(folder, masks, size_hw, bits, mask_values, method.settings.resizing))

@@ -44,8 +44,9 @@ class FitOptions(CheckedSettings):
     mask_values: str = "auto"
     """Which pixels of these masks are defective: auto (default), white, nonzero, inverted, alpha, or values, as in
     1,2; as for `evaluate`."""
-    calibration: Path | None = None
-    """Folder of good images to set the threshold from. Default: 10 % of DATA are held out."""
+    calibration: Literal["none"] | Path | None = None
+    """Folder of good images to set the threshold from. Default: 10 % of DATA are held out. none: all are trained on,
+    as in the papers; the threshold then comes from images that were trained on, and promises nothing."""
     false_rejects: float = 0.01
     """Share of good parts that may be rejected. Default: 0.01."""
     seed: int = 0
@@ -77,7 +78,7 @@ class FitOptions(CheckedSettings):
 
     def config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of ``config.yaml``: these options, and all settings of the method."""
-        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        values = {name: _text(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
         return plain({**values, "settings": settings})  # type: ignore[no-any-return]
 
 
@@ -101,6 +102,11 @@ def read_config(path: Path) -> dict[str, Any]:
     if unknown := sorted(map(str, set(content) - known)):
         raise BlemishError(f"{path}: unknown option {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     return content
+
+
+def _text(path: Path) -> str:
+    """A path as text; a folder called "none" is not the option ``none``."""
+    return "./none" if path == Path("none") else str(path)
 
 
 def plain(value: Any) -> Any:

@@ -79,6 +79,7 @@ class Trainer:
         ingredients: Ingredients = Ingredients(),  # noqa: B008  (frozen)
         *,
         validation: Tensor | None = None,
+        n_good: int | None = None,
         seed: int = 0,
         device: Device | torch.device = "auto",
         precision: Precision = "auto",
@@ -111,6 +112,7 @@ class Trainer:
         self.is_resident = _fits(images, self.device)
         """Whether the images are on the device; if not, each batch is copied to it."""
         self.images = images.to(self.device) if self.is_resident else images
+        self.n_good = len(images) if n_good is None else n_good
         self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
         n_processes = self.accelerator.num_processes
@@ -149,7 +151,7 @@ class Trainer:
         objective, optimizer = self._begin(stage)
         average = Average(self.method, stage.ema_decay)
         best = Best(self.method, stage)
-        start, n_steps = 0, stage.n_iterations(len(self.images))
+        start, n_steps = 0, stage.n_iterations(self.n_good)
         if checkpoint and checkpoint["step"]:
             start = checkpoint["step"]
             optimizer.load_state_dict(as_here(checkpoint["optimizer"], optimizer))

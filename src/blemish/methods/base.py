@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.settings import CheckedSettings
+from blemish.settings import CheckedSettings, Resizing
 
 if TYPE_CHECKING:
     from blemish.synthesis.real_defects import DefectBank
@@ -29,6 +29,9 @@ class Settings(CheckedSettings):
 
     image_size_px: int = 256
     """Images are resized to this square before the network sees them."""
+    resizing: Resizing = "area"
+    """``area``: pixels are averaged where an image shrinks, so thin defects are kept. ``bilinear``: as the authors of
+    DRÆM and DSR do, which takes every n-th pixel of a large image."""
     batch_size: int = 8
     seed: int = 0
     """Seed of the initial weights; the training loop also uses it for the order of images and the damage."""
@@ -71,7 +74,7 @@ class Stage:
     batch_size: int
     learning_rate: float
     epochs: int | None = None
-    """Passes over the training images, instead of ``iterations``."""
+    """Passes over all good images, instead of ``iterations``; those that are held out count, too."""
     schedule: Callable[[float], float] = field(default=lambda progress: 1.0)
     """Maps the progress of the stage, in [0, 1), to a factor on the learning rate."""
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
@@ -87,9 +90,12 @@ class Stage:
     """Stop after this many validations in a row without an improvement, counted from the first one on whole images; 0
     never stops early."""
 
-    def n_iterations(self, n_images: int) -> int:
-        """Steps of this stage for ``n_images`` training images."""
-        return self.iterations if self.epochs is None else self.epochs * -(-n_images // self.batch_size)
+    def n_iterations(self, n_good: int) -> int:
+        """Steps of this stage for ``n_good`` good images, of which some may be held out.
+
+        As many as the papers' authors take, who hold out none.
+        """
+        return self.iterations if self.epochs is None else self.epochs * -(-n_good // self.batch_size)
 
 
 class Chosen(NamedTuple):
@@ -109,6 +115,8 @@ class Ingredients:
     """Textures for the simulated damage, for a method with ``uses_textures``."""
     defects: DefectBank | None = None
     """Real defects to train on besides the simulated ones, for a method with ``uses_defects``."""
+    largest_share: float | None = None
+    """Largest share of an image that may be damaged, for a method with ``limits_damage``."""
 
 
 class Learner(nn.Module, ABC):
@@ -211,6 +219,11 @@ class Method(Learner):
     @property
     def uses_defects(self) -> bool:
         """Whether ``loss`` can use real defects, with these settings."""
+        return False
+
+    @property
+    def limits_damage(self) -> bool:
+        """Whether ``loss`` needs ``modified_patches.largest_share`` of the good images, with these settings."""
         return False
 
     @property

@@ -7,11 +7,12 @@ Zavrtanik, Kristan, Skočaj, ICCV 2021, https://arxiv.org/abs/2108.07610
 One network repairs an image. A second network compares the repair with the image and classifies each pixel as normal
 or anomalous. Both are trained together, on good images with textures pasted on them.
 
-Where the paper and the authors' code differ, the defaults (recipe ``paper``) follow the code, which produced the
-published numbers:
+Where the paper and the authors' code differ, recipe ``paper`` follows the code, which produced the published numbers,
+and ``paper-text`` follows the text:
 
 - the discriminative network sees the reconstruction first, then the image;
-- opacity from U[0.2, 1] (paper: U[0.1, 1]); the noise is thresholded at 0.5 (paper: at a random threshold);
+- opacity from U[0.2, 1] (paper: U[0.1, 1]); the noise is thresholded at 0.5 (paper: at a random threshold, of which
+  it does not give the range; we take U[0, 1], the noise's own where it is positive);
 - 3 of 10 augmentations of the texture (paper: 3 of 7);
 - good images are rotated by up to 90 degrees with probability 0.3 (paper: always, by up to 45);
 - the learning rate falls to a fifth at 80 % and 90 % (paper: to a tenth after 400 and 600 of 700 epochs).
@@ -21,7 +22,7 @@ Differences from the authors' code:
 - the noise is defined outside of the image, too, so a rotated mask has no empty corners; its lattice has a random
   phase;
 - the order of the augmentations is random only among those that map grey values (``synthesis/photometric.py``);
-- photographs are reduced by area averaging.
+- all recipes but these two reduce photographs by area averaging, not bilinearly.
 
 Recipe ``small`` works on patches of 2x2 pixels with narrow networks: a quarter of the work for each channel.
 """
@@ -41,13 +42,13 @@ from blemish.losses import focal_loss, l2_loss, msgms_map, ssim_loss, ssim_map
 from blemish.methods.base import Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.geometry import randomly_rotate
-from blemish.synthesis.pasted_textures import AnomalySettings, spoil
+from blemish.synthesis.pasted_textures import PAPER_AUGMENTATIONS, AnomalySettings, spoil
 from blemish.synthesis.real_defects import DefectSettings
 
 
 @dataclass(frozen=True)
 class DRAEMSettings(Settings):
-    """Network, damage and schedule. The defaults are the authors' code: recipe ``paper``."""
+    """Network, damage and schedule. The defaults are the authors' code but for ``resizing``: see recipe ``paper``."""
 
     architecture: Literal["full", "discriminative", "reconstruction-ssim", "reconstruction-msgms"] = "full"
     """``full`` is DRÆM; the rest are rows of table 3: Disc., Recon.-AE and Recon.-AE_MSGMS."""
@@ -63,7 +64,10 @@ class DRAEMSettings(Settings):
     """Training steps, if ``epochs`` is None."""
     learning_rate: float = 1e-4
     schedule: Literal["step", "cosine"] = "step"
-    """``step``: x0.2 at 80 % and 90 %. ``cosine``: 5 % warm-up, then to zero."""
+    """``step``: times ``step_factor`` at each of ``milestones``. ``cosine``: 5 % warm-up, then to zero."""
+    milestones: tuple[float, ...] = (0.8, 0.9)
+    """Shares of the training, in (0, 1)."""
+    step_factor: float = 0.2
     ema_decay: float = 0.0
     score_window_px: int = 21
     """Side of the square whose largest mean is the image score (eq. 5): odd, 21 at 256 px."""
@@ -74,7 +78,7 @@ class DRAEMSettings(Settings):
         self.check_widths("reconstructive_widths", "discriminative_widths")
         self.check_range("patch_px", least=1)
         self.check_range("learning_rate", least=0)
-        self.check_range("rotation_probability", least=0, most=1)
+        self.check_range("rotation_probability", "milestones", "step_factor", least=0, most=1)
         self.check_range("ema_decay", least=0, most=0.99999)
         self.check_window("score_window_px")
         if self.epochs is None and self.iterations < 1:
@@ -141,7 +145,17 @@ class DRAEM(Method):
     settings_type = DRAEMSettings
     settings: DRAEMSettings
     recipes: ClassVar[dict[str, Settings]] = {
-        "paper": DRAEMSettings(),
+        "paper": DRAEMSettings(resizing="bilinear"),
+        "paper-text": DRAEMSettings(
+            resizing="bilinear",
+            anomalies=AnomalySettings(
+                augmentations=PAPER_AUGMENTATIONS, min_threshold=0.0, max_threshold=1.0, min_opacity=0.1
+            ),
+            rotation_probability=1.0,
+            max_rotation_deg=45.0,
+            milestones=(400 / 700, 600 / 700),
+            step_factor=0.1,
+        ),
         "fast": DRAEMSettings(epochs=None, iterations=8_000, learning_rate=2e-4, schedule="cosine", ema_decay=0.999),
         "small": DRAEMSettings(
             image_size_px=128,
@@ -204,7 +218,8 @@ class DRAEM(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         s = self.settings
-        schedule = step_schedule((0.8, 0.9), 0.2) if s.schedule == "step" else cosine_schedule(0.05)
+        is_step = s.schedule == "step"
+        schedule = step_schedule(s.milestones, s.step_factor) if is_step else cosine_schedule(0.05)
         return (
             Stage(
                 "joint",

@@ -119,9 +119,15 @@ def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
     return html.escape(
         f"A detector of method {detector.method_name}, {trained}evaluated on {metrics['n_good']} good and "
         f"{metrics['n_defective']} defective images. Their labels were used only for this report: the threshold "
-        + ("comes from held-out good images." if detector.threshold.n_calibration else "was set by hand.")
+        + _threshold_source(detector)
         + (" The defective images have no masks, so there are no figures of pixels." if without_masks else "")
     )
+
+
+def _threshold_source(detector: Detector) -> str:
+    if detector.threshold.n_calibration:
+        return "comes from held-out good images."
+    return "comes from images that were trained on." if detector.threshold.doubt else "was set by hand."
 
 
 def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:

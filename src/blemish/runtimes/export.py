@@ -65,7 +65,7 @@ def _network(method: Method) -> tuple[nn.Module, Tensor]:
 def _resizing(method: Method) -> tuple[Resized, Tensor]:
     """Return the resizing for the method, and a batch of black photographs to trace it with."""
     side_px = method.settings.image_size_px
-    return Resized(side_px), torch.zeros(2, side_px + 3, side_px + 5, 3, dtype=torch.uint8)
+    return Resized(side_px, method.settings.resizing), torch.zeros(2, side_px + 3, side_px + 5, 3, dtype=torch.uint8)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from blemish.settings import Resizing
+
 STEPS = 2048
 """OpenCV's weights of ``INTER_LINEAR`` are multiples of 1/2048."""
 
@@ -26,13 +28,37 @@ class Resized(nn.Module):
     Parameters
     ----------
     side_px : S, height and width of the network's input, px.
+    resizing : see ``data.loading.resize``.
     """
 
-    def __init__(self, side_px: int) -> None:
+    def __init__(self, side_px: int, resizing: Resizing = "area") -> None:
         super().__init__()
         self.side_px = side_px
+        self.resizing = resizing
 
     def forward(self, photographs: Tensor) -> Tensor:
+        resized = self._averaged if self.resizing == "area" else self._interpolated
+        grey_levels = resized(photographs)  # (B, S, S, 3)
+        return grey_levels.permute(0, 3, 1, 2) / 255.0  # (B, 3, S, S)
+
+    def _interpolated(self, photographs: Tensor) -> Tensor:
+        """``INTER_LINEAR`` along both axes: (B, S, S, 3) float32 grey levels.
+
+        OpenCV takes ``INTER_AREA`` instead if both axes shrink to half, where the two are equal but for the rounding.
+        """
+        _, height, width, _ = photographs.shape
+        side = self.side_px
+        rows, columns = (
+            _neighbours(torch.scalar_tensor(length, dtype=torch.int64), side) for length in (height, width)
+        )
+        is_half_size = (torch.scalar_tensor(height) == 2 * side) & (torch.scalar_tensor(width) == 2 * side)
+        pixels = photographs.float()
+        pairs = pixels[:, rows[0]] + pixels[:, rows[1]]  # (B, S, W, 3)
+        means = torch.floor((pairs[:, :, columns[0]] + pairs[:, :, columns[1]] + 2) / 4)  # (B, S, S, 3)
+        return torch.where(is_half_size, means, _grown(pixels, rows, columns))
+
+    def _averaged(self, photographs: Tensor) -> Tensor:
+        """``INTER_AREA`` along an axis that shrinks, ``INTER_LINEAR`` along one that grows: (B, S, S, 3) float32."""
         n_images, height, width, _ = photographs.shape
         side = self.side_px
         # Of a side shorter than S, the shrunk picture has its own length; what is beyond it is never looked at.
@@ -54,8 +80,11 @@ class Resized(nn.Module):
         # OpenCV has a way of its own for the half size, which rounds halves up, not to even numbers.
         is_half_size = (row_ratio == 2.0) & (column_ratio == 2.0)
         shrunk = torch.where(is_half_size, torch.floor(means + 0.5), torch.round(means))  # (B, S, S, 3)
-        grey_levels = _grown(shrunk, _neighbours(height, side), _neighbours(width, side))
-        return grey_levels.permute(0, 3, 1, 2) / 255.0  # (B, 3, S, S)
+        row_neighbours, column_neighbours = (
+            _neighbours(torch.scalar_tensor(length, dtype=torch.int64).clamp(max=side), side)
+            for length in (height, width)
+        )
+        return _grown(shrunk, row_neighbours, column_neighbours)
 
 
 def _areas(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,18 +104,17 @@ def _areas(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.minimum(covered, pixels - 1), overlap.float(), pixels.float() / shrunk.float()
 
 
-def _neighbours(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pixels of the shrunk axis that each of S pixels lies between, and 2048 times the second's weight.
+def _neighbours(length: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixels of an axis that each of S pixels lies between, and 2048 times the second's weight.
 
-    An axis that does not grow has weights of 0.
+    An axis of S pixels has weights of 0.
     """
-    shrunk = torch.scalar_tensor(length, dtype=torch.int64).clamp(max=side)
     # The centre in units of 1/(2 S) pixels, one pixel further on so that it is positive: runtimes differ in how they
     # divide negative numbers.
-    centre = (2 * torch.arange(side) + 1) * shrunk + side  # (S,)
+    centre = (2 * torch.arange(side) + 1) * length + side  # (S,)
     second = torch.div(centre, 2 * side, rounding_mode="floor")
     weight = torch.round((centre - second * (2 * side)).float() * (STEPS / (2 * side)))
-    return (second - 1).clamp(min=0), torch.minimum(second, shrunk - 1), weight
+    return (second - 1).clamp(min=0), torch.minimum(second, length - 1), weight
 
 
 def _grown(pixels: Tensor, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.errors import BlemishError
-from blemish.synthesis.modified_patches import allowed_share
+from blemish.synthesis.modified_patches import QUANTILES, allowed_share
 
 Kind = Literal["texture", "object"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -34,10 +34,15 @@ class PixelSums:
     squares: NDArray[np.int64]
     """(S, S), in units of 1 / ``WHITE``^2."""
     n_images: int = 0
-    low: int = WHITE
-    """Lowest grey value of all images, in units of 1 / ``WHITE``."""
-    high: int = 0
-    """Highest grey value of all images, in units of 1 / ``WHITE``."""
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(WHITE + 1, np.int64))
+    """(WHITE + 1,): how often each grey value occurs in all images."""
+
+    @property
+    def spread(self) -> int:
+        """From the 1 % to the 99 % quantile of all grey values, in units of 1 / ``WHITE``."""
+        shares = self.counts.cumsum() / self.counts.sum()
+        low, high = (int(np.count_nonzero(shares < quantile)) for quantile in QUANTILES)
+        return high - low
 
     @classmethod
     def of(cls, batches: Iterable[Tensor], size_px: int) -> PixelSums:
@@ -49,7 +54,7 @@ class PixelSums:
             total.sums += grey.sum(0)
             total.squares += np.square(grey).sum(0)
             total.n_images += len(grey)
-            total.low, total.high = min(total.low, int(grey.min())), max(total.high, int(grey.max()))
+            total.counts += np.bincount(grey.ravel(), minlength=WHITE + 1)
         return total
 
 
@@ -65,7 +70,7 @@ class Moments:
     n_values: int
     """Number of values of each pixel."""
     spread: float
-    """r: the difference between the highest and the lowest grey value of the images."""
+    """r: the range of the grey values of the images, without the lowest and the highest hundredth."""
     variance: float = field(init=False)
     """sigma^2: the mean of the pixels' variances; it determines the expected distance of two images (eq. 9)."""
 
@@ -141,7 +146,7 @@ def _moments(
 ) -> Moments:
     mean = sums / n_values
     variance = np.maximum(squares / n_values - np.square(mean), 0.0)
-    return Moments(kind, mean / WHITE, np.sqrt(variance) / WHITE, n_values, (pixels.high - pixels.low) / WHITE)
+    return Moments(kind, mean / WHITE, np.sqrt(variance) / WHITE, n_values, pixels.spread / WHITE)
 
 
 def _box_sums(values: NDArray[np.int64], side_px: int) -> NDArray[np.int64]:

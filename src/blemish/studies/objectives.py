@@ -118,8 +118,9 @@ def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[s
     method = ensemble.method
     assert isinstance(method, SSAE)
     images = split_images(
-        data, None, layout, ensemble.size_hw, seed, method.validation_share, ensemble.bits or "auto"
-    )
+        data, None, layout, ensemble.size_hw, seed, method.validation_share, ensemble.bits or "auto",
+        method.settings.resizing,
+    )  # fmt: skip
     detectors = {}
     for objective in ("filter", "amplify"):
         part = method.part(objective)

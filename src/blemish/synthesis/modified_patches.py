@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -27,6 +28,10 @@ from blemish.synthesis.textures import TextureBank
 Kind = Literal["elastic", "cut-out", "swap", "occlusion"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MAX_SHAPES = 3  # at most this many shapes occlude an image
+HALF_WIDTH = 0.25
+"""|S| / N of a square patch of half the image's width."""
+QUANTILES = (0.01, 0.99)
+"""The range of the good images' values, for theorem 2."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,10 @@ class CorruptionSettings(CheckedSettings):
     min_side: float = 0.08
     max_side: float = 0.5
     """Range of a patch's sides, as shares of the image's shorter side."""
-    is_limited: bool = True
-    """Keep |S| below 2 sigma^2 |S_rest| (theorem 2) by shrinking patches that are too large."""
+    limit: Literal["theorem", "half-width", "none"] = "theorem"
+    """Patches that are too large are shrunk. ``theorem``: |S| is kept below 2 sigma^2 |S_rest| (theorem 2);
+    ``half-width``: all patches of an image together are at most a square of half its width, up to which figure 9
+    finds what the theorem states; ``none``: they are as large as they are drawn."""
     min_strength: float = 0.03
     max_strength: float = 0.2
     """Range of the root mean square displacement, as shares of the patch's side."""
@@ -71,6 +78,14 @@ class CorruptionSettings(CheckedSettings):
             if not 0.0 < low <= high <= 1.0:
                 raise BlemishError(f"settings min_{name}, max_{name}: {low}, {high} should rise, above 0 up to 1")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from names and values; ``is_limited`` of versions up to 0.2 is taken as ``limit``."""
+        values = dict(values)
+        if (is_limited := values.pop("is_limited", None)) is not None:
+            values.setdefault("limit", "theorem" if is_limited else "none")
+        return super().from_dict(values)
+
 
 class Corrupted(NamedTuple):
     """A batch with simulated damage."""
@@ -82,7 +97,11 @@ class Corrupted(NamedTuple):
 
 
 def corrupt(
-    images: Tensor, textures: TextureBank | None, generator: Generator, settings: CorruptionSettings
+    images: Tensor,
+    textures: TextureBank | None,
+    generator: Generator,
+    settings: CorruptionSettings,
+    largest_share: float | None = None,
 ) -> Corrupted:
     """Modify a patch of each image: X^ = M Y + (1 - M) X, where Y depends on the kind of damage.
 
@@ -91,6 +110,7 @@ def corrupt(
     images : (B, 3, H, W) float in [0, 1], any device; not changed.
     textures : the textures of ``occlusion``; not needed without it.
     generator : CPU generator, the only source of randomness.
+    largest_share : ``largest_share`` of all good images, for the limit ``theorem``.
 
     Returns
     -------
@@ -101,19 +121,25 @@ def corrupt(
     Raises
     ------
     BlemishError
-        If the settings include occlusion and there are no textures.
+        If the settings include occlusion and there are no textures, or ``theorem`` and there is no ``largest_share``.
     """
     if "occlusion" in settings.kinds and textures is None:
         raise BlemishError("damage by occlusion needs textures; give a TextureBank, or take other kinds")
+    if settings.limit == "theorem" and largest_share is None:
+        raise BlemishError("damage limited by theorem 2 needs largest_share(images) of all good images")
+    limits = {"theorem": largest_share, "half-width": HALF_WIDTH, "none": None}
     with torch.autocast(images.device.type, enabled=False):  # bf16 is too coarse for coordinates
-        return _corrupt(images.float(), textures, generator, settings)
+        return _corrupt(images.float(), textures, generator, settings, limits[settings.limit])
 
 
 def _corrupt(
-    images: Tensor, textures: TextureBank | None, generator: Generator, settings: CorruptionSettings
+    images: Tensor,
+    textures: TextureBank | None,
+    generator: Generator,
+    settings: CorruptionSettings,
+    limit: float | None,
 ) -> Corrupted:
     n, size_hw, device = len(images), (images.shape[-2], images.shape[-1]), images.device
-    limit = largest_share(images) if settings.is_limited else None
     kind_indices = drawn(lambda g: torch.randint(len(settings.kinds), (n,), generator=g), generator, device)  # (B,)
     masks, contents = torch.zeros_like(images[:, :1]), images.clone()  # (B, 1, H, W), (B, 3, H, W): M and Y
     for number, kind in enumerate(settings.kinds):
@@ -124,7 +150,7 @@ def _corrupt(
         n_shapes = MAX_SHAPES if kind == "occlusion" else 1
         patches = _patches(len(chosen) * n_shapes, size_hw, settings, generator, device)
         if limit is not None:
-            patches = _limited(patches, limit / n_shapes * (size_hw[0] * size_hw[1]))
+            patches = _limited(patches, limit / n_shapes * size_hw[0] * size_hw[1])
         grid = patch_grid(patches, size_hw)  # (K n_shapes, H, W, 2)
         shapes = soft_shapes(grid, settings.roughness, generator).view(len(chosen), n_shapes, *size_hw)
         is_shown = _shown(len(chosen), n_shapes, generator, device)  # (K, n_shapes)
@@ -190,20 +216,28 @@ def _randomly_rotated(
     return changed, masks
 
 
-def largest_share(images: Tensor) -> Tensor:
-    """Largest |S| / N for which the unmodified rest still distinguishes good images (theorem 2): a scalar.
-
-    Sigma^2 is the variance of all pixels together: the theorem assumes that all pixels have the same distribution, as
-    in a texture. This does not hold for aligned objects; for them the result is only a bound on the size.
+def largest_share(images: Tensor) -> float:
+    """Largest |S| / N for which the unmodified rest still distinguishes good images (theorem 2), in [0, 1/3].
 
     |S| < 2 sigma^2 |S_rest| holds for values in an interval of length 1. For an interval of length r, sigma / r
-    replaces sigma. Sigma and r are those of the batch.
+    replaces sigma. The interval reaches from the 1 % to the 99 % quantile of all values, and sigma^2 is the variance
+    of the values cut off at its ends: the extremes themselves are those of a few hot or dead pixels.
+
+    The theorem assumes that all pixels have the same distribution, as in a texture. This does not hold for aligned
+    objects; for them the result is only a bound on the size.
 
     Parameters
     ----------
-    images : (B, C, H, W) float.
+    images : (N, C, H, W) uint8, all good images of the training.
     """
-    return allowed_share(images.var(), images.amax() - images.amin())
+    counts = sum(torch.bincount(image.flatten().long(), minlength=256) for image in images.cpu())
+    assert isinstance(counts, Tensor)
+    shares = (counts / counts.sum()).double().cumsum(0)  # (256,)
+    low, high = (int((shares < quantile).sum()) for quantile in QUANTILES)
+    values = torch.arange(256, dtype=torch.float64).clamp(low, high)
+    mean = (counts * values).sum() / counts.sum()
+    variance = (counts * (values - mean).square()).sum() / counts.sum()
+    return float(allowed_share(variance, torch.tensor(float(high - low))))
 
 
 def allowed_share(variance: Tensor, spread: Tensor) -> Tensor:
@@ -212,7 +246,7 @@ def allowed_share(variance: Tensor, spread: Tensor) -> Tensor:
     return ratio / (1.0 + ratio)
 
 
-def _limited(patches: Patches, area_px: Tensor) -> Patches:
+def _limited(patches: Patches, area_px: float) -> Patches:
     """Patches shrunk about their centres to at most ``area_px``."""
     factor = (area_px / patches.side_yx.prod(1, keepdim=True)).sqrt().clamp(max=1.0)  # (B, 1)
     return Patches(patches.centre_yx, patches.side_yx * factor)

@@ -12,11 +12,18 @@ from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 from blemish.synthesis.draw import coin, drawn, indices_to_process, uniform
 from blemish.synthesis.perlin import perlin_masks
-from blemish.synthesis.photometric import Places, augment, places_of
+from blemish.synthesis.photometric import AUGMENTATIONS, Places, augment, places_of
 from blemish.synthesis.rectangles import rectangle_masks
 from blemish.synthesis.textures import TextureBank
 
 HALF_LEVEL = 0.5 / 255.0  # half a grey level; a camera does not record smaller changes
+
+
+PAPER_AUGMENTATIONS = (
+    "posterize", "sharpness", "solarize", "equalize", "brightness", "hue_saturation", "autocontrast"
+)  # fmt: skip
+"""The augmentations in the text of DRÆM's paper (section 3.3)."""
+N_CHOSEN = 3
 
 
 @dataclass(frozen=True)
@@ -30,13 +37,30 @@ class AnomalySettings(CheckedSettings):
     source: Literal["textures", "colours"] = "textures"
     """Content of the anomaly; plain colours are the ablation DRÆM_color (table 3)."""
     augment_textures: bool = True
-    """Apply three of ten photometric augmentations; off in DRÆM_no_aug (table 3)."""
+    """Apply three photometric augmentations; off in DRÆM_no_aug (table 3)."""
+    augmentations: tuple[str, ...] = AUGMENTATIONS
+    """Those that the three are chosen from: ten in the code, seven (``PAPER_AUGMENTATIONS``) in the paper."""
+    n_textures: int = 0
+    """Use only so many of the textures, evenly spaced (figure 9); 0 uses all."""
+    min_threshold: float = 0.5
+    max_threshold: float = 0.5
+    """The noise is cut at U[min_threshold, max_threshold] (paper: at random; code: 0.5). It lies in [-1, 1]."""
     min_opacity: float = 0.2
     """Opacity is drawn from U[min_opacity, 1]. The paper says 0.1, the code 0.2; with 1 all anomalies are opaque."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("probability", "min_opacity", least=0, most=1)
+        self.check_range("n_textures", least=0)
+        self.check_range("min_threshold", "max_threshold", least=-1, most=1)
+        if self.min_threshold > self.max_threshold:
+            raise BlemishError(
+                f"settings min_threshold, max_threshold: {self.min_threshold}, {self.max_threshold} should not fall"
+            )
+        unknown = sorted({*self.augmentations} - {*AUGMENTATIONS})
+        if unknown or len({*self.augmentations}) < N_CHOSEN:
+            problem = f"unknown {', '.join(unknown)}" if unknown else f"fewer than {N_CHOSEN}"
+            raise BlemishError(f"setting augmentations: {problem}; there are: {', '.join(AUGMENTATIONS)}")
 
 
 class Spoiled(NamedTuple):
@@ -80,8 +104,12 @@ def _spoil(images: Tensor, textures: TextureBank | None, generator: Generator, s
     spoiled = indices_to_process(is_spoiled)  # (n,)
     n = len(spoiled)
     if n:
-        draw_masks = perlin_masks if settings.shape == "perlin" else rectangle_masks
-        mask = draw_masks(n, size_hw, generator, device) & is_spoiled[spoiled].view(-1, 1, 1)  # (n, H, W)
+        if settings.shape == "perlin":
+            thresholds = (settings.min_threshold, settings.max_threshold)
+            mask = perlin_masks(n, size_hw, generator, device, thresholds=thresholds)  # (n, H, W)
+        else:
+            mask = rectangle_masks(n, size_hw, generator, device)  # (n, H, W)
+        mask &= is_spoiled[spoiled].view(-1, 1, 1)  # (n, H, W)
         places = places_of(mask)  # K pixels of the n images
         opacity = drawn(lambda g: uniform(settings.min_opacity, 1.0, (n,), g), generator, device)[places.image]
         opacity = opacity * mask.view(-1)[places.image * mask[0].numel() + places.pixel]  # (K,), 0 outside
@@ -109,9 +137,9 @@ def _anomaly(
         return drawn(lambda g: uniform(0.0, 1.0, (n, 3), g), generator, device)[places.image]
     if textures is None:
         raise BlemishError("simulated damage needs textures; give the method textures=TextureBank...")
-    bank = textures.at(size_hw, device)
+    bank = textures.spread(settings.n_textures).at(size_hw, device)
     if settings.augment_textures:
-        return augment(bank, n, places, generator)
+        return augment(bank, n, places, generator, names=settings.augmentations, n_chosen=N_CHOSEN)
     texture = drawn(lambda g: torch.randint(len(bank), (n,), generator=g), generator, device)  # (n,)
     pixels = texture[places.image] * (size_hw[0] * size_hw[1]) + places.pixel  # (K,)
     return bank.images.view(-1, 3).index_select(0, pixels).float() / 255.0

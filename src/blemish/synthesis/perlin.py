@@ -77,12 +77,12 @@ def perlin_masks(
     *,
     octaves: tuple[int, int] = (0, 6),
     max_rotation_deg: float = 90.0,
-    threshold: float = 0.5,
+    thresholds: tuple[float, float] = (0.5, 0.5),
 ) -> Tensor:
     """Binary shapes from thresholded Perlin noise (DRÆM section 3.3, figure 4).
 
     Frequencies are 2^k with k drawn for each axis from ``octaves`` (upper bound excluded). The noise is
-    rotated by U[-max_rotation_deg, max_rotation_deg] and thresholded at ``threshold``. A mask may be empty.
+    rotated by U[-max_rotation_deg, max_rotation_deg] and thresholded at U[*thresholds]. A mask may be empty.
 
     Returns
     -------
@@ -100,6 +100,9 @@ def perlin_masks(
     angles_rad = drawn(
         lambda g: torch.deg2rad(uniform(-max_rotation_deg, max_rotation_deg, (n,), g)), generator, device
     )
+    threshold: float | Tensor = thresholds[0]
+    if thresholds[0] != thresholds[1]:
+        threshold = drawn(lambda g: uniform(*thresholds, (n, 1, 1), g), generator, device)
     with torch.autocast(device.type, enabled=False):  # bf16 is too coarse for positions
         shapes = perlin_noise(cycles_xy, (side, side), generator, device, max_cycles) > threshold  # (n, side, side)
     return rotate_nearest(shapes[:, None], angles_rad, size_hw)[:, 0]  # (n, H, W)

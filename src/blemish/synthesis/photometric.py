@@ -9,6 +9,7 @@ A texture is visible only inside of a mask, so it is computed only at the pixels
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +56,16 @@ class Augmentation(NamedTuple):
     """(B,) bool, whether hue and saturation were chosen."""
 
 
-def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, n_chosen: int = 3) -> Tensor:
-    """Draw ``n`` textures, apply ``n_chosen`` of the ten augmentations to each, and return the colours at ``places``.
+def augment(
+    bank: TextureBank,
+    n: int,
+    places: Places,
+    generator: Generator,
+    *,
+    names: Sequence[str] = AUGMENTATIONS,
+    n_chosen: int = 3,
+) -> Tensor:
+    """Draw ``n`` textures, apply ``n_chosen`` of the augmentations to each, and return the colours at ``places``.
 
     Parameters
     ----------
@@ -64,6 +73,7 @@ def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, 
     n : images of the batch.
     places : the K pixels of the batch to compute.
     generator : CPU generator.
+    names : the augmentations to choose from, of ``AUGMENTATIONS``.
 
     Returns
     -------
@@ -72,8 +82,9 @@ def augment(bank: TextureBank, n: int, places: Places, generator: Generator, *, 
 
     def make(generator: Generator) -> Augmentation:
         texture = torch.randint(len(bank), (n,), generator=generator)
-        chosen = torch.rand(n, len(AUGMENTATIONS), generator=generator).argsort(1)[:, :n_chosen]
-        return draw_chosen(bank, texture, chosen, generator)
+        chosen = torch.rand(n, len(names), generator=generator).argsort(1)[:, :n_chosen]
+        indices = torch.tensor([AUGMENTATIONS.index(name) for name in names])
+        return draw_chosen(bank, texture, indices[chosen], generator)
 
     return apply(Augmentation(*drawn(make, generator, bank.images.device)), bank, places)
 

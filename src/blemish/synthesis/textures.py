@@ -16,6 +16,7 @@ from blemish.data.bits import bits_in_use
 from blemish.data.listing import list_with_notices
 from blemish.data.loading import load_images
 from blemish.errors import BlemishError
+from blemish.settings import Resizing
 from blemish.synthesis.draw import uniform
 from blemish.synthesis.perlin import perlin_noise
 
@@ -42,10 +43,11 @@ class TextureBank:
         self._counted = images
         self._histograms: NDArray[np.float64] | None = None
         self._resized: dict[tuple[tuple[int, int], torch.device], TextureBank] = {}
+        self._spread: dict[int, TextureBank] = {}
 
     @classmethod
-    def from_folder(cls, folder: str | Path, size_hw: tuple[int, int]) -> TextureBank:
-        """All images below ``folder`` (evenly spaced ones if there are more than 6000), resized to ``size_hw``.
+    def from_folder(cls, folder: str | Path, size_hw: tuple[int, int], resizing: Resizing = "area") -> TextureBank:
+        """All images below ``folder`` (evenly spaced ones if there are more than 6000), resized by ``load_images``.
 
         Raises
         ------
@@ -60,7 +62,7 @@ class TextureBank:
         step = max(1.0, len(paths) / MAX_TEXTURES)
         kept = [paths[int(i * step)] for i in range(min(len(paths), MAX_TEXTURES))]
         return cls(
-            load_images(kept, size_hw, bits_in_use(kept) or 16).permute(0, 2, 3, 1).contiguous(),
+            load_images(kept, size_hw, bits_in_use(kept) or 16, resizing).permute(0, 2, 3, 1).contiguous(),
             source=f"{len(kept)} images of {Path(folder).name}",
         )
 
@@ -74,6 +76,25 @@ class TextureBank:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def spread(self, n: int) -> TextureBank:
+        """``n`` of the textures, evenly spaced; all of them for 0. Cached.
+
+        Raises
+        ------
+        BlemishError
+            If there are fewer.
+        """
+        if n == 0:
+            return self
+        if n > len(self):
+            raise BlemishError(
+                f"setting n_textures: {n}, but there are {len(self)} textures; give more, or a smaller n"
+            )
+        if n not in self._spread:
+            chosen = torch.arange(n) * len(self) // n
+            self._spread[n] = TextureBank(self.images[chosen], f"{n} of {self.source}")
+        return self._spread[n]
 
     def at(self, size_hw: tuple[int, int], device: torch.device) -> TextureBank:
         """The same textures in the size and on the device of a batch; cached for each size and device."""

@@ -48,7 +48,11 @@ class PaperFigure:
 
 @dataclass(frozen=True)
 class Source:
-    """A paper: the name of its method in print, its reference, and its evaluation protocol."""
+    """A paper: the name of its method in print, its reference, and its evaluation protocol.
+
+    `authors_protocol` is the name of the protocol that does what the authors' evaluation code does; "" if there is no
+    such code.
+    """
 
     paper: str
     method: str
@@ -57,6 +61,7 @@ class Source:
     published: str
     url: str
     protocol: str
+    authors_protocol: str
 
 
 @dataclass(frozen=True)

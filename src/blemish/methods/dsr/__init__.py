@@ -10,23 +10,27 @@ without its defects. A third network compares the two reconstructions. Anomalies
 no textures are needed.
 
 The codes, their encoder and the general decoder (stage 1, figures 2 and 3) are in ``vq.py``; their weights come with
-the package and are not trained further. Stage 2 trains the object-specific decoder and the detection module, stage 3
-the upsampling module (section 3.7).
+the package and are not trained further. Stage 2 trains the object-specific decoder (``networks.py``) and the
+detection module, stage 3 the upsampling module (section 3.7).
 
-Where the paper and the authors' code differ, the defaults (recipe ``paper``) follow the code, which produced the
-published numbers:
+Where the paper and the authors' code differ, recipe ``paper`` follows the code, which produced the published numbers,
+and ``paper-text`` follows the text in the points that are marked T:
 
 - M has the size of the image, but is trained on masks as coarse as the damaged map of codes;
-- the upsampling module sees I_spc, I_gen and M (paper: image and M; ``upsampling`` = image);
-- the reach n of an anomaly is at least a fifth of the codes (paper: lambda_s), and is drawn for each level;
+- T the upsampling module sees I_spc, I_gen and M (paper: image and M; ``upsampling`` = image);
+- T the reach n of an anomaly is at least a fifth of the codes (paper: lambda_s), and is drawn for each level;
+- T a code is replaced by one near to the feature that it stands for (paper: near to the code; ``latent.ranking``);
 - half of the anomalies are on both levels, the other half on one of them; if only the low level is damaged, Q_hi
   stays clean;
 - the learning rate of stage 3 is constant: the authors' loop ends before the steps at which their rate would fall
   (its 20,000 steps are the paper's; their published command takes 50,000).
 
-Differences from the authors' code: the neighbours of each code are a precomputed table
-(``synthesis/replaced_codes.py``), and distances of features are those of a codebook of unit variance
-(``VQAutoencoder.normalize``).
+Differences from the authors' code: the codebook that comes with blemish has unit variance
+(``VQAutoencoder.normalize``), so that the loss on features has a known weight; a codebook that was converted from
+theirs keeps its scale, and so the loss has the weight that it has there. All recipes but these two rank near codes (a
+table, which costs nothing) and reduce photographs by area averaging.
+
+The VQ autoencoder always computes in float32: in bf16, a tenth of the codes would be others.
 
 Real defects, if there are any (section 4.2), are added to the focal loss of both stages, in stage 2 with masks as
 coarse as the codes of the high level. The paper does not say what table 6 does without L_img. As nothing would then
@@ -41,77 +45,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.graphs import side_by_side
-from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_multiple, upsample_twice
+from blemish.layers import UNet, pad_to_multiple
 from blemish.losses import focal_loss, l2_loss
 from blemish.methods.base import Chosen, Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
+from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction, initialize
 from blemish.methods.dsr.settings import DSRSettings as DSRSettings
-from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder, double, image_decoder
+from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder, exactly
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.draw import coin, drawn, indices_to_process
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
 from blemish.synthesis.perlin import perlin_masks
 from blemish.synthesis.real_defects import DefectSettings
-from blemish.synthesis.replaced_codes import grid_mask, neighbour_table, replace_codes
+from blemish.synthesis.replaced_codes import (
+    LatentSettings,
+    grid_mask,
+    neighbour_table,
+    replace_codes,
+    replace_features,
+)
 from blemish.synthesis.textures import TextureBank
-
-# --- the networks (sections 3.3 to 3.5) ----------------------------------------------------------------------
-
-
-class SubspaceRestriction(nn.Module):
-    """Restores the features of a good part from any codes; no skip connections (figure 4). 7.82 M parameters."""
-
-    def __init__(self, n_features: int, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.encoder = Encoder(n_features, widths, nn.InstanceNorm2d)
-        n_now, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
-        for n_out in reversed(widths[:-1]):
-            self.ups.append(conv_norm_relu(n_now, n_out, nn.InstanceNorm2d))
-            self.blocks.append(double_conv(n_out, n_out, n_out, nn.InstanceNorm2d))
-            n_now = n_out
-        self.head = nn.Conv2d(n_now, n_features, 3, padding=1)
-
-    def forward(self, quantized: Tensor) -> Tensor:  # Q (B, D, h, w) -> F~ (B, D, h, w) float32
-        x = self.encoder(quantized)[-1]  # (B, widths[-1], h / 2^n, w / 2^n), n = len(widths) - 1
-        for up, block in zip(self.ups, self.blocks, strict=True):
-            x = block(up(upsample_twice(x)))  # (B, n_out, 2 h', 2 w'): twice the size at each step
-        features: Tensor = self.head(x)  # (B, D, h, w)
-        return features.float()
-
-
-class ObjectSpecificDecoder(nn.Module):
-    """Decodes Q~_lo and Q~_hi, concatenated, to I_spc (section 3.3). 9.42 M parameters by default."""
-
-    def __init__(self, n_features: int, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        first, second, third = widths
-        self.layers = nn.Sequential(  # input (B, 2 D, H / 4, W / 4)
-            double_conv(2 * n_features, first, second, nn.InstanceNorm2d),
-            nn.MaxPool2d(2),  # (B, second, H / 8, W / 8)
-            double_conv(second, second, third, nn.InstanceNorm2d),
-            nn.MaxPool2d(2),  # (B, third, H / 16, W / 16)
-            nn.Conv2d(third, 64, 1), double(64, 64), nn.ReLU(), double(64, 64), nn.ReLU(),  # (B, 64, H / 4, W / 4)
-            image_decoder(64, 128, 64, 2),  # (B, 3, H, W)
-        )  # fmt: skip
-
-    def forward(self, joined: Tensor) -> Tensor:  # (B, 2 D, H / 4, W / 4) -> (B, 3, H, W) float32, about [0, 1]
-        image: Tensor = self.layers(joined)
-        return image.float()
-
-
-def _initialize(module: nn.Module) -> None:
-    """The authors' initial weights of the image decoder and the detection module: N(0, 0.02)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-
 
 # --- the method ------------------------------------------------------------------------------------------------
 
@@ -145,7 +106,8 @@ class DSR(Method):
     exact = ("vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high", "vq.decoder")
     exact_on_cpu = ("restriction_low", "restriction_high")
     recipes: ClassVar[dict[str, Settings]] = {
-        "paper": DSRSettings(),
+        "paper": DSRSettings(resizing="bilinear", latent=LatentSettings(ranking="features")),
+        "paper-text": DSRSettings(resizing="bilinear", latent=LatentSettings(min_reach=0.05), upsampling="image"),
         "fast": DSRSettings(
             iterations=9_000, upsampling_iterations=1_000, learning_rate=4e-4, schedule="cosine", ema_decay=0.999
         ),
@@ -168,11 +130,11 @@ class DSR(Method):
             self.restriction_low = SubspaceRestriction(n_features, s.restriction_widths)
             self.restriction_high = SubspaceRestriction(n_features, s.restriction_widths)
             if s.image_weight:
-                self.decoder = ObjectSpecificDecoder(n_features, s.decoder_widths).apply(_initialize)
-            self.detection = self._u_net(6).apply(_initialize)
+                self.decoder = ObjectSpecificDecoder(n_features, s.decoder_widths).apply(initialize)
+            self.detection = self._u_net(6).apply(initialize)
             if s.upsampling != "none":
                 self.upsampling = self._u_net(8 if s.upsampling == "reconstructions" else 5)
-        self._neighbours: list[Tensor] = []  # neighbour tables of the low and the high codebook; only while training
+        self._neighbours: dict[str, Tensor] = {}  # neighbour tables of the two codebooks; only while training
 
     def _u_net(self, n_in: int) -> UNet:
         """A detection or upsampling module: 5.61 M parameters by default."""
@@ -206,20 +168,27 @@ class DSR(Method):
 
     def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """I_spc and I_gen of images (B, 3, H, W): (B, 3, H, W) float32 each."""
-        low, high = self.vq.encode(images)  # (B, D, H / 8, W / 8), (B, D, H / 4, W / 4)
+        with exactly(images):
+            low, high = self.vq.encode(images.float())  # (B, D, H / 8, W / 8), (B, D, H / 4, W / 4)
         restored_low, restored_high, general = side_by_side(
             images.device,
             lambda: self.restriction_low(low),  # (B, D, H / 8, W / 8)
             lambda: self.restriction_high(high),  # (B, D, H / 4, W / 4)
-            lambda: self.vq.decode(low, high),  # (B, 3, H, W)
+            lambda: self._general(low, high),  # (B, 3, H, W)
         )
         return self._specific(restored_low, restored_high), general
 
+    def _general(self, low: Tensor, high: Tensor) -> Tensor:
+        """I_gen (B, 3, H, W) float32 of Q_lo (B, D, H / 8, W / 8) and Q_hi (B, D, H / 4, W / 4) (section 3.2)."""
+        with exactly(low):
+            return self.vq.decode(low, high)
+
     def _specific(self, features_low: Tensor, features_high: Tensor) -> Tensor:
         """I_spc (B, 3, H, W) of F~_lo (B, D, H / 8, W / 8) and F~_hi (B, D, H / 4, W / 4) (section 3.3)."""
-        joined = self.vq.joined(
-            self.vq.codebook_low.quantized(features_low), self.vq.codebook_high.quantized(features_high)
-        )  # (B, 2 D, H / 4, W / 4)
+        with exactly(features_low):
+            joined = self.vq.joined(
+                self.vq.codebook_low.quantized(features_low), self.vq.codebook_high.quantized(features_high)
+            )  # (B, 2 D, H / 4, W / 4)
         image: Tensor = self.decoder(joined) if self.settings.image_weight else self.vq.decoder(joined).float()
         return image
 
@@ -293,8 +262,9 @@ class DSR(Method):
         s = self.settings
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)
         with torch.no_grad():
-            damage = self._damage(images, ingredients.textures, generator)
-            general = self.vq.decode(damage.damaged_low, damage.damaged_high)  # (B, 3, H, W)
+            with exactly(images):
+                damage = self._damage(images.float(), ingredients.textures, generator)
+            general = self._general(damage.damaged_low, damage.damaged_high)  # (B, 3, H, W)
         restored_low = self.restriction_low(damage.damaged_low)  # (B, D, H / 8, W / 8)
         restored_high = self.restriction_high(damage.damaged_high)  # (B, D, H / 4, W / 4)
         specific = self._specific(restored_low, restored_high)  # (B, 3, H, W)
@@ -314,42 +284,57 @@ class DSR(Method):
         return losses
 
     def _damage(self, images: Tensor, textures: TextureBank | None, generator: Generator) -> Damaged:
-        """Simulate anomalies (section 3.6) on good images (B, 3, H, W)."""
-        s = self.settings
-        early = self.vq.encoder_high(images)  # (B, D, H / 4, W / 4)
-        low = self.vq.codebook_low(self.vq.features_low(early))  # (B, H / 8, W / 8) int64
-        quantized_low = self.vq.codebook_low.look_up(low)  # (B, D, H / 8, W / 8)
-        high = self.vq.codebook_high(self.vq.features_high(early, quantized_low))  # (B, H / 4, W / 4) int64
-        quantized_high = self.vq.codebook_high.look_up(high)  # (B, D, H / 4, W / 4)
+        """Simulate anomalies (section 3.6) on good images (B, 3, H, W) float32."""
+        s, vq = self.settings, self.vq
+        early = vq.encoder_high(images)  # (B, D, H / 4, W / 4)
+        features_low = vq.features_low(early)  # (B, D, H / 8, W / 8)
+        low = vq.codebook_low(features_low)  # (B, H / 8, W / 8) int64
+        quantized_low = vq.codebook_low.look_up(low)  # (B, D, H / 8, W / 8)
+        features_high = vq.features_high(early, quantized_low)  # (B, D, H / 4, W / 4)
+        high = vq.codebook_high(features_high)  # (B, H / 4, W / 4) int64
+        quantized_high = vq.codebook_high.look_up(high)  # (B, D, H / 4, W / 4)
         if s.anomalies == "image":
             spoiled, masks = spoil(images, textures, generator, AnomalySettings(s.anomaly_probability))
-            return Damaged(quantized_low, quantized_high, *self.vq.encode(spoiled), masks)
+            return Damaged(quantized_low, quantized_high, *vq.encode(spoiled), masks)
 
         n, device = len(images), images.device
-        if not self._neighbours:
-            codebooks = self.vq.codebook_low, self.vq.codebook_high
-            self._neighbours = [neighbour_table(codebook.codes) for codebook in codebooks]
-        table_low, table_high = self._neighbours
         is_spoiled, is_on_both, prefers_low = drawn(  # (B,) bool each
             lambda g: (coin(s.anomaly_probability, n, g), coin(0.5, n, g), coin(0.5, n, g)), generator, device
         )
         on_low, on_high = is_spoiled & (is_on_both | prefers_low), is_spoiled & (is_on_both | ~prefers_low)
         mask = perlin_masks(n, (images.shape[-2], images.shape[-1]), generator, device)[:, None].float()
         mask_low, mask_high = (mask * on_level.view(-1, 1, 1, 1) for on_level in (on_low, on_high))  # (B, 1, H, W)
-        cells_low = grid_mask(mask_low, (low.shape[-2], low.shape[-1]))  # (B, 1, H / 8, W / 8)
-        damaged_low = self.vq.codebook_low.look_up(replace_codes(low, cells_low, table_low, generator, s.latent))
+        damaged_low = self._replaced("low", features_low, low, mask_low, generator)  # (B, D, H / 8, W / 8)
         on_both_levels = on_low & on_high
         both = indices_to_process(on_both_levels)  # (K,) int64
         if len(both):  # with both levels damaged, F_hi is computed from the damaged Q_lo
-            features_high = self.vq.features_high(early[both], damaged_low[both])  # (K, D, H / 4, W / 4)
-            new_high = self.vq.codebook_high(features_high)  # (K, H / 4, W / 4) int64
-            new_high = torch.where(on_both_levels[both].view(-1, 1, 1), new_high, high[both])
+            is_both = on_both_levels[both].view(-1, 1, 1)  # (K, 1, 1); all True on a CPU
+            new_features = vq.features_high(early[both], damaged_low[both])  # (K, D, H / 4, W / 4)
+            new_high = torch.where(is_both, vq.codebook_high(new_features), high[both])  # (K, H / 4, W / 4) int64
+            new_features = torch.where(is_both[:, None], new_features, features_high[both])
             high = high.index_copy(0, both, new_high)  # (B, H / 4, W / 4)
-        cells_high = grid_mask(mask_high, (high.shape[-2], high.shape[-1]))  # (B, 1, H / 4, W / 4)
-        damaged_high = self.vq.codebook_high.look_up(replace_codes(high, cells_high, table_high, generator, s.latent))
+            features_high = features_high.index_copy(0, both, new_features)  # (B, D, H / 4, W / 4)
+        damaged_high = self._replaced("high", features_high, high, mask_high, generator)  # (B, D, H / 4, W / 4)
         is_low = on_low.view(-1, 1, 1, 1)
         masks = torch.where(is_low, _coarse(mask_low, MULTIPLE_PX), _coarse(mask_high, MULTIPLE_PX // 2))
         return Damaged(quantized_low, quantized_high, damaged_low, damaged_high, masks)
+
+    def _replaced(
+        self, level: Literal["low", "high"], features: Tensor, indices: Tensor, mask: Tensor, generator: Generator
+    ) -> Tensor:
+        """Q of a level (B, D, h, w), where codes inside of a mask (B, 1, H, W) are replaced.
+
+        ``features`` are F of this level (B, D, h, w), ``indices`` (B, h, w) int64 its codes.
+        """
+        latent, codebook = self.settings.latent, self.vq.codebook_low if level == "low" else self.vq.codebook_high
+        cells = grid_mask(mask, (indices.shape[-2], indices.shape[-1]))  # (B, 1, h, w)
+        if latent.ranking == "features":
+            replaced = replace_features(features, indices, cells, codebook.codes, generator, latent)
+        else:
+            if level not in self._neighbours:
+                self._neighbours[level] = neighbour_table(codebook.codes)
+            replaced = replace_codes(indices, cells, self._neighbours[level], generator, latent)
+        return codebook.look_up(replaced)
 
     def _upsampling_loss(self, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         """Loss of stage 3: M_r of images with simulated smudges (section 3.7)."""
@@ -365,7 +350,7 @@ class DSR(Method):
         return {"focal": focal_loss(self._upsample(spoiled, specific, general, anomaly_map), masks)}
 
     def finish(self, train: Tensor, validation: Tensor) -> Chosen:
-        self._neighbours = []  # free 64 MB that inspection does not need
+        self._neighbours = {}  # free 64 MB that inspection does not need
         return super().finish(train, validation)
 
 

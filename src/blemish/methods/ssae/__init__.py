@@ -22,8 +22,8 @@ There is no other public implementation. Where the paper is silent or ambiguous,
   images with simulated damage, after training (``finish``);
 - progressive training uses crops of half, three quarters and all of the image's side, for a third of the time each;
 - objective (4) stops when pixel AUROC on simulated damage of another kind no longer rises;
-- theorem 2 limits the damage by the variance of all pixels of the batch, divided by their range squared. This is done
-  for objects, too, although for them it is only a bound on the size;
+- theorem 2 limits the damage by the variance of all pixels of all good images, divided by their range squared, both
+  between the 1 % and the 99 % quantile (``corruption.limit``). For objects it is only a bound on the size;
 - 1 - avgmap is never below 0, and each network of the ensemble has its own average heatmap;
 - textures for occlusions are augmented as in DRÆM.
 
@@ -56,13 +56,13 @@ from blemish.methods.ssae.heatmaps import (
 )
 from blemish.methods.ssae.settings import RECIPES, SSAESettings
 from blemish.synthesis.geometry import randomly_mirror_and_turn
-from blemish.synthesis.modified_patches import CorruptionSettings, Kind, corrupt
+from blemish.synthesis.modified_patches import CorruptionSettings, corrupt
 
 NETWORKS = {"filter": "filter", "amplify": "amplifier"}
 """The network that each objective trains."""
 CHOSEN = ("n_means", "mean_px", "correction")
 """Settings that ``finish`` chooses on good images: n, k and t."""
-VALIDATION_KINDS: tuple[Kind, ...] = ("elastic", "swap")
+VALIDATION_DAMAGE = CorruptionSettings(kinds=("elastic", "swap"), limit="none")
 MAX_VALIDATED = 50
 """At most this many validation images get simulated damage; the average heatmap uses all validation images."""
 N_COPIES = 4
@@ -267,13 +267,19 @@ class SSAE(Method):
     def uses_textures(self) -> bool:
         return "occlusion" in self.settings.corruption.kinds
 
+    @property
+    def limits_damage(self) -> bool:
+        return self.settings.corruption.limit == "theorem"
+
     def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
         images = randomly_mirror_and_turn(
             images, generator,
             horizontally=s.flip_horizontally, vertically=s.flip_vertically, quarter_turns=s.quarter_turns,
         )  # fmt: skip
-        modified, masks = corrupt(images, ingredients.textures, generator, s.corruption)  # (B, 3, H, W), (B, 1, H, W)
+        modified, masks = corrupt(  # (B, 3, H, W), (B, 1, H, W)
+            images, ingredients.textures, generator, s.corruption, ingredients.largest_share
+        )
         if stage.name == "filter":
             return filter_objective(self.filter(modified), images, masks, s.balance)
         return amplify_objective(self.amplifier(modified), images, modified, masks, s.balance)
@@ -331,7 +337,7 @@ class SSAE(Method):
         """
         copies = images[:MAX_VALIDATED].repeat_interleave(N_COPIES, 0)  # (N * copies, 3, H, W)
         generator = Generator().manual_seed(self.settings.seed)
-        modified, masks = corrupt(copies, None, generator, CorruptionSettings(kinds=VALIDATION_KINDS))
+        modified, masks = corrupt(copies, None, generator, VALIDATION_DAMAGE)
         return modified, masks > 0
 
     def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:
