@@ -28,6 +28,7 @@ def load_defects(
     bits: int = 16,
     mask_values: str = "auto",
     resizing: Resizing = "area",
+    n: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Read images of defects, and their masks; prints a line to stderr about each mask that may be wrong.
 
@@ -38,6 +39,7 @@ def load_defects(
     bits : how many bits of 16-bit values are used; see ``reading.read_image``.
     mask_values : which pixels of the masks are defective; see ``masks.checked_mask_values``.
     resizing : of the images; see ``loading.resize``.
+    n : read only so many, evenly spaced; None reads all.
 
     Returns
     -------
@@ -46,7 +48,8 @@ def load_defects(
     Raises
     ------
     BlemishError
-        With a line for each image that has no mask, or whose mask has another size, is empty or cannot be read.
+        With a line for each image that has no mask, or whose mask has another size, is empty or cannot be read; or if
+        there are fewer than ``n``.
     """
     values, doubts = checked_mask_values(mask_values), list[str]()
     pairs: Sequence[tuple[Path, Mask | EllipseMask]]
@@ -54,6 +57,12 @@ def load_defects(
         pairs = _from_folders(Path(defects), Path(masks), values, doubts)
     else:
         pairs = _from_dataset(Path(defects), values, doubts)
+    if n is not None:
+        if n > len(pairs):
+            raise BlemishError(
+                f"{defects}: {len(pairs)} defects with masks, not {n} as n_defects says; ask for fewer"
+            )
+        pairs = [pairs[number * len(pairs) // n] for number in range(n)]
     images, masks_small, faults = [], [], []
     for path, mask_files in pairs:
         try:

@@ -105,11 +105,7 @@ def evaluate(
         metrics[f"n_{name}_unlike"] = sum(map(bool, itertools.compress(unlike, is_counted)))
     notices = _left_out(dataset, samples) + [line for sample in samples for line in doubts.get(sample.path, [])]
     notices += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
-    if judging is not detector:
-        notices.append(
-            f"protocol {rules.name} resizes photographs otherwise ({rules.images}) than this detector, which has "
-            f"learned from others ({detector.settings.resizing}): its scores, and figures at its threshold, suffer"
-        )
+    notices += _about_resizing(detector, judging, rules)
     scores = rankings[ALL].image_scores.astype(np.float64)
     return Evaluation(metrics, samples, scores, rankings[ALL], unlike, tuple(notices))
 
@@ -122,6 +118,15 @@ def _resizing_as(detector: Detector, protocol: Protocol) -> Detector:
     judging = copy(detector)
     judging.framing, judging.likeness = replace(framing, resizing=protocol.images), None
     return judging
+
+
+def _about_resizing(detector: Detector, judging: Detector, protocol: Protocol) -> list[str]:
+    if judging is detector:
+        return []
+    return [
+        f"protocol {protocol.name} resizes photographs otherwise ({protocol.images}) than this detector, which has "
+        f"learned from others ({detector.settings.resizing}): its scores, and figures at its threshold, suffer"
+    ]
 
 
 @dataclass(frozen=True)

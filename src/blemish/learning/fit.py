@@ -74,16 +74,10 @@ def _fitted(
     reporter: Reporter | None,
 ) -> Detector:
     """Train on the checked options' images; ``folder`` is this run's own."""
-    size_hw = (network.settings.image_size_px,) * 2
-    share = network.validation_share
-    images = split_images(
-        checked.data, checked.calibration, checked.layout, size_hw, checked.seed, share, checked.bits,
-        network.settings.resizing,
-    )  # fmt: skip
-    rate = checked.false_rejects
+    images = _split(checked, network)
     ingredients = ingredients_of(
         network, checked.textures, checked.defects, checked.defect_masks, images.bits or 16, checked.mask_values,
-        images.train,
+        checked.n_defects, images.train,
     )  # fmt: skip
     config = checked.config(asdict(network.settings))
     trainer = Trainer(
@@ -100,15 +94,46 @@ def _fitted(
     finished = network.finish(images.train, images.validation)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    about_images = (provenance, images.bits, images.likeness())
-    if checked.calibration == "none":
-        detector = uncalibrated(network, images.train, rate, *about_images)
-    else:
-        detector = calibrated(network, images.calibration, rate, *about_images, images.doubt)
+    detector = _detector(checked, network, images, provenance)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")
     return detector
+
+
+def part_of(detector: Detector, part: str, options: FitOptions) -> Detector:
+    """A part of a detector's method (``Method.part``) as a detector, finished and calibrated on the same images.
+
+    Parameters
+    ----------
+    options : those that the detector was trained with.
+
+    Raises
+    ------
+    BlemishError
+        If the method has no such part.
+    """
+    method = detector.method.part(part)
+    images = _split(options, method)
+    finished = method.finish(images.train, images.validation)
+    provenance = {**detector.provenance, "chosen": finished.settings, "validation": finished.value, "part": part}
+    return _detector(options, method, images, provenance)
+
+
+def _split(options: FitOptions, method: Method) -> SplitImages:
+    size_hw = (method.settings.image_size_px,) * 2
+    return split_images(
+        options.data, options.calibration, options.layout, size_hw, options.seed, method.validation_share,
+        options.bits, method.settings.resizing,
+    )  # fmt: skip
+
+
+def _detector(options: FitOptions, method: Method, images: SplitImages, provenance: dict[str, Any]) -> Detector:
+    """The trained method with its thresholds."""
+    about = options.false_rejects, provenance, images.bits, images.likeness()
+    if options.calibration == "none":
+        return uncalibrated(method, images.train, *about)
+    return calibrated(method, images.calibration, *about, images.doubt)
 
 
 def _options(data: str | Path, method: str | Method, options: Mapping[str, Any]) -> FitOptions:

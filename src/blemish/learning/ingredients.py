@@ -21,6 +21,7 @@ def ingredients_of(
     defect_masks: Path | None = None,
     bits: int = 16,
     mask_values: str = "auto",
+    n_defects: int | None = None,
     good_images: Tensor | None = None,
 ) -> Ingredients:
     """Return the ingredients of a method: textures from a folder or generated, real defects if a folder is given.
@@ -32,7 +33,7 @@ def ingredients_of(
     BlemishError
         If a folder cannot be read, or its content is not used by the method.
     """
-    real_defects = _defects(method, defects, defect_masks, bits, mask_values)
+    real_defects = _defects(method, defects, defect_masks, bits, mask_values, n_defects)
     share = largest_share(good_images) if method.limits_damage and good_images is not None else None
     return Ingredients(_textures(method, textures), real_defects, share)
 
@@ -48,7 +49,7 @@ def _textures(method: Method, folder: Path | None) -> TextureBank | None:
 
 
 def _defects(
-    method: Method, folder: Path | None, masks: Path | None, bits: int, mask_values: str
+    method: Method, folder: Path | None, masks: Path | None, bits: int, mask_values: str, n: int | None
 ) -> DefectBank | None:
     """Return real defects to learn from in addition to the simulated ones, if a folder is given."""
     if folder is None:
@@ -61,4 +62,4 @@ def _defects(
             f"take draem or dsr"
         )
     size_hw = (method.settings.image_size_px,) * 2
-    return DefectBank(*load_defects(folder, masks, size_hw, bits, mask_values, method.settings.resizing))
+    return DefectBank(*load_defects(folder, masks, size_hw, bits, mask_values, method.settings.resizing, n))

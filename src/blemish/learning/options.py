@@ -41,6 +41,8 @@ class FitOptions(CheckedSettings):
     is enough. Without --defect-masks: a dataset whose training images include defective ones."""
     defect_masks: Path | None = None
     """Folder of the masks of --defects: named like the photograph, white where it is defective."""
+    n_defects: int | None = None
+    """Learn from only so many of --defects, evenly spaced. Default: all."""
     mask_values: str = "auto"
     """Which pixels of these masks are defective: auto (default), white, nonzero, inverted, alpha, or values, as in
     1,2; as for `evaluate`."""
@@ -70,6 +72,10 @@ class FitOptions(CheckedSettings):
 
         checked_mask_values(self.mask_values)
         n_needed(self.false_rejects)  # raises if it is not a rate
+        if self.n_defects is not None:
+            self.check_range("n_defects", least=1)
+            if self.defects is None:
+                raise BlemishError(f"option n_defects: {self.n_defects}, but there are no defects; give defects, too")
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:

@@ -231,6 +231,18 @@ class Method(Learner):
         """Pretrained tensors, which the method does not train. Default: none."""
         return ()
 
+    def part(self, name: str) -> Method:
+        """A part of the trained method that is a detection method of its own, as in an ablation; weights are shared.
+
+        After this, ``finish`` chooses its settings. Default: there are none.
+
+        Raises
+        ------
+        BlemishError
+            If there is no such part.
+        """
+        raise BlemishError(f"{self.name} with these settings has no part {name!r}")
+
     def finish(self, train: Tensor, validation: Tensor) -> Chosen:
         """Choose, on good images, the settings that are not trained.
 

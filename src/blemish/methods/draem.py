@@ -29,7 +29,7 @@ Recipe ``small`` works on patches of 2x2 pixels with narrow networks: a quarter 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -211,6 +211,18 @@ class DRAEM(Method):
         else:
             similarity = msgms_map(reconstruction, images)  # (B, 1, H, W)
         return reconstruction, (1.0 - similarity).clamp_min(0.0)
+
+    def part(self, name: str) -> DRAEM:
+        """The trained reconstructive network with another similarity of image and repair, named as ``architecture``.
+
+        The loss of both is the same (table 3, Recon.-AE and Recon.-AE_MSGMS).
+        """
+        similarities = ("reconstruction-ssim", "reconstruction-msgms")
+        if self.settings.architecture not in similarities or name not in similarities:
+            super().part(name)  # raises
+        method = DRAEM(replace(self.settings, architecture=name))  # type: ignore[arg-type]
+        method.reconstructive = self.reconstructive
+        return method
 
     @property
     def uses_defects(self) -> bool:

@@ -18,11 +18,10 @@ from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.files import make_folder
-from blemish.learning.calibration import calibrated
-from blemish.learning.fit import fit, state_of
-from blemish.learning.images import split_images
+from blemish.learning.fit import fit, part_of, state_of
+from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter
-from blemish.methods.ssae import CHOSEN, SSAE
+from blemish.methods.ssae import CHOSEN
 from blemish.metrics.names import TITLES
 from blemish.report.page import HEADINGS, Row, make_row, row_html
 from blemish.studies.output import percent, study_page, write_study
@@ -100,7 +99,9 @@ def study_objectives(
         if state != "finished":
             fit(path, out=folder, resume=state == "started", reporter=reporter, **options)
         ensemble = Detector.load(folder / "detector.blemish", resolve_device(device))
-        detectors = _detectors(ensemble, path, layout, seed)
+        trained_with = FitOptions.from_dict({"data": path, **options})
+        detectors = {part: part_of(ensemble, part, trained_with) for part in ("filter", "amplify")}
+        detectors["ensemble"] = ensemble
         for objective, detector in detectors.items():
             metrics = evaluate(detector, path, layout, PROTOCOL).metrics
             chosen = {setting: getattr(detector.settings, setting) for setting in CHOSEN}
@@ -111,25 +112,6 @@ def study_objectives(
     record = {"study": "objectives", "recipe": recipe, "seed": seed, "protocol": PROTOCOL, "results": figures}
     write_study(out, "objectives", figures, record, page)
     return results
-
-
-def _detectors(ensemble: Detector, data: Path, layout: str, seed: int) -> dict[str, Detector]:
-    """A detector for each objective, calibrated on the same images as the ensemble."""
-    method = ensemble.method
-    assert isinstance(method, SSAE)
-    images = split_images(
-        data, None, layout, ensemble.size_hw, seed, method.validation_share, ensemble.bits or "auto",
-        method.settings.resizing,
-    )  # fmt: skip
-    detectors = {}
-    for objective in ("filter", "amplify"):
-        part = method.part(objective)
-        part.finish(images.train, images.validation)
-        rate, likeness = ensemble.threshold.false_reject_rate, ensemble.likeness
-        detectors[objective] = calibrated(
-            part, images.calibration, rate, bits=ensemble.bits, likeness=likeness, doubt=images.doubt
-        )
-    return detectors | {"ensemble": ensemble}
 
 
 def _shown(samples: Sequence[Sample]) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""The papers' tables, with the other methods in them: DRÆM 1, 2 and 4; DSR 1 to 4 and 6; SSAE 2 to 4.
+"""The papers' tables, with the other methods in them: DRÆM 1 to 4; DSR 1 to 4 and 6; SSAE 2 to 4.
 
 One row is one figure: `paper`, `table`, `dataset`, `method`, `setting` (empty for a method trained on good images
 alone), `category` (or "average"), `metric`, `value_percent`, and a `note` where the figure is doubtful, was

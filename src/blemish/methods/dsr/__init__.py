@@ -44,6 +44,7 @@ minutes of training on smudges, that module harms the anomaly map of real defect
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -114,8 +115,8 @@ class DSR(Method):
         "small": DSRSettings(
             image_size_px=128, batch_size=4, restriction_widths=(64, 96, 128), decoder_widths=(128, 128, 256),
             detection_widths=(24, 48, 64, 64), patch_px=2, rotation_probability=0.0, upsampling="none",
-            iterations=2_400, learning_rate=1e-3, schedule="cosine", ema_decay=0.99, score_window_px=11,
-            defects=DefectSettings(turn=False),
+            upsampling_iterations=480, iterations=2_400, learning_rate=1e-3, schedule="cosine", ema_decay=0.99,
+            score_window_px=11, defects=DefectSettings(turn=False),
         ),
     }  # fmt: skip
 
@@ -153,6 +154,16 @@ class DSR(Method):
         codebook = {name.removeprefix("vq."): tensor for name, tensor in tensors.items() if name.startswith("vq.")}
         method = cls(settings, codebook=empty_autoencoder(codebook))
         method.load_state_dict(tensors)
+        return method
+
+    def part(self, name: str) -> DSR:
+        """``no-upsampling``: the trained method without the upsampling module, DSR_U- (table 6)."""
+        if name != "no-upsampling" or self.settings.upsampling == "none":
+            super().part(name)  # raises
+        method = DSR(replace(self.settings, upsampling="none"), self.vq)
+        for child in ("restriction_low", "restriction_high", "decoder", "detection"):
+            if hasattr(self, child):
+                setattr(method, child, getattr(self, child))
         return method
 
     # --- inspection -------------------------------------------------------------------------------------------

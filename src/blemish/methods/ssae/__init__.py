@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -232,10 +231,12 @@ class SSAE(Method):
         image_score = anomaly_map.sum((1, 2, 3)) if s.image_score == "sum" else anomaly_map.amax((1, 2, 3))  # (B,)
         return anomaly_map, image_score
 
-    def part(self, objective: Literal["filter", "amplify"]) -> SSAE:
-        """The trained network of one objective as a separate method; call its ``finish`` to choose n, k, t again."""
-        method = SSAE(replace(self.settings, objective=objective))
-        setattr(method, NETWORKS[objective], getattr(self, NETWORKS[objective]))
+    def part(self, name: str) -> SSAE:
+        """``filter`` or ``amplify``: the trained network of one objective; ``finish`` chooses its n, k and t."""
+        if not hasattr(self, NETWORKS.get(name, "")):
+            super().part(name)  # raises
+        method = SSAE(replace(self.settings, objective=name))  # type: ignore[arg-type]
+        setattr(method, NETWORKS[name], getattr(self, NETWORKS[name]))
         return method.to(self.average_map.device)
 
     def stages(self) -> tuple[Stage, ...]:
