@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
@@ -60,7 +59,7 @@ def evaluate(
     Parameters
     ----------
     mask_values : which pixels of masks are defective; see ``data.masks.checked_mask_values``.
-    protocol : a name in ``evaluation.protocols.PROTOCOLS``; the default compares at 256x256, like the papers.
+    protocol : a name in ``evaluation.protocols.PROTOCOLS``; the default compares at 256x256.
 
     Raises
     ------
@@ -100,14 +99,20 @@ def evaluate(
         metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
     metrics |= _origin(detector, Path(data), dataset)
     unlike = tuple(reasons[sample.path] for sample in samples)
-    for name, is_defective in (("good", False), ("defective", True)):
-        is_counted = [sample.is_defective == is_defective for sample in samples]
-        metrics[f"n_{name}_unlike"] = sum(map(bool, itertools.compress(unlike, is_counted)))
+    metrics |= _n_unlike(samples, unlike)
     notices = _left_out(dataset, samples) + [line for sample in samples for line in doubts.get(sample.path, [])]
     notices += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
     notices += _about_resizing(detector, judging, rules)
     scores = rankings[ALL].image_scores.astype(np.float64)
     return Evaluation(metrics, samples, scores, rankings[ALL], unlike, tuple(notices))
+
+
+def _n_unlike(samples: tuple[Sample, ...], unlike: tuple[tuple[str, ...], ...]) -> dict[str, int]:
+    """How many good and how many defective samples are unlike the good images that the detector has learned from."""
+    counts = {"n_good_unlike": 0, "n_defective_unlike": 0}
+    for sample, texts in zip(samples, unlike, strict=True):
+        counts["n_defective_unlike" if sample.is_defective else "n_good_unlike"] += bool(texts)
+    return counts
 
 
 def _resizing_as(detector: Detector, protocol: Protocol) -> Detector:
