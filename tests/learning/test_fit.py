@@ -14,7 +14,6 @@ import yaml
 from PIL import Image
 
 import blemish
-from blemish.commands.inspect import inspect_run
 from blemish.compare.comparison import compare
 from blemish.compare.runs import find_runs
 from blemish.data.loading import load_images
@@ -23,7 +22,6 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.files import write_text
 from blemish.learning.images import split_images
-from blemish.learning.options import FitOptions
 from blemish.learning.tuning import tune
 from blemish.methods import build
 from blemish.methods.dsr.codebook import save_codebook
@@ -170,54 +168,6 @@ def test_calibration_images_of_their_own(tmp_path: Path) -> None:
     detector = blemish.fit(good, calibration=fresh, settings=TINY, device="cpu")
     assert len(detector.calibration_scores) == 7
     assert detector.provenance["n_train"] == 12
-
-
-def test_without_calibration_all_images_are_trained_on_and_nothing_is_promised(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good = save_parts(tmp_path / "good", 200)  # enough to promise 1 %, if they were held out
-    detector = blemish.fit(good, calibration="none", settings=TINY, device="cpu", out=tmp_path / "run")
-    assert detector.provenance["n_train"] == 200
-    assert not detector.threshold.is_promised
-    assert detector.calibration_scores == ()
-    explanation = (
-        "Nothing is promised: the threshold comes from images that were trained on. 99 held-out good images would do."
-    )
-    assert detector.threshold.explain() == explanation
-    scores = detector.maps_and_scores(load_images(sorted(good.iterdir()), (32, 32)))[1]
-    assert detector.threshold.value == pytest.approx(scores.sort().values[198].item(), rel=1e-5)
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["n_calibration"], summary["false_rejects_promised"]) == (0, False)
-    again = Detector.load(tmp_path / "run")
-    assert again.threshold == detector.threshold
-    capsys.readouterr()
-    inspect_run(tmp_path / "run", [good / "part 0.png"], tmp_path / "out", "cpu", "auto")
-    assert explanation in capsys.readouterr().err
-
-
-def test_a_folder_called_none_is_still_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_parts(tmp_path / "none", 6), save_parts(tmp_path / "good", 12)
-    detector = blemish.fit("good", calibration=Path("none"), settings=TINY, device="cpu", out=tmp_path / "run")
-    assert detector.provenance["n_calibration"] == 6
-    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["calibration"] == "./none"
-    assert FitOptions.from_dict(config).calibration == Path("none")
-
-
-@pytest.mark.parametrize(("calibration", "n_train", "steps"), [(None, 35, 20), ("none", 40, 20), ("fresh", 40, 20)])
-def test_an_epoch_counts_all_good_images_held_out_ones_included(
-    tmp_path: Path, calibration: str | None, n_train: int, steps: int
-) -> None:
-    good = save_parts(tmp_path / "good", 40)
-    for number in range(6):
-        (tmp_path / "fresh").mkdir(exist_ok=True)
-        Image.fromarray(part(100 + number)).save(tmp_path / "fresh" / f"{number}.png")
-    chosen = tmp_path / "fresh" if calibration == "fresh" else calibration
-    settings = {**TINY, "epochs": 2, "iterations": 0}
-    detector = blemish.fit(good, calibration=chosen, settings=settings, device="cpu")
-    assert detector.provenance["n_train"] == n_train
-    assert detector.provenance["iterations"] == steps
 
 
 def test_very_long_images_are_inspected(run: tuple[Detector, Path]) -> None:

@@ -60,8 +60,7 @@ def orthogonality_run(
     make_folder(out)
     used_paths = [paths[number * len(paths) // n_used] for number in range(n_used)]
     images = load_images(used_paths, detector.size_hw, detector.bits, detector.settings.resizing)  # (N, 3, H, W)
-    images = images.to(detector.device)
-    results = []
+    images, results = images.to(detector.device), []
     print("width  |S|/N  X^ nearest X  F(X^) nearest X  rms of F(X^) - X")
     for result in measure(images, repair, widths_px(n_widths, images.shape[-1]), repeats, seed):
         row = result.row()

@@ -69,11 +69,7 @@ def evaluate(
     rules = protocol_named(protocol)
     judging = _resizing_as(detector, rules)
     dataset = open_dataset(data, layout, only=rules.split, mask_values=mask_values)
-    samples = tuple(sample for sample in dataset.samples if sample.split == rules.split)
-    if not samples:
-        raise BlemishError(
-            f"{data}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv manifest"
-        )
+    samples = _samples_of(dataset, rules)
     doubts: dict[Path, list[str]] = {}
     reasons: dict[Path, tuple[str, ...]] = {}
     results = _results(detector, judging, samples, rules, doubts, reasons)
@@ -81,8 +77,7 @@ def evaluate(
     is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
     rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
 
-    threshold = detector.threshold.value
-    groups = _groups(samples)
+    threshold, groups = detector.threshold.value, _groups(samples)
     metrics = _row(rankings[ALL], threshold, samples, groups[ALL])
     metrics |= {
         "threshold": threshold,
@@ -93,18 +88,26 @@ def evaluate(
     }
     if not is_exact:
         metrics["error_bounds"] = _without_nan(error_bounds(rankings[ALL]))
-    metrics["by_defect"] = {}
-    for defect in sorted(set(rankings) - {ALL}):
-        row = _row(rankings[defect], threshold, samples, groups[defect])
-        metrics["by_defect"][defect] = {**row, "found": row["tpr"]}
+    rows = {name: _row(rankings[name], threshold, samples, groups[name]) for name in sorted(set(rankings) - {ALL})}
+    metrics["by_defect"] = {name: {**row, "found": row["tpr"]} for name, row in rows.items()}
     metrics |= _origin(detector, Path(data), dataset)
     unlike = tuple(reasons[sample.path] for sample in samples)
     metrics |= _n_unlike(samples, unlike)
-    notices = _left_out(dataset, samples) + [line for sample in samples for line in doubts.get(sample.path, [])]
-    notices += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
-    notices += _about_resizing(detector, judging, rules)
+    lines = [line for sample in samples for line in doubts.get(sample.path, [])]
+    lines += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
+    notices = (*_left_out(dataset, samples), *lines, *_about_resizing(detector, judging, rules))
     scores = rankings[ALL].image_scores.astype(np.float64)
-    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, tuple(notices))
+    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices)
+
+
+def _samples_of(dataset: Dataset, protocol: Protocol) -> tuple[Sample, ...]:
+    samples = tuple(sample for sample in dataset.samples if sample.split == protocol.split)
+    if not samples:
+        raise BlemishError(
+            f"{dataset.root}: no test images with labels; evaluate needs test/good and test/<defect>, or a .csv "
+            f"manifest"
+        )
+    return samples
 
 
 def _n_unlike(samples: tuple[Sample, ...], unlike: tuple[tuple[str, ...], ...]) -> dict[str, int]:

@@ -89,8 +89,7 @@ def study_objectives(
     results: list[ObjectiveResult] = []
     rows: list[Row] = []
     for path, name in zip(data, names, strict=True):
-        changes = {**(settings or {}), "objective": "ensemble"}
-        folder = out / name
+        folder, changes = out / name, {**(settings or {}), "objective": "ensemble"}
         options: dict[str, Any] = {
             "method": "ssae", "recipe": recipe, "settings": changes, "textures": textures, "seed": seed,
             "device": device, "layout": layout,
@@ -100,8 +99,8 @@ def study_objectives(
             fit(path, out=folder, resume=state == "started", reporter=reporter, **options)
         ensemble = Detector.load(folder / "detector.blemish", resolve_device(device))
         trained_with = FitOptions.from_dict({"data": path, **options})
-        detectors = {part: part_of(ensemble, part, trained_with) for part in ("filter", "amplify")}
-        detectors["ensemble"] = ensemble
+        parts = {part: part_of(ensemble, part, trained_with) for part in ("filter", "amplify")}
+        detectors = {**parts, "ensemble": ensemble}
         for objective, detector in detectors.items():
             metrics = evaluate(detector, path, layout, PROTOCOL).metrics
             chosen = {setting: getattr(detector.settings, setting) for setting in CHOSEN}
