@@ -63,6 +63,12 @@ class TestContractOfTheEnsembleWithSSIM(TestContract):
     )
 
 
+class TestContractWithASegmentationLoss(TestContract):
+    """Section 4.4: the output of the network is the heatmap."""
+
+    tiny = replace(TINY, objective="segment")
+
+
 # --- the network (table 1) -----------------------------------------------------------------------------------
 
 

@@ -109,6 +109,56 @@ def moments(
 
 
 @study.command
+def damage(
+    data: Path,
+    /,
+    *,
+    method: str = "draem",
+    recipe: str = "small",
+    textures: Path | None = None,
+    images: int = 6,
+    seed: int = 0,
+    out: Path = Path("study"),
+    layout: str = "auto",
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+) -> None:
+    """What does a method train on? Writes `damage.png`, `.csv`, `.json` and `.html`.
+
+    Example: `blemish study damage mvtec/bottle --method ssae --out study`
+
+    Draws good images with the damage that the method simulates, and with that of each ablation of its paper.
+
+    Parameters
+    ----------
+    data
+        Folder of good images, dataset of a known layout (its good training images), or .csv manifest.
+    method
+        draem (default), dsr or ssae.
+    recipe
+        A recipe of the method.
+    textures
+        Folder of photographs whose textures damage is made of. Default: generated textures.
+    images
+        How many good images to show, evenly spaced.
+    seed
+        Of the damage.
+    out
+        Folder for the results.
+    layout
+        auto (default), or a layout that `blemish data --help` lists.
+    set_
+        Replaces one setting of the recipe, as in `fit`.
+    """
+    from blemish.commands.study import damage_run
+
+    damage_run(
+        data, out,
+        method=method, recipe=recipe, textures=textures, n_images=images, seed=seed, layout=layout,
+        assignments=set_ or [],
+    )  # fmt: skip
+
+
+@study.command
 def objectives(
     data: Annotated[list[Path], Parameter(negative="")],
     /,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from blemish.artifact import artifact_at
@@ -18,7 +19,10 @@ from blemish.data.loading import load_images
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
-from blemish.files import make_folder
+from blemish.files import make_folder, replace_file
+from blemish.learning.ingredients import ingredients_of
+from blemish.methods import build
+from blemish.studies.damage import damage_page, damaged_rows, sheet
 from blemish.studies.moments import KINDS, Kind, Moments, PixelSums, check_window, line_moments, window_moments
 from blemish.studies.moments_page import moments_page
 from blemish.studies.objectives import NAMES, study_objectives
@@ -179,6 +183,54 @@ def _good_images(data: Path, layout: str) -> tuple[Dataset, list[Path]]:
             f"better with 50"
         )
     return dataset, paths
+
+
+def damage_run(
+    data: Path,
+    out: Path,
+    *,
+    method: str,
+    recipe: str,
+    textures: Path | None,
+    n_images: int,
+    seed: int,
+    layout: str,
+    assignments: Sequence[str],
+) -> None:
+    """Write ``damage.png``, ``.csv``, ``.json`` and ``.html``.
+
+    Raises
+    ------
+    BlemishError
+        If the method or the recipe is unknown, or an option is too low.
+    """
+    if n_images < 2:
+        raise BlemishError(f"--images {n_images}: should be at least 2")
+    settings = assigned({}, assignments)
+    network = build(method, recipe, seed, settings)
+    dataset, paths = _good_images(data, layout)
+    size_hw = (network.settings.image_size_px,) * 2
+    shown = [paths[number * len(paths) // n_images] for number in range(min(n_images, len(paths)))]
+    bits = bits_in_use(paths) or 16
+    images = load_images(shown, size_hw, bits, network.settings.resizing)  # (B, 3, H, W)
+    all_images = load_images(paths, size_hw, bits, network.settings.resizing) if method == "ssae" else images
+    make_folder(out)
+    rows = []
+    for row in damaged_rows(
+        method, recipe, images, lambda made: ingredients_of(made, textures, good_images=all_images), seed, settings
+    ):
+        figures = row.figures()
+        print(f"{row.name}: {100 * float(figures['mean_share']):.1f} % of an image on average")
+        rows.append(row)
+    picture = sheet(images, rows)
+    with replace_file(out / "damage.png") as file:
+        Image.fromarray(picture).save(file, "PNG")
+    record = {
+        "study": "damage", "data": name_of(data), "layout": dataset.layout, "method": method, "recipe": recipe,
+        "seed": seed, "size_px": size_hw[0], "settings": settings, "rows": [row.figures() for row in rows],
+    }  # fmt: skip
+    page = damage_page(name_of(data), method, recipe, picture)
+    write_study(out, "damage", [row.figures() for row in rows], record, page)
 
 
 def objectives_run(data: Sequence[Path], out: Path, assignments: Sequence[str], **options: Any) -> None:

@@ -117,30 +117,30 @@ def as_markdown(comparison: Comparison) -> str:
     """Markdown tables for GitHub, grouped under the name of their protocol."""
     lines = ["# Comparison", "", UNITS, SPREAD, BEST, ""]
     if comparison.warnings:
-        lines += ["Warnings:", "", *(f"- {_markdown(warning)}" for warning in comparison.warnings), ""]
+        lines += ["Warnings:", "", *(f"- {markdown(warning)}" for warning in comparison.warnings), ""]
     for protocol, heading in comparison.protocols.items():
-        lines += [f"**Protocol:** {_markdown(heading)}", ""]
+        lines += [f"**Protocol:** {markdown(heading)}", ""]
         for table in comparison.tables:
             if table.protocol == protocol:
                 lines += [*_markdown_table(table), ""]
-    lines += [f"- {_markdown(source)}" for source in comparison.sources]
+    lines += [f"- {markdown(source)}" for source in comparison.sources]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _markdown_table(table: Table) -> Iterable[str]:
     heads = _headings(table)
-    yield "| " + " | ".join(map(_markdown, heads)) + " |"
+    yield "| " + " | ".join(map(markdown, heads)) + " |"
     yield "|---" + "|---:" * (len(heads) - 1) + "|"
     for row in table.rows:
         texts = (
             f"**{text.value}**{text.suffix}" if text.is_best else text.value + text.suffix
             for text in _texts(table, row)
         )
-        label = f"*{_markdown(row.label)}*" if row.is_mean else _markdown(row.label)
+        label = f"*{markdown(row.label)}*" if row.is_mean else markdown(row.label)
         yield "| " + " | ".join([label, *texts]) + " |"
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
     for mark in "\\|*_<[`":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

@@ -231,6 +231,23 @@ class Method(Learner):
         """Pretrained tensors, which the method does not train. Default: none."""
         return ()
 
+    @torch.no_grad()
+    def damage(
+        self, images: Tensor, ingredients: Ingredients, generator: Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What ``loss`` trains on: good images as the method damages them, for people to look at.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) float in [0, 1], good images.
+        generator : CPU generator, the only source of randomness.
+
+        Returns
+        -------
+        Pictures by name, (B, 3, H, W) float in [0, 1], and the masks of the damage, (B, 1, H, W) float in [0, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not show its damage")
+
     def part(self, name: str) -> Method:
         """A part of the trained method that is a detection method of its own, as in an ablation; weights are shared.
 

@@ -245,6 +245,13 @@ class DRAEM(Method):
             ),
         )
 
+    @torch.no_grad()
+    def damage(
+        self, images: Tensor, ingredients: Ingredients, generator: Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        spoiled, masks = spoil(images, ingredients.textures, generator, self.settings.anomalies)
+        return {"damaged image": spoiled}, masks
+
     def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
         images = randomly_rotate(images, s.rotation_probability, s.max_rotation_deg, generator)

@@ -96,17 +96,17 @@ def make_row(
     long_side_px : of the pictures.
     """
 
-    def fitted(picture: NDArray[Any]) -> NDArray[Any]:
-        return _fitted(picture, long_side_px)
-
     def fitted_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         # When a mask is shrunk, any share of a pixel counts, so that a hairline does not vanish.
-        return np.asarray(fitted(mask.astype(np.float32)) > (0.5 if photograph.size > image.size else 0.0))
+        share = fitted(mask.astype(np.float32), long_side_px)
+        return np.asarray(share > (0.5 if photograph.size > image.size else 0.0))
 
-    photograph = fitted(image)
+    photograph = fitted(image, long_side_px)
     pictures = [("Photograph", photograph)]
-    pictures += [(HEADINGS.get(key, key), fitted(picture)) for key, picture in finding.explanation.items()]
-    pictures += [("Anomaly map", draw_map(photograph, fitted(finding.map), pixel_threshold))]
+    pictures += [
+        (HEADINGS.get(key, key), fitted(picture, long_side_px)) for key, picture in finding.explanation.items()
+    ]
+    pictures += [("Anomaly map", draw_map(photograph, fitted(finding.map, long_side_px), pixel_threshold))]
     if true_mask is None:
         pictures += [("Outline", draw_outlines(photograph, fitted_mask(finding.mask)))]
     else:
@@ -117,7 +117,7 @@ def make_row(
     return Row(name, finding.score, finding.threshold, finding.is_defective, tuple(pictures), truth, note)
 
 
-def _fitted(picture: NDArray[Any], long_side_px: int) -> NDArray[Any]:
+def fitted(picture: NDArray[Any], long_side_px: int) -> NDArray[Any]:
     """A picture, map or mask, resized to its size on the page."""
     height, width = picture.shape[:2]
     factor = long_side_px * (WIDE if _is_wide(picture) else 1.0) / max(height, width)

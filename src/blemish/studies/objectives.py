@@ -105,7 +105,7 @@ def study_objectives(
             metrics = evaluate(detector, path, layout, PROTOCOL).metrics
             chosen = {setting: getattr(detector.settings, setting) for setting in CHOSEN}
             results.append(ObjectiveResult(name, objective, {key: metrics[key] for key in HEADS}, chosen))
-        rows += [_row(detectors, sample, name) for sample in _shown(open_dataset(path, layout).test)]
+        rows += [_row(detectors, sample, name) for sample in shown_samples(open_dataset(path, layout).test)]
     page = study_page(TITLE, READING, (), "", _table(results), "\n".join(map(row_html, rows)), FOOTER)
     figures = [result.row() for result in results]
     record = {"study": "objectives", "recipe": recipe, "seed": seed, "protocol": PROTOCOL, "results": figures}
@@ -113,7 +113,7 @@ def study_objectives(
     return results
 
 
-def _shown(samples: Sequence[Sample]) -> list[Sample]:
+def shown_samples(samples: Sequence[Sample]) -> list[Sample]:
     """Defective images, evenly over the test set (which is sorted by kind of defect), and two good ones."""
     defective = [sample for sample in samples if sample.is_defective]
     good = [sample for sample in samples if not sample.is_defective]

@@ -267,6 +267,18 @@ class DSR(Method):
             ema_decay=s.ema_decay,
         )
 
+    @torch.no_grad()
+    def damage(
+        self, images: Tensor, ingredients: Ingredients, generator: Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        with exactly(images):
+            damage = self._damage(images.float(), ingredients.textures, generator)
+        pictures = {
+            "decoded codes": self._general(damage.low, damage.high),
+            "decoded codes, damaged": self._general(damage.damaged_low, damage.damaged_high),
+        }
+        return {name: picture.clamp(0.0, 1.0) for name, picture in pictures.items()}, damage.masks
+
     def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         if stage.name == "upsampling":
             return self._upsampling_loss(images, ingredients, generator)

@@ -57,7 +57,7 @@ from blemish.methods.ssae.settings import RECIPES, SSAESettings
 from blemish.synthesis.geometry import randomly_mirror_and_turn
 from blemish.synthesis.modified_patches import CorruptionSettings, corrupt
 
-NETWORKS = {"filter": "filter", "amplify": "amplifier"}
+NETWORKS = {"filter": "filter", "amplify": "amplifier", "segment": "segmenter"}
 """The network that each objective trains."""
 CHOSEN = ("n_means", "mean_px", "correction")
 """Settings that ``finish`` chooses on good images: n, k and t."""
@@ -179,6 +179,23 @@ def amplify_objective(
     }
 
 
+def segmentation_loss(output: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Section 4.4: the network as a segmenter, binary cross-entropy of its output, averaged over channels.
+
+    Parameters
+    ----------
+    output : (B, 3, H, W) float in (0, 1).
+    mask : (B, 1, H, W) float in [0, 1], the real-valued M.
+
+    Returns
+    -------
+    One scalar >= 0: ``segmentation``.
+    """
+    with torch.autocast(output.device.type, enabled=False):
+        probability = output.float().mean(1, keepdim=True).clamp(1e-6, 1.0 - 1e-6)  # (B, 1, H, W)
+        return {"segmentation": F.binary_cross_entropy(probability, mask.float())}
+
+
 def _weighted_square(error: Tensor, weight: Tensor) -> Tensor:
     """|W E|^2 / |W|_1 of each image, averaged over the batch: a scalar; 0 for an image whose weights are all 0.
 
@@ -208,10 +225,9 @@ class SSAE(Method):
         s = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
-            if s.objective != "amplify":
-                self.filter = Autoencoder(s)
-            if s.objective != "filter":
-                self.amplifier = Autoencoder(s)
+            for objective, name in NETWORKS.items():
+                if s.objective == objective or (s.objective == "ensemble" and objective != "segment"):
+                    setattr(self, name, Autoencoder(s))
         self.register_buffer("average_map", torch.zeros(len(self.networks), 1, s.image_size_px, s.image_size_px))
 
     @property
@@ -222,7 +238,7 @@ class SSAE(Method):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         s, maps = self.settings, []
         for number, network in enumerate(self.networks):
-            heatmap = difference_map(images, _repaired(network, images), s.difference)  # (B, 1, H, W)
+            heatmap = self._heatmap(network, images)  # (B, 1, H, W)
             smooth = smooth_map(heatmap, s.n_means, s.mean_px)  # (B, 1, H, W)
             average = self.average_map[number : number + 1]  # (1, 1, S, S)
             average = F.interpolate(average, images.shape[-2:], mode="bilinear")  # (1, 1, H, W)
@@ -272,6 +288,14 @@ class SSAE(Method):
     def limits_damage(self) -> bool:
         return self.settings.corruption.limit == "theorem"
 
+    @torch.no_grad()
+    def damage(
+        self, images: Tensor, ingredients: Ingredients, generator: Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        corruption, share = self.settings.corruption, ingredients.largest_share
+        modified, masks = corrupt(images, ingredients.textures, generator, corruption, share)
+        return {"modified image": modified}, masks
+
     def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         s = self.settings
         images = randomly_mirror_and_turn(
@@ -281,9 +305,12 @@ class SSAE(Method):
         modified, masks = corrupt(  # (B, 3, H, W), (B, 1, H, W)
             images, ingredients.textures, generator, s.corruption, ingredients.largest_share
         )
+        output = getattr(self, NETWORKS[stage.name])(modified)  # (B, 3, H, W)
         if stage.name == "filter":
-            return filter_objective(self.filter(modified), images, masks, s.balance)
-        return amplify_objective(self.amplifier(modified), images, modified, masks, s.balance)
+            return filter_objective(output, images, masks, s.balance)
+        if stage.name == "amplify":
+            return amplify_objective(output, images, modified, masks, s.balance)
+        return segmentation_loss(output, masks)
 
     # --- settings chosen on good images (section 4.1) ------------------------------------------------------------
 
@@ -342,14 +369,22 @@ class SSAE(Method):
         return modified, masks > 0
 
     def _differences(self, network: Autoencoder, images: Tensor) -> Tensor:
-        """Difference maps (N, 1, H, W) of any number of images (N, 3, H, W), computed in batches of 8."""
-        kind = self.settings.difference
-        batches = torch.split(images, 8)
-        return torch.cat([difference_map(batch, _repaired(network, batch), kind) for batch in batches])
+        """Heatmaps (N, 1, H, W) of any number of images (N, 3, H, W), computed in batches of 8."""
+        return torch.cat([self._heatmap(network, batch) for batch in torch.split(images, 8)])
+
+    def _heatmap(self, network: Autoencoder, images: Tensor) -> Tensor:
+        """Heatmap (B, 1, H, W) before it is smoothed: how images (B, 3, H, W) differ from their repair (eq. 2).
+
+        With the segmentation loss it is the output of the network itself.
+        """
+        output = _repaired(network, images)  # (B, 3, H, W)
+        if self.settings.objective == "segment":
+            return output.mean(1, keepdim=True)
+        return difference_map(images, output, self.settings.difference)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
-        names = {"filter": "reconstruction", "amplifier": "amplified"}
+        names = {"filter": "reconstruction", "amplifier": "amplified"}  # a segmenter's output is its map
         return {
             heading: _repaired(getattr(self, name), images) for name, heading in names.items() if hasattr(self, name)
         }

@@ -16,9 +16,10 @@ class SSAESettings(Settings):
     """Network, damage, objective, schedule and scoring. The defaults are recipe ``paper``, for textures at 512 px."""
 
     image_size_px: int = 512
-    objective: Literal["filter", "amplify", "ensemble"] = "filter"
+    objective: Literal["filter", "amplify", "ensemble", "segment"] = "filter"
     """``filter``: objective (1); ``amplify``: objective (4); ``ensemble``: a network for each objective, and the
-    maximum of both heatmaps at every pixel (section 4.3)."""
+    maximum of both heatmaps at every pixel (section 4.3); ``segment``: a segmentation loss on the damage, which the
+    paper advises against (section 4.4)."""
     balance: float = 0.5
     """Lambda of both objectives: the weight of the modified area; the rest has the weight 1 - lambda."""
     widths: tuple[int, ...] = (64, 128, 256)
