@@ -30,9 +30,7 @@ def method_type(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def settings_of(
-    method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] | None = None
-) -> Settings:
+def settings_of(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a recipe; ``settings`` override them. Builds no network.
 
     Raises
