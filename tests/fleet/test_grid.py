@@ -155,7 +155,7 @@ def test_another_plan_in_the_same_folder_is_refused(
     begun: tuple[list[Cell], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grid, "Worker", no_worker)
-    (bolt, nut), out = begun
+    (bolt, _), out = begun
     with pytest.raises(BlemishError, match="lacks"):
         run_grid([bolt], out)
     with pytest.raises(BlemishError, match="the cell nut was begun with seed 1, not 0"):

@@ -108,7 +108,9 @@ def test_no_cluster_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(ray, "init", refuse)
     cells = [cell("bolt", save_product(tmp_path / "bolt"))]
-    with pytest.raises(BlemishError, match="--ray auto: no Ray cluster there .Could not find any running Ray") as error:
+    with pytest.raises(
+        BlemishError, match=r"--ray auto: no Ray cluster there \(Could not find any running Ray"
+    ) as error:
         run_grid(cells, tmp_path / "out", ray="auto")
     assert "\n" not in str(error.value)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from blemish.commands.fleet_progress import FleetProgress, print_status
-from blemish.commands.plans import read_plan_csv
 from blemish.errors import BlemishError
 from blemish.fleet.cells import Cell
 from blemish.fleet.plan import read_status
@@ -26,6 +25,8 @@ def fleet_fit_run(
     BlemishError
         If the plan is wrong, or at the end if a training has failed; the message names those.
     """
+    from blemish.commands.plans import read_plan_csv
+
     cells = read_plan_csv(plan)
     if dry_run:
         print_cost(cells, out, jobs or 1, only)
