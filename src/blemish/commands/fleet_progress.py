@@ -39,7 +39,8 @@ class FleetProgress:
         """Show how far all cells are."""
         if self.console.is_terminal:
             running = [state for state in status.cells if state.state == "running"][:N_SHOWN]
-            self.live.update(Group(_table(running), escape(status.line())), refresh=True)
+            table = [_table(running)] if running else []
+            self.live.update(Group(*table, escape(status.line())), refresh=True)
         elif time.monotonic() - self.last_line_s >= LINE_EVERY_S:
             self.last_line_s = time.monotonic()
             print(status.line(), file=sys.stderr, flush=True)

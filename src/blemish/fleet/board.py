@@ -50,11 +50,8 @@ class Board:
 
     def end(self, outcome: Outcome, n_notices: int = 0) -> None:
         """A cell has ended."""
-        took = (
-            f", in {duration(time.monotonic() - self.running.pop(outcome.name))}"
-            if outcome.name in self.running
-            else ""
-        )
+        began_s = self.running.pop(outcome.name, None)
+        took = "" if began_s is None else f", in {duration(time.monotonic() - began_s)}"
         self.watched.discard(outcome.name)
         self.read([outcome.name])
         log = self.out / outcome.name / "log.txt"

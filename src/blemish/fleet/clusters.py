@@ -34,11 +34,8 @@ def work_at(folder: str, definition: str) -> tuple[str, str, int]:
     """
     path = Path(folder)
     if not (path / CELL).exists() or (path / CELL).read_text(encoding="utf-8") != definition:
-        return (
-            "failed",
-            f"{platform.node()}: does not see {path / CELL}; all nodes have to share --out and the data",
-            0,
-        )
+        reason = f"{platform.node()}: does not see {path / CELL}; all nodes have to share --out and the data"
+        return "failed", reason, 0
     worker = Worker(path)
     outcome = worker.wait()
     return outcome.state, outcome.reason, worker.notices()
@@ -65,7 +62,8 @@ def run_on_ray(cells: Sequence[Cell], out: Path, address: str, jobs: int | None,
         task, placing = ray.remote(work_at), {"max_retries": -1, "scheduling_strategy": "SPREAD"}
         resources = _resources(ray, cells, jobs)
         n_at_once = jobs or len(cells)
-        board.report(f"{len(cells)} cells for the Ray cluster {address} of {len(ray.nodes())} nodes")
+        n_nodes = sum(node["Alive"] for node in ray.nodes())
+        board.report(f"{len(cells)} cells for the Ray cluster {address} of {n_nodes} nodes")
         while waiting or tasks:
             while waiting and len(tasks) < n_at_once:
                 cell = waiting.popleft()

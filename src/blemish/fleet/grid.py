@@ -64,6 +64,8 @@ def run_grid(
         plan.write(folder)
         board = Board(plan, folder, report, show)
         todo = [cell for cell in cells if board.states[cell.name].state != "done" and (not only or cell.name in only)]
+        if not todo:
+            return []
         with _saying_how_to_go_on(board):
             if ray is not None:
                 from blemish.fleet.clusters import run_on_ray

@@ -50,6 +50,7 @@ class Worker:
         if os.name == "nt":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
         variables = {**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+        (folder / FAILED).unlink(missing_ok=True)  # of an earlier attempt
         with (folder / LOG).open("ab") as log:
             self.log_start = log.tell()
             log.write(f"--- {datetime.now():%Y-%m-%d %H:%M:%S} on {platform.node()}\n".encode())
@@ -82,20 +83,21 @@ class Worker:
         name = self.folder.name
         if code == DONE:
             return Outcome(name, "done")
-        if self.is_stopped and code == STOPPED:
+        if self.is_stopped and code in (STOPPED, -signal.SIGINT):
             return Outcome(name, "left")
         if not (self.folder / FAILED).exists():
             (self.folder / FAILED).write_text(f"{_ending(code)}\n", encoding="utf-8")
         return Outcome(name, "failed", (self.folder / FAILED).read_text(encoding="utf-8").strip())
 
     def wait(self) -> Outcome:
-        """Wait for its end. If the wait is interrupted, it is stopped, and waited for."""
+        """Wait for its end. If the wait is interrupted, stop it and wait on; at a second interrupt, do not wait."""
         try:
             while (outcome := self.outcome()) is None:
                 time.sleep(POLL_S)  # Ray interrupts no wait for a process
         except BaseException:
-            self.stop()
-            self.process.wait()
+            if not self.is_stopped:
+                self.stop()
+                self.process.wait()
             raise
         return outcome
 

@@ -39,9 +39,9 @@ def run_cell(cell: Cell, folder: Path) -> None:
     TrainingInterrupted
         After Ctrl-C, once the checkpoint is written.
     """
-    from blemish.learning.fit import fit, state_of
+    with held(folder / LOCK):  # before the seconds that torch takes to import
+        from blemish.learning.fit import fit, state_of
 
-    with held(folder / LOCK):
         (folder / FAILED).unlink(missing_ok=True)
         options = vars(cell.fit_options)
         state, has_detector = state_of(folder, **options), (folder / DETECTOR).exists()
