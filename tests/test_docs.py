@@ -71,6 +71,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(data / "ground_truth" / defective.name, folder / "parts" / "bad-masks")
     shutil.copytree(good, folder / "photos")
     shutil.copy(next(defective.iterdir()), folder / "part_17.png")
+    settings = ";".join(TINY["draem"])
+    (folder / "products.csv").write_text(f'name,data,device,set\ngasket,parts/good,cpu,"{settings}"\n')
     return folder
 
 

@@ -116,7 +116,7 @@ def owned_folder(path: Path) -> Iterator[Path]:
     from filelock import FileLock, Timeout  # takes a tenth of a second to import
 
     file = path / LOCK
-    holder = _holder(file)
+    holder = holder_of(file)
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
@@ -138,7 +138,7 @@ def owned_folder(path: Path) -> Iterator[Path]:
                 file.unlink()
 
 
-def _holder(lock: Path) -> str:
+def holder_of(lock: Path) -> str:
     """Who holds a lock, in words."""
     try:
         return lock.read_text().strip() or "another process"

@@ -17,6 +17,7 @@ from blemish.cli.demo import demo
 from blemish.cli.evaluate import evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
+from blemish.cli.fleet import fleet
 from blemish.cli.inspect import inspect
 from blemish.cli.options import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from blemish.cli.pretrain import pretrain
@@ -31,7 +32,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,  # main reports it, with how to continue
 )
-for command in (data, fit, tune, inspect, evaluate, export, compare, demo, pretrain, convert, study):
+for command in (data, fit, tune, inspect, evaluate, export, compare, demo, pretrain, convert, study, fleet):
     app.command(command)
 
 

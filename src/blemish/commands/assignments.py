@@ -12,7 +12,7 @@ from blemish.errors import BlemishError
 from blemish.settings import with_value
 
 
-def _parse(text: str) -> Any:
+def parsed(text: str) -> Any:
     """Read a value as JSON, or as YAML if it is not JSON. YAML alone would read 1e-4 as text."""
     try:
         return json.loads(text)
@@ -29,5 +29,5 @@ def assigned(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             raise BlemishError("--set seed: use --seed instead, which also selects the images that are held out")
         if not equals:
             raise BlemishError(f"--set {assignment}: should be name=value, as in --set iterations=500")
-        changed = with_value(changed, name, _parse(value))
+        changed = with_value(changed, name, parsed(value))
     return changed

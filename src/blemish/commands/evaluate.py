@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,8 @@ from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import print_notices
 from blemish.evaluation.evaluate import Evaluation
 from blemish.evaluation.evaluate import evaluate as evaluate_detector
-from blemish.files import check_own, owned_folder, write_text
-from blemish.report.evaluation_page import write_report
+from blemish.files import owned_folder
+from blemish.report.results import REPORT, check_results, write_results
 
 
 def evaluate_run(
@@ -33,9 +30,7 @@ def evaluate_run(
     mask_values: str = "auto",
 ) -> None:
     """Write ``metrics.json``, ``scores.csv`` and ``report.html``, and print the table."""
-    check_own(out / "metrics.json", lambda content: b'"image_auroc": ' in content)
-    check_own(out / "scores.csv", lambda content: content.startswith(b"path,defect,score,"))
-    check_own(out / "report.html", lambda content: content.startswith(b'<!doctype html>\n<html lang="en"><head>'))
+    check_results(out)
     detector = Detector.load(detector_path, resolve_device(device), precision)
     with owned_folder(out):
         _evaluate(detector, data, out, layout, protocol, mask_values)
@@ -44,19 +39,11 @@ def evaluate_run(
 def _evaluate(detector: Detector, data: Path, out: Path, layout: str, protocol: str, mask_values: str) -> None:
     evaluation = evaluate_detector(detector, data, layout, protocol, mask_values)
     print_notices(evaluation.notices)
-    write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2) + "\n")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["path", "defect", "score", "is_rejected", "unlike"])
-    for sample, score, unlike in zip(evaluation.samples, evaluation.scores.tolist(), evaluation.unlike, strict=True):
-        is_rejected = score > detector.threshold.value
-        writer.writerow([sample.path, sample.defect, score, is_rejected, "; ".join(unlike)])
-    write_text(out / "scores.csv", text.getvalue())
     _print_table(evaluation, Console())
     if detector.threshold.n_calibration == 0:
         print(detector.threshold.explain())
-    write_report(out / "report.html", detector, evaluation, evaluation.metrics["data"])
-    print(f"results in {out}; look at {out / 'report.html'}")
+    write_results(out, detector, evaluation)
+    print(f"results in {out}; look at {out / REPORT}")
 
 
 _COLUMNS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro", "found")

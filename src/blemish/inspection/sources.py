@@ -68,21 +68,21 @@ def photographs(
     faults : what is wrong with those of the paths that cannot be read.
     taken : names that are in use already.
     """
-    used = {_as_disks_compare(name) for name in taken}
+    used = {as_disks_compare(name) for name in taken}
     for number, image in enumerate(images, 1):
         is_file = isinstance(image, str | Path)
         file = Path(str(image)) if is_file else Path(f"{number}")
         name = portable(file.stem)
-        if _as_disks_compare(name) in used:
+        if as_disks_compare(name) in used:
             name = portable(f"{file.parent.name}_{file.stem}")
         count, base = 2, name
-        while _as_disks_compare(name) in used:
+        while as_disks_compare(name) in used:
             name, count = f"{base}_{count}", count + 1
-        used.add(_as_disks_compare(name))
+        used.add(as_disks_compare(name))
         yield Photograph(image, name, (faults or {}).get(file))
 
 
-def _as_disks_compare(name: str) -> str:
+def as_disks_compare(name: str) -> str:
     """A name in the form in which disks compare it that ignore letter case and the spelling of accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 

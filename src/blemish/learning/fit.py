@@ -26,7 +26,7 @@ from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter, TrainingRecord
 from blemish.learning.training import Trainer
-from blemish.methods import OWN_RECIPE, build
+from blemish.methods import OWN_RECIPE, build, settings_of
 from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method
 
 
@@ -161,7 +161,8 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     if not (folder / "config.yaml").exists():
         return "empty"
     requested = FitOptions.from_dict({"data": data, **options})
-    expected = requested.config(_network(requested).settings.result_settings())
+    settings = settings_of(requested.method, requested.recipe, requested.seed, requested.settings)
+    expected = requested.config(settings.result_settings())
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import BlemishError
-from blemish.methods.base import Method
+from blemish.methods.base import Method, Settings
 from blemish.methods.draem import DRAEM
 from blemish.methods.dsr import DSR
 from blemish.methods.ssae import SSAE
@@ -30,14 +30,14 @@ def method_type(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def build(
-    method: str,
-    recipe: str,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    codebook: str | Path | None = None,
-) -> Method:
-    """A new method with the settings of a recipe; ``settings`` override them. Its weights are drawn from ``seed``."""
+def settings_of(method: str, recipe: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a recipe; ``settings`` override them. Builds no network.
+
+    Raises
+    ------
+    BlemishError
+        If there is no such method, recipe or setting, or a value is wrong.
+    """
     kind = method_type(method)
     recipes = {**kind.recipes, OWN_RECIPE: kind.settings_type()}
     if recipe not in recipes:
@@ -45,4 +45,15 @@ def build(
     recipe_settings, overrides = recipes[recipe], dict(settings or {})
     if overrides.get("iterations") and "epochs" not in overrides and hasattr(recipe_settings, "epochs"):
         overrides["epochs"] = None  # iterations and epochs exclude each other
-    return kind.build(recipe_settings.replaced({**overrides, "seed": seed}), codebook)
+    return recipe_settings.replaced({**overrides, "seed": seed})
+
+
+def build(
+    method: str,
+    recipe: str,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    codebook: str | Path | None = None,
+) -> Method:
+    """A new method with ``settings_of`` these arguments. Its weights are drawn from ``seed``."""
+    return method_type(method).build(settings_of(method, recipe, seed, settings), codebook)
