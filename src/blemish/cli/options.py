@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 from cyclopts import Parameter
 from docstring_parser import parse_from_object
 
+from blemish.errors import BlemishError
+
 MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"]
 DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
 
@@ -33,3 +35,17 @@ def unset_options(kind: type, *, only: Collection[str] = (), without: Collection
 def set_values(options: object | None) -> dict[str, Any]:
     """The options that the user set, by name."""
     return {name: value for name, value in vars(options).items() if value is not None} if options is not None else {}
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Whole numbers >= 0 from text such as "0,1,2".
+
+    Raises
+    ------
+    BlemishError
+        If it is something else; the message names the option.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise BlemishError(f"--{option} {text}: should be whole numbers, such as 0,1,2")
+    return [int(part) for part in parts]

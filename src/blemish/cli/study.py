@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from blemish.cli.options import set_values, unset_options
+from blemish.cli.options import numbers, set_values, unset_options
 from blemish.learning import options as learning
 from blemish.settings import Device
 
@@ -106,6 +106,82 @@ def moments(
     from blemish.commands.study import moments_run
 
     moments_run(data, out, kind=kind, size_px=size, window_px=window, layout=layout)
+
+
+@study.command
+def table(
+    name: str,
+    data: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path = Path("study"),
+    recipe: str = "small",
+    seeds: str = "0",
+    textures: Path | None = None,
+    other_textures: Path | None = None,
+    n_defects: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None,
+    only: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    jobs: int | None = None,
+    ray: str | None = None,
+    device: Device = "auto",
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """A table or figure of a paper, shown beside the paper's own. Writes NAME`.html`, `.md`, `.csv`, `.json`.
+
+    Example: `blemish study table draem-3 mvtec/bottle mvtec/pill --recipe small --textures dtd --out tables`
+
+    Trains what the table needs, evaluates it under the authors' protocol, and goes on where it was stopped: the same
+    command never trains a finished cell twice, and several tables may share --out. `blemish study tables` lists them.
+
+    Parameters
+    ----------
+    name
+        draem-1 to draem-4, draem-figure-9; dsr-1 to dsr-6, dsr-figure-9, dsr-speed; ssae-2 to ssae-4,
+        ssae-figure-8, -9, -11, ssae-footnote-7, ssae-section-4.4.
+    data
+        The datasets, named as they are published, or a folder of them, such as mvtec.
+    out
+        Folder for the results, with a run folder for each training.
+    recipe
+        paper, paper-text, fast or small (default).
+    seeds
+        One training for each seed: 0,1,2.
+    textures
+        Folder of the photographs that damage is made of. Default: generated textures.
+    other_textures
+        Folder of other photographs (draem-3: ImageNet in place of the Describable Textures).
+    n_defects
+        Numbers of real defects to learn from (dsr-2). Default: 16 53 246.
+    only
+        Train only these variants or categories, such as disc bottle.
+    jobs
+        Trainings at a time, a GPU each. Default: 1.
+    ray
+        Train on a Ray cluster: auto, local or ray://HOST:10001.
+    device
+        auto takes CUDA if there is one.
+    set_
+        Replaces one setting of the recipe in all trainings, as in `fit`.
+    dry_run
+        Print the trainings and how long they will take, and train nothing.
+    """
+    from blemish.commands.tables import table_run
+
+    table_run(
+        name, data, out,
+        recipe=recipe, seeds=numbers("seeds", seeds), textures=textures, other_textures=other_textures,
+        n_defects=n_defects or [], device=device, assignments=set_ or [], only=only or [], jobs=jobs, ray=ray,
+        dry_run=dry_run,
+    )  # fmt: skip
+
+
+@study.command
+def tables() -> None:
+    """List the tables and figures of the papers that `study table` makes."""
+    from blemish.commands.tables import list_tables
+
+    list_tables()
 
 
 @study.command

@@ -39,6 +39,8 @@ class Evaluation:
     """A name in ``evaluation.protocols.PROTOCOLS``."""
     layout: str = "auto"
     mask_values: str = "auto"
+    part: str = ""
+    """Evaluate only this part of the trained method (``Method.part``); "" for the whole."""
 
     def __post_init__(self) -> None:
         _check_name("evaluation", self.name)

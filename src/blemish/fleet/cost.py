@@ -55,8 +55,9 @@ def _timed(cell: Cell) -> list[tuple[Stage, float]]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n_images, 3, side_px, side_px), dtype=torch.uint8, generator=generator)
     ingredients = ingredients_of(
-        method, options.textures, options.defects, options.defect_masks, mask_values=options.mask_values
-    )
+        method, options.textures, options.defects, options.defect_masks, mask_values=options.mask_values,
+        n_defects=options.n_defects, good_images=images,
+    )  # fmt: skip
     trainer = Trainer(method, images, ingredients, device=options.device, precision=options.precision)
     return [(stage, _step_s(trainer, stage)) for stage in stages]
 

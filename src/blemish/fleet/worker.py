@@ -61,12 +61,15 @@ def _evaluate(cell: Cell, evaluation: Evaluation, folder: Path) -> None:
     from blemish.devices import resolve_device
     from blemish.evaluation.evaluate import evaluate
     from blemish.files import owned_folder
+    from blemish.learning.fit import part_of
     from blemish.report.results import check_results, write_results
 
     out = folder / evaluation.name
     check_results(out)
     options = cell.fit_options
     detector = Detector.load(folder / DETECTOR, resolve_device(options.device), options.precision)
+    if evaluation.part:
+        detector = part_of(detector, evaluation.part, options)
     with owned_folder(out):
         result = evaluate(detector, evaluation.data, evaluation.layout, evaluation.protocol, evaluation.mask_values)
         print_notices(result.notices)

@@ -74,6 +74,7 @@ def percent(share: float) -> str:
 
 
 _STYLE = """
+header h2 { margin: 1.5rem 0 0; font-size: 1.1rem; } header small { color: var(--dim); }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 details li { max-width: 60rem; margin: .3rem 0; }
 .about p { margin: .3rem 0; font-size: .88rem; }

@@ -12,6 +12,7 @@ from blemish.data import layouts
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError
+from blemish.evaluation.protocols import protocol_named
 from blemish.fleet.cells import Cell, Evaluation
 from blemish.studies.tables.base import PaperTable, Variant
 from blemish.synthesis.textures import N_PROCEDURAL
@@ -215,6 +216,8 @@ def _missing(request: Request, variant: Variant) -> str:
 def _cell(request: Request, category: Category, variant: Variant, evaluated: Sequence[Variant], seed: int) -> Cell:
     table = request.table
     method = variant.method or table.method
+    resizing = protocol_named(table.protocol).images  # trained on images that are resized as for the evaluation
+    settings = {"resizing": resizing, **request.settings} if resizing is not None else request.settings
     per_category = method == "ssae" and request.recipe == "paper" and table.dataset.name == "MVTec AD"
     options: dict[str, Any] = {
         "data": category.path,
@@ -224,7 +227,7 @@ def _cell(request: Request, category: Category, variant: Variant, evaluated: Seq
         "textures": request.other_textures if variant.needs == "other_textures" else request.textures,
         "device": request.device,
         "calibration": table.calibration,
-        "settings": _both(request.settings, variant.settings, table.name),
+        "settings": _both(settings, variant.settings, table.name),
         **variant.options,
     }
     if variant.needs == "defects":

@@ -1,0 +1,148 @@
+"""``blemish study table``: a table of a paper, trained, evaluated and shown beside the paper's figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from blemish.commands.assignments import assigned
+from blemish.commands.fleet import print_cost, run_cells
+from blemish.errors import BlemishError, print_notices
+from blemish.files import make_folder, write_text
+from blemish.fleet.plan import read_plan
+from blemish.studies.output import write_study
+from blemish.studies.tables import MEASUREMENTS, TABLES, table_named
+from blemish.studies.tables.base import PaperTable
+from blemish.studies.tables.charts import charts_html
+from blemish.studies.tables.page import table_markdown, table_page
+from blemish.studies.tables.pictures import pictures_html
+from blemish.studies.tables.plan import Request, categories_of, cells_of, merged, wanted
+from blemish.studies.tables.results import deviations, figures_of, orderings_of, rows
+from blemish.studies.tables.text import sheets_of
+
+
+def table_run(
+    name: str,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    recipe: str,
+    seeds: Sequence[int],
+    textures: Path | None,
+    other_textures: Path | None,
+    n_defects: Sequence[int],
+    device: str,
+    assignments: Sequence[str],
+    only: Sequence[str],
+    jobs: int | None,
+    ray: str | None,
+    dry_run: bool,
+) -> None:
+    """Train and evaluate what a table needs and write ``<name>.html``, ``.md``, ``.csv`` and ``.json``.
+
+    Raises
+    ------
+    BlemishError
+        Before anything is trained, if something is wrong; at the end, if a training has failed.
+    """
+    table = table_named(name)
+    if n_defects:
+        table = with_defects(table, n_defects)
+    request = Request(
+        table, categories_of(table, data), recipe, tuple(seeds), textures, other_textures, device,
+        assigned({}, assignments), tuple(only),
+    )  # fmt: skip
+    cells, left_out = cells_of(request)
+    names = wanted(request, cells)
+    if not names:
+        raise BlemishError(f"{name}: nothing is left to train; {'; '.join(left_out) or 'check --only'}")
+    earlier = read_plan(out) if out.is_dir() else None
+    plan = merged(earlier.cells if earlier else (), cells)
+    print_notices(left_out)
+    if dry_run:
+        print_cost(plan, out, jobs or 1, names)
+        return
+    make_folder(out)
+    failure: BlemishError | None = None
+    try:
+        run_cells(plan, out, jobs=jobs, ray=ray, only=names)
+    except BlemishError as error:
+        if read_plan(out) is None:
+            raise  # nothing was begun
+        failure = error
+    finally:
+        if read_plan(out) is not None:  # also after Ctrl-C: what is done is shown
+            _write(request, out, left_out)
+    if failure is not None:
+        raise failure
+
+
+def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
+    table = request.table
+    plan = read_plan(out)
+    assert plan is not None
+    names = {cell.name for cell in cells_of(request)[0]}
+    states = [state for state in plan.states(out) if state.name in names]
+    unfinished = [f"{state.name} has failed: {state.reason}" for state in states if state.state == "failed"]
+    if left := [state.name for state in states if state.state in ("left", "running")]:
+        unfinished.append(f"{len(left)} trainings are not done yet: {', '.join(left)}")
+    n_done = sum(state.state == "done" for state in states)
+    state_text = f"{n_done} of {len(states)} trainings are done, with recipe {request.recipe}"
+    figures = figures_of(request, out)
+    orderings = orderings_of(table, figures)
+    sheets = sheets_of(table, figures, orderings)
+    deviating = deviations(request, left_out, unfinished)
+    write_text(out / f"{table.name}.md", table_markdown(table, sheets, deviating, state_text))
+    record = {
+        "table": table.name, "paper": table.paper, "printed": table.printed, "recipe": request.recipe,
+        "seeds": list(request.seeds), "protocol": table.protocol, "settings": dict(request.settings),
+        "categories": [{**asdict(category), "path": str(category.path)} for category in request.categories],
+        "deviations": deviating, "figures": rows(figures),
+        "orderings": [
+            {"variant": one.variant.key, "metric": one.metric, "ours_points": one.ours, "paper_points": one.published}
+            for one in orderings
+        ],
+    }  # fmt: skip
+    charts = charts_html(table, figures)
+    page = table_page(table, sheets, deviating, state_text, charts, pictures_html(request, out))
+    write_study(out, table.name, rows(figures), json.loads(json.dumps(record)), page)
+
+
+def with_defects(table: PaperTable, numbers: Sequence[int]) -> PaperTable:
+    """The table with other numbers of real defects to learn from.
+
+    Raises
+    ------
+    BlemishError
+        If it does not learn from real defects.
+    """
+    from dataclasses import replace
+
+    pattern = next((variant for variant in table.variants if variant.needs == "defects"), None)
+    if pattern is None:
+        raise BlemishError(f"--n-defects: {table.name} does not learn from real defects; leave it out")
+    if min(numbers) < 1 or len({*numbers}) < len(numbers):
+        raise BlemishError(f"--n-defects {' '.join(map(str, numbers))}: give each number once, from 1 on")
+    known = {variant.options.get("n_defects"): variant for variant in table.variants}
+    variants = [variant for variant in table.variants if variant.needs != "defects"]
+    for n in numbers:
+        new = replace(
+            pattern, key=f"dsr-{n}-defects", label=f"N = {n}", published=("", ""),
+            options={**pattern.options, "n_defects": n},
+        )  # fmt: skip
+        variants.append(known.get(n, new))
+    return replace(table, variants=tuple(variants))
+
+
+def list_tables() -> None:
+    """Print the names of all tables and figures, and what they are."""
+    width = max(map(len, [*TABLES, *MEASUREMENTS]))
+    for table in TABLES.values():
+        metrics = ", ".join(table.metrics)
+        print(
+            f"{table.name:{width}}  {table.title} ({table.dataset.name}; {metrics}; {len(table.variants)} variants)"
+        )
+    for name, text in MEASUREMENTS.items():
+        print(f"{name:{width}}  {text}")
