@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from blemish.cli.options import GridOptions
 
 fleet = App(
     name="fleet", help="Train many detectors from one plan, in parallel or on a cluster, and go on after a crash."
@@ -18,10 +19,7 @@ def fit(
     /,
     *,
     out: Path,
-    jobs: int | None = None,
-    ray: str | None = None,
-    only: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    grid: GridOptions | None = None,
 ) -> None:
     """Train a detector for each row of a table. Writes a run folder for each into --out.
 
@@ -39,21 +37,10 @@ def fit(
         Relative paths start at the folder of the file.
     out
         Folder for the results. Later plans for it may add rows, and change none.
-    jobs
-        Trainings at the same time: each has a GPU of its own if there are as many, and its share of the cores.
-        Default: 1; with --ray as many as the cluster has room for.
-    ray
-        Address of a Ray cluster that does the work: auto, HOST:6379, ray://HOST:10001, or local to start one on this
-        machine (needs `pip install "blemish[fleet]"`). --out and the data have to be under the same paths on all
-        nodes.
-    only
-        Names of the rows to train.
-    dry_run
-        Train nothing: print what is to do, and how long it will take on this machine, after timing a few steps.
     """
     from blemish.commands.fleet import fleet_fit_run
 
-    fleet_fit_run(plan, out, jobs=jobs, ray=ray, only=only or [], dry_run=dry_run)
+    fleet_fit_run(plan, out, **vars(grid or GridOptions()))
 
 
 @fleet.command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Parameter
@@ -35,6 +35,43 @@ def unset_options(kind: type, *, only: Collection[str] = (), without: Collection
 def set_values(options: object | None) -> dict[str, Any]:
     """The options that the user set, by name."""
     return {name: value for name, value in vars(options).items() if value is not None} if options is not None else {}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class GridOptions:
+    """How a grid of trainings is worked at: by `fleet fit` and `study table`."""
+
+    only: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="", consume_multiple=True,
+            help="Train only these: rows of the plan; variants or categories of a table, such as disc bottle.",
+        ),
+    ] = None  # fmt: skip
+    jobs: Annotated[
+        int | None,
+        Parameter(
+            help="Trainings at the same time: each has a GPU of its own if there are as many, and its share of the "
+            "cores. Default: 1; with --ray as many as the cluster has room for."
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        Parameter(
+            help="Address of a Ray cluster that does the work: auto, HOST:6379, ray://HOST:10001, or local to start "
+            'one on this machine (needs `pip install "blemish[fleet]"`). --out and the data have to be under the same '
+            "paths on all nodes."
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Train nothing: print what is to do, and how long it will take on this machine, after timing a few "
+            "steps.",
+        ),
+    ] = False
 
 
 def numbers(option: str, text: str) -> list[int]:

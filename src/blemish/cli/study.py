@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from blemish.cli.options import numbers, set_values, unset_options
+from blemish.cli.options import GridOptions, numbers, set_values, unset_options
 from blemish.learning import options as learning
 from blemish.settings import Device
 
@@ -111,7 +111,7 @@ def moments(
 @study.command
 def table(
     name: str,
-    data: Annotated[list[Path], Parameter(negative="")],
+    data: Annotated[list[Path] | None, Parameter(negative="")] = None,
     /,
     *,
     out: Path = Path("study"),
@@ -120,12 +120,9 @@ def table(
     textures: Path | None = None,
     other_textures: Path | None = None,
     n_defects: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None,
-    only: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
-    jobs: int | None = None,
-    ray: str | None = None,
     device: Device = "auto",
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    grid: GridOptions | None = None,
 ) -> None:
     """A table or figure of a paper, shown beside the paper's own. Writes NAME`.html`, `.md`, `.csv`, `.json`.
 
@@ -153,26 +150,17 @@ def table(
         Folder of other photographs (draem-3: ImageNet in place of the Describable Textures).
     n_defects
         Numbers of real defects to learn from (dsr-2). Default: 16 53 246.
-    only
-        Train only these variants or categories, such as disc bottle.
-    jobs
-        Trainings at a time, a GPU each. Default: 1.
-    ray
-        Train on a Ray cluster: auto, local or ray://HOST:10001.
     device
         auto takes CUDA if there is one.
     set_
         Replaces one setting of the recipe in all trainings, as in `fit`.
-    dry_run
-        Print the trainings and how long they will take, and train nothing.
     """
     from blemish.commands.tables import table_run
 
     table_run(
-        name, data, out,
+        name, data or [], out,
         recipe=recipe, seeds=numbers("seeds", seeds), textures=textures, other_textures=other_textures,
-        n_defects=n_defects or [], device=device, assignments=set_ or [], only=only or [], jobs=jobs, ray=ray,
-        dry_run=dry_run,
+        n_defects=n_defects or [], device=device, assignments=set_ or [], **vars(grid or GridOptions()),
     )  # fmt: skip
 
 

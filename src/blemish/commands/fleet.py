@@ -16,7 +16,7 @@ from blemish.fleet.states import Status, duration
 
 
 def fleet_fit_run(
-    plan: Path, out: Path, *, jobs: int | None, ray: str | None, only: Collection[str], dry_run: bool
+    plan: Path, out: Path, *, jobs: int | None, ray: str | None, only: Collection[str] | None, dry_run: bool
 ) -> None:
     """Train all that a plan lists, or say what it costs.
 
@@ -29,9 +29,9 @@ def fleet_fit_run(
 
     cells = read_plan_csv(plan)
     if dry_run:
-        print_cost(cells, out, jobs or 1, only)
+        print_cost(cells, out, jobs or 1, only or ())
     else:
-        run_cells(cells, out, jobs=jobs, ray=ray, only=only)
+        run_cells(cells, out, jobs=jobs, ray=ray, only=only or ())
 
 
 def run_cells(

@@ -59,7 +59,7 @@ def orthogonality_run(
     detector_path = artifact_at(detector_path)
     detector = Detector.load(detector_path, resolve_device(device))
     repair = _repair_of(detector_path, detector)
-    dataset, paths = _good_images(data, layout)
+    dataset, paths = good_images(data, layout)
     n_used = min(n_images, len(paths))
     make_folder(out)
     used_paths = [paths[number * len(paths) // n_used] for number in range(n_used)]
@@ -124,7 +124,7 @@ def moments_run(data: Path, out: Path, *, kind: str, size_px: int, window_px: in
     kinds: tuple[Kind, ...] = tuple(candidate for candidate in KINDS if kind in (candidate, "both"))
     if "texture" in kinds:
         check_window(window_px, size_px)
-    dataset, paths = _good_images(data, layout)
+    dataset, paths = good_images(data, layout)
     make_folder(out)
     starts = range(0, len(paths), N_IN_MEMORY)
     bits = bits_in_use(paths) or 16
@@ -173,7 +173,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _good_images(data: Path, layout: str) -> tuple[Dataset, list[Path]]:
+def good_images(data: Path, layout: str) -> tuple[Dataset, list[Path]]:
     """The good training images, at least 2."""
     dataset = open_dataset(data, layout, only="train")
     paths = [sample.path for sample in dataset.train]
@@ -208,7 +208,7 @@ def damage_run(
         raise BlemishError(f"--images {n_images}: should be at least 2")
     settings = assigned({}, assignments)
     network = build(method, recipe, seed, settings)
-    dataset, paths = _good_images(data, layout)
+    dataset, paths = good_images(data, layout)
     size_hw = (network.settings.image_size_px,) * 2
     shown = [paths[number * len(paths) // n_images] for number in range(min(n_images, len(paths)))]
     bits = bits_in_use(paths) or 16

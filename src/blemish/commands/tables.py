@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from blemish.commands.assignments import assigned
 from blemish.commands.fleet import print_cost, run_cells
+from blemish.commands.measurements import measurement_run
+from blemish.commands.study import orthogonality_run
 from blemish.errors import BlemishError, print_notices
 from blemish.files import make_folder, write_text
+from blemish.fleet.cells import DETECTOR
 from blemish.fleet.plan import read_plan
+from blemish.settings import Device
 from blemish.studies.output import write_study
 from blemish.studies.tables import MEASUREMENTS, TABLES, table_named
 from blemish.studies.tables.base import PaperTable
 from blemish.studies.tables.charts import charts_html
 from blemish.studies.tables.page import table_markdown, table_page
 from blemish.studies.tables.pictures import pictures_html
-from blemish.studies.tables.plan import Request, categories_of, cells_of, merged, wanted
+from blemish.studies.tables.plan import Request, categories_of, cell_name, cells_of, merged, wanted
 from blemish.studies.tables.results import deviations, figures_of, orderings_of, rows
 from blemish.studies.tables.text import sheets_of
 
@@ -33,9 +37,9 @@ def table_run(
     textures: Path | None,
     other_textures: Path | None,
     n_defects: Sequence[int],
-    device: str,
+    device: Device,
     assignments: Sequence[str],
-    only: Sequence[str],
+    only: Sequence[str] | None,
     jobs: int | None,
     ray: str | None,
     dry_run: bool,
@@ -47,12 +51,17 @@ def table_run(
     BlemishError
         Before anything is trained, if something is wrong; at the end, if a training has failed.
     """
+    if name in MEASUREMENTS:
+        measurement_run(name, data, out, device=device, seed=seeds[0])
+        return
     table = table_named(name)
+    if not data:
+        raise BlemishError(f"{name}: no data; give folders of {table.dataset.name}")
     if n_defects:
         table = with_defects(table, n_defects)
     request = Request(
         table, categories_of(table, data), recipe, tuple(seeds), textures, other_textures, device,
-        assigned({}, assignments), tuple(only),
+        assigned({}, assignments), tuple(only or ()),
     )  # fmt: skip
     cells, left_out = cells_of(request)
     names = wanted(request, cells)
@@ -108,6 +117,20 @@ def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
     charts = charts_html(table, figures)
     page = table_page(table, sheets, deviating, state_text, charts, pictures_html(request, out))
     write_study(out, table.name, rows(figures), json.loads(json.dumps(record)), page)
+    if table.name == "ssae-figure-9":
+        _orthogonality(request, out)
+
+
+def _orthogonality(request: Request, out: Path) -> None:
+    """Figure 9 of SSAE: the study of each detector of the first seed that is trained."""
+    variant = request.table.variants[0]
+    for category in request.categories:
+        detector = out / cell_name(category, variant, request.seeds[0]) / DETECTOR
+        if detector.exists():
+            orthogonality_run(
+                detector, category.path, out / f"{category.name}-orthogonality",
+                n_images=100, n_widths=12, repeats=3, seed=request.seeds[0], device=request.device, layout="auto",
+            )  # fmt: skip
 
 
 def with_defects(table: PaperTable, numbers: Sequence[int]) -> PaperTable:
@@ -118,8 +141,6 @@ def with_defects(table: PaperTable, numbers: Sequence[int]) -> PaperTable:
     BlemishError
         If it does not learn from real defects.
     """
-    from dataclasses import replace
-
     pattern = next((variant for variant in table.variants if variant.needs == "defects"), None)
     if pattern is None:
         raise BlemishError(f"--n-defects: {table.name} does not learn from real defects; leave it out")

@@ -14,6 +14,7 @@ from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 from blemish.evaluation.protocols import protocol_named
 from blemish.fleet.cells import Cell, Evaluation
+from blemish.settings import Device
 from blemish.studies.tables.base import PaperTable, Variant
 from blemish.synthesis.textures import N_PROCEDURAL
 
@@ -53,7 +54,7 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     textures: Path | None = None
     other_textures: Path | None = None
-    device: str = "auto"
+    device: Device = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()
 
