@@ -14,7 +14,6 @@ import pytest
 
 from blemish.cli import main
 from blemish.data.reading import read_image
-from blemish.learning.pretraining import squares
 from blemish.methods.dsr.codebook import load_codebook, read_card
 
 TINY = ("iterations=24", "crop_px=16", "image_size_px=32", "batch_size=4", "n_codes=16", "n_features=8", "n_hidden=4")
@@ -47,7 +46,7 @@ def test_photographs_become_a_codebook_with_its_card(photographs: Path, tmp_path
     card = json.loads((tmp_path / "mine" / "card.json").read_text())
     assert card == read_card(out)
     assert (card["n_images"], card["n_held_out"], card["iterations"], card["images"]) == (12, 2, 24, ["photographs"])
-    assert card["n_squares"] == 20  # twice as wide as high
+    assert (card["n_train"], card["n_unreadable"]) == (10, 0)
     assert 5 < card["held_out"]["psnr_db"] < 60
     assert 1 <= card["codes_in_use"]["high"] <= 16
     assert load_codebook(out).codebook_low.codes.shape == (16, 8)
@@ -102,7 +101,7 @@ def test_wrong_input_is_reported_in_a_line(photographs: Path, tmp_path: Path, ca
     assert "No such" in message_of(tmp_path / "nowhere", "--out", tmp_path / "x.safetensors")
     assert "should end in .safetensors" in message_of(photographs, "--out", tmp_path / "x.pt")
     (tmp_path / "empty").mkdir()
-    assert "0 images" in message_of(tmp_path / "empty", "--out", tmp_path / "x.safetensors")
+    assert "0 photographs" in message_of(tmp_path / "empty", "--out", tmp_path / "x.safetensors")
     assert "unknown setting" in message_of(photographs, "--out", tmp_path / "x.safetensors", "--set", "n_code=3")
     assert "no such file" in message_of(
         photographs, "--out", tmp_path / "x.safetensors", "--start", tmp_path / "y.safetensors"
@@ -116,18 +115,3 @@ def test_wrong_input_is_reported_in_a_line(photographs: Path, tmp_path: Path, ca
     (photographs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert "broken.png" in message_of(photographs, "--out", tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    ("size_hw", "n"), [((40, 40), 1), ((40, 41), 2), ((80, 40), 2), ((40, 81), 3), ((8, 200), 8), ((30, 20), 2)]
-)
-def test_squares_show_all_of_an_image(size_hw: tuple[int, int], n: int) -> None:
-    height, width = size_hw
-    rows, columns = np.mgrid[:height, :width]
-    image = np.stack([rows * 255 // (height - 1), columns * 255 // (width - 1), rows * 0], -1).astype(np.uint8)
-    cut = squares(image, 40)
-    assert len(cut) == n
-    assert all(square.shape == (40, 40, 3) for square in cut)
-    for channel in (0, 1):  # the squares reach from the first row and column to the last
-        assert min(int(square[..., channel].min()) for square in cut) <= 10
-        assert max(int(square[..., channel].max()) for square in cut) >= 240
