@@ -146,9 +146,10 @@ class PhotographStream:
         self.unreadable.check()
         crops = [item.crop for item in items if item.crop is not None]
         if len(crops) < len(items):
+            reasons = [reason for item in items for reason in item.reasons.values()]
+            last = (reasons or [*self.unreadable.reasons.values()])[-1]
             raise UnreadablePhotographs(
-                f"{self.unreadable.name}: photographs cannot be read any more; check the disk. "
-                f"The last: {[*items[-1].reasons.values(), '?'][-1]}",
+                f"{self.unreadable.name}: no photographs can be read any more; check the disk. The last: {last}",
                 is_shared=n_processes == 1,
             )
         return torch.from_numpy(np.stack(crops))  # (B, 3, side, side)
