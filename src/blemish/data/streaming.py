@@ -302,18 +302,23 @@ def look_at(paths: Sequence[str | Path]) -> tuple[int, dict[str, str]]:
     values: set[int] = set()
     reasons: dict[str, str] = {}
 
-    def look(path: str | Path) -> int | BlemishError | None:
-        try:
-            return value_bits(read_values(path)) if has_16_bits(path) else None
-        except BlemishError as error:
-            return error
+    def look(chunk: Sequence[str | Path]) -> list[int | BlemishError | None]:
+        results: list[int | BlemishError | None] = []
+        for path in chunk:
+            try:
+                results.append(value_bits(read_values(path)) if has_16_bits(path) else None)
+            except BlemishError as error:
+                results.append(error)
+        return results
 
-    with ThreadPoolExecutor() as pool:
-        for path, result in _in_threads(look, paths, pool):
-            if isinstance(result, BlemishError):
-                reasons[str(path)] = str(result)
-            elif result is not None:
-                values.add(result)
+    chunks = (paths[start : start + _WINDOW] for start in range(0, len(paths), _WINDOW))
+    with ThreadPoolExecutor() as pool:  # a thread gets many at once: to hand over a file takes as long as to open it
+        for chunk, results in _in_threads(look, chunks, pool):
+            for path, result in zip(chunk, results, strict=True):
+                if isinstance(result, BlemishError):
+                    reasons[str(path)] = str(result)
+                elif result is not None:
+                    values.add(result)
     return bits_of(values) if values else 16, reasons
 
 
