@@ -36,6 +36,6 @@ def random_batch(
         channels = torch.arange(3).view(-1, 1, 1)  # (3, 1, 1)
         return index.view(-1, 1, 1, 1), channels, rows[:, None, :, None], columns[:, None, None, :]
 
-    if images.device == device:
+    if images.device.type == device.type:
         return images[drawn(indices, generator, device)]
     return drawn(lambda generator: images[indices(generator)], generator, device)
