@@ -9,10 +9,18 @@ import torch
 import torch.nn.functional as F
 from contract import INGREDIENTS, good_images
 
+import blemish
 from blemish.errors import BlemishError
 from blemish.learning.training import Trainer
 from blemish.methods.authors_weights import convert_codebook
-from blemish.methods.dsr.codebook import load_codebook, read_card, save_codebook
+from blemish.methods.dsr.codebook import (
+    PAPER_BATCH_SIZE,
+    PAPER_ITERATIONS,
+    against_paper,
+    load_codebook,
+    read_card,
+    save_codebook,
+)
 from blemish.methods.dsr.vq import BLOCK, CHUNK, VQAutoencoder, nearest_codes
 from blemish.methods.dsr.vq_training import CodebookAverage, VQSettings, VQTraining
 
@@ -193,6 +201,34 @@ def test_saved_and_loaded_is_the_same_to_half_precision(tmp_path: Path) -> None:
     save_codebook(again, tmp_path / "y.safetensors", {})
     twice = load_codebook(tmp_path / "y.safetensors").state_dict()
     assert all(torch.equal(twice[name], tensor) for name, tensor in again.state_dict().items())
+
+
+def test_a_card_says_how_far_its_training_is_from_the_papers() -> None:
+    assert VQTraining.recipes["paper"].iterations == PAPER_ITERATIONS
+    assert VQTraining.recipes["paper"].batch_size == PAPER_BATCH_SIZE
+    card = {"iterations": 2000, "settings": {"batch_size": 16}, "start": None}
+    assert against_paper(card) == {
+        "paper": {"iterations": 200_000, "batch_size": 32, "photographs": "ImageNet"},
+        "presentations": 32_000,
+        "share_of_paper": 0.005,
+        "in_words": "32,000 image presentations, 0.5 % of the paper's 6,400,000 (200,000 iterations of 32 images of "
+        "ImageNet)",
+    }
+    started = card | {"start": "a.safetensors"}
+    assert against_paper(started | {"presentations_of_start": 96_000})["share_of_paper"] == 0.02
+    assert against_paper(started | {"presentations_of_start": 96_000})["in_words"].endswith(
+        "of a.safetensors included"
+    )
+    assert against_paper(started)["presentations"] == 32_000
+    assert against_paper(started)["in_words"].endswith(", besides the unknown ones of a.safetensors")
+    assert against_paper({"converted_from": "vq.pckl"}) == {}
+
+
+def test_the_shipped_codebook_says_it_too() -> None:
+    card = read_card()
+    assert (card["iterations"], card["presentations"], card["share_of_paper"]) == (8000, 64_000, 0.01)
+    text = (Path(blemish.__file__).parent / "weights" / "README.md").read_text(encoding="utf-8")
+    assert card["in_words"] in " ".join(text.split())
 
 
 def authors_state(seed: int) -> dict[str, torch.Tensor]:

@@ -60,8 +60,8 @@ class GridOptions:
         str | None,
         Parameter(
             help="Address of a Ray cluster that does the work: auto, HOST:6379, ray://HOST:10001, or local to start "
-            'one on this machine (needs `pip install "blemish[fleet]"`). --out and the data have to be under the same '
-            "paths on all nodes."
+            'one on this machine (needs `pip install "blemish[fleet]"`). --out and the data have to be under the '
+            "same paths on all nodes."
         ),
     ] = None
     dry_run: Annotated[

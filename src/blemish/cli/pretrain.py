@@ -27,9 +27,13 @@ def pretrain(
 
     Example: `blemish pretrain photographs/ --recipe paper --out codebook.safetensors`
 
-    Writes the codebook, and in a folder of the same name its card (`card.json`: PSNR, SSIM and codes in use),
-    `reconstructions.jpg` of images that were held out, `metrics.jsonl` and the checkpoint. On several GPUs:
-    `accelerate launch -m blemish pretrain ...`
+    Writes the codebook, and in a folder of the same name its card (`card.json`: PSNR, SSIM, codes in use, and how far
+    the training is from the paper's), `reconstructions.jpg` of images that were held out, `unreadable.txt` if there
+    are such, `metrics.jsonl` and the checkpoint.
+
+    The photographs are kept in memory while they fit half of what is free; of more, such as ImageNet, each is read
+    when it is needed. One that cannot be read is named, counted and replaced by others; more than 1 in 100 stop the
+    training. On several GPUs: `accelerate launch -m blemish pretrain ...`
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def load_photographs(
 def _allocate(shape: tuple[int, ...]) -> Tensor:
     """An uninitialized uint8 tensor, in memory or mapped to a temporary file."""
     n_bytes = math.prod(shape)
-    if n_bytes <= MEMORY_SHARE * _free_memory():
+    if n_bytes <= MEMORY_SHARE * free_memory():
         return torch.empty(shape, dtype=torch.uint8)
     folder = tempfile.gettempdir()
     if shutil.disk_usage(folder).free < n_bytes:
@@ -107,7 +107,7 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
         return torch.from_file(file.name, shared=True, size=n_bytes, dtype=torch.uint8).view(shape)
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
     """Bytes available without swapping; infinite where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

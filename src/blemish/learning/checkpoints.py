@@ -26,7 +26,8 @@ def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
         raise BlemishError(f"{path}: the checkpoint cannot be read; delete it to start again") from error
     if checkpoint["fingerprint"] != fingerprint:
         raise BlemishError(
-            f"{path}: is of a run with other settings or images; resume with those, or give another --out"
+            f"{path}: is of a run with other settings or images, or of another version of blemish; resume with "
+            f"those, or give another --out"
         )
     return checkpoint
 

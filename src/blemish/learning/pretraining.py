@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.data.bits import bits_in_use
 from blemish.data.layouts import name_of
 from blemish.data.listing import list_images
-from blemish.data.loading import resize
-from blemish.data.reading import read_image
+from blemish.data.streaming import PhotographStream, look_at
+from blemish.data.unreadable import Unreadable
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_text
-from blemish.learning.record import Reporter
+from blemish.learning.record import Reporter, TrainingRecord
 from blemish.learning.training import Trainer
 from blemish.losses import ssim_map
-from blemish.methods.dsr.codebook import load_codebook, save_codebook
+from blemish.methods.dsr.codebook import against_paper, load_codebook, read_card, save_codebook
 from blemish.methods.dsr.vq import VQAutoencoder
 from blemish.methods.dsr.vq_training import VQSettings, VQTraining
 
 HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.02, 2, 200
-MAX_SQUARES = 8
-"""Largest number of squares cut from one image."""
 MAX_COUNTED = 1000
-"""Largest number of training squares, evenly spaced, in which the codes in use are counted."""
+"""Largest number of training photographs, evenly spaced, in which the codes in use are counted."""
 BATCH_SIZE = 8
+UNREADABLE = "unreadable.txt"
+"""The file, beside the card, with a line for each photograph that could not be read."""
 
 
 class Pretrained(NamedTuple):
@@ -48,7 +43,8 @@ class Pretrained(NamedTuple):
     held_out: Tensor
     """(N, 3, S, S) uint8 images that were not used for training."""
     card: dict[str, Any]
-    """Data, steps, PSNR, SSIM and codes in use; with several processes only the first measures the last three."""
+    """Data, steps, how far they are from the paper's, PSNR, SSIM and codes in use; with several processes only the
+    first measures the last three."""
 
 
 def pretrain(
@@ -68,10 +64,12 @@ def pretrain(
 
     Parameters
     ----------
-    images : folders of photographs of any subject, read with their subfolders and kept in memory: 0.2 MB for each
-        square of 256 px.
-    out : codebook file to write, .safetensors; ``metrics.jsonl``, ``card.json`` and the checkpoint are written to a
-        folder of the same name.
+    images : folders of photographs of any subject, read with their subfolders. They are kept in memory while they
+        fit half of the free memory (0.3 MB for a photograph of 256x384 px), and else read when needed
+        (``data/streaming.py``). One that cannot be read is told, counted in the card and replaced by others; more
+        than 1 in 100 stop the training.
+    out : codebook file to write, .safetensors; ``metrics.jsonl``, ``card.json``, ``unreadable.txt`` and the
+        checkpoint are written to a folder of the same name.
     recipe, settings : ``paper`` or ``small``, and settings that replace those of the recipe.
     start : a codebook file to start training from.
     resume : continue from the checkpoint.
@@ -80,37 +78,49 @@ def pretrain(
     ------
     BlemishError
         If an argument is wrong; the message names it and the remedy.
+    UnreadablePhotographs
+        If more than 1 in 100 photographs cannot be read: before training, or once a checkpoint is written.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise BlemishError(f"{out}: --out should end in .safetensors")
     s = _settings(recipe, {**(settings or {}), "seed": seed})
     learner = VQTraining(s, _start(start, s) if start is not None else None)
-    train, held_out, n_images = _split(images, s)
+    photographs, held_out = _split(images, s)
     folder = make_folder(out.with_suffix(""))
-    trainer = Trainer(
-        learner, train, seed=seed, device=device, precision=precision, folder=folder,
-        fingerprint=_fingerprint(train, s, start), reporter=reporter, resume=resume,
-    )  # fmt: skip
-    record, network = trainer.run(), learner.autoencoder
-    network.normalize()
-    card = {
-        "images": [name_of(Path(folder)) for folder in images], "n_images": n_images, "n_squares": len(train),
-        "n_held_out": len(held_out), "recipe": recipe, "settings": asdict(s),
-        "start": None if start is None else Path(start).name, "iterations": record.iterations,
-        "training_s": round(record.training_s, 1), "images_per_s": round(record.images_per_s, 2),
-        "precision": record.precision, "device": record.device, "torch": torch.__version__,
-    }  # fmt: skip
-    if trainer.accelerator.is_main_process:
-        save_codebook(network, out, card)
-        network.load_state_dict(load_codebook(out).state_dict())  # measure the saved weights: half precision
-        card |= {
-            "held_out": quality(network, held_out),
-            "codes_in_use": codes_in_use(network, train[:: -(-len(train) // MAX_COUNTED)]),
-        }
-        save_codebook(network, out, card)
-        write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
+    with photographs:
+        try:
+            trainer = Trainer(
+                learner, photographs, seed=seed, device=device, precision=precision, folder=folder,
+                fingerprint=_fingerprint(photographs, held_out, s, start), reporter=reporter, resume=resume,
+            )  # fmt: skip
+            record, network = trainer.run(), learner.autoencoder
+        finally:
+            _write_unreadable(folder / UNREADABLE, photographs.unreadable)
+        network.normalize()
+        card = {
+            "images": [name_of(Path(folder)) for folder in images], "n_held_out": len(held_out), "recipe": recipe,
+            **_numbers_of(photographs), "settings": asdict(s), **_start_in_card(start), **_record_in_card(record),
+        }  # fmt: skip
+        card |= against_paper(card)
+        if trainer.accelerator.is_main_process:
+            card |= _measured(network, out, card, photographs, held_out)
+            write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
     return Pretrained(network, held_out, card)
+
+
+def _measured(
+    network: VQAutoencoder, out: Path, card: dict[str, Any], photographs: PhotographStream, held_out: Tensor
+) -> dict[str, Any]:
+    """Save the network, measure it as it is saved, in half precision, and save it with what was measured."""
+    save_codebook(network, out, card)
+    network.load_state_dict(load_codebook(out).state_dict())
+    measured = {
+        "held_out": quality(network, held_out),
+        "codes_in_use": codes_in_use(network, photographs.squares(MAX_COUNTED)),
+    }
+    save_codebook(network, out, card | measured)
+    return measured
 
 
 def _settings(recipe: str, values: Mapping[str, Any]) -> VQSettings:
@@ -119,10 +129,49 @@ def _settings(recipe: str, values: Mapping[str, Any]) -> VQSettings:
     return VQTraining.recipes[recipe].replaced(values)
 
 
-def _fingerprint(train: Tensor, settings: VQSettings, start: str | Path | None) -> str:
-    digest = hashlib.sha256(train.numpy().tobytes() + json.dumps(settings.result_settings(), sort_keys=True).encode())
+def _fingerprint(
+    photographs: PhotographStream, held_out: Tensor, settings: VQSettings, start: str | Path | None
+) -> str:
+    """Digest of the names of the photographs, the held-out pixels, and all else that the result depends on.
+
+    The training pixels are not in it: a photograph that was damaged may be mended before the training goes on.
+    """
+    names = [f"{Path(path).parent.name}/{Path(path).name}" for path in photographs.paths]
+    digest = hashlib.sha256(json.dumps([names, settings.result_settings()], sort_keys=True).encode())
+    digest.update(held_out.numpy().tobytes())
     digest.update(Path(start).read_bytes() if start is not None else b"")
     return digest.hexdigest()
+
+
+def _numbers_of(photographs: PhotographStream) -> dict[str, int]:
+    unreadable = photographs.unreadable
+    return {
+        "n_images": unreadable.n_photographs, "n_train": len(photographs), "n_unreadable": len(unreadable.reasons)
+    }  # fmt: skip
+
+
+def _start_in_card(start: str | Path | None) -> dict[str, Any]:
+    if start is None:
+        return {"start": None}
+    return {"start": Path(start).name, "presentations_of_start": read_card(start).get("presentations")}
+
+
+def _record_in_card(record: TrainingRecord) -> dict[str, Any]:
+    return {
+        "iterations": record.iterations, "training_s": round(record.training_s, 1),
+        "images_per_s": round(record.images_per_s, 2), "precision": record.precision, "device": record.device,
+        "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def _write_unreadable(path: Path, unreadable: Unreadable) -> None:
+    """Write why photographs cannot be read, a line each; no file if all can be."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if unreadable.reasons:
+        write_text(path, "".join(f"{reason}\n" for reason in unreadable.reasons.values()))
+    else:
+        path.unlink(missing_ok=True)  # that of a stopped run, whose photographs were mended
 
 
 def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:
@@ -144,58 +193,28 @@ def _start(path: str | Path, settings: VQSettings) -> VQAutoencoder:
 # --- images --------------------------------------------------------------------------------------------------
 
 
-def squares(image: NDArray[np.uint8], side_px: int) -> list[NDArray[np.uint8]]:
-    """Resize the short side to ``side_px`` and cut the fewest evenly spaced squares that cover the image.
-
-    Parameters
-    ----------
-    image : (H, W, 3) uint8.
-
-    Returns
-    -------
-    (side_px, side_px, 3) uint8 each; at most 8, which do not cover a very long image.
-    """
-    height, width = image.shape[:2]
-    scale = side_px / min(height, width)
-    resized = resize(image, (max(side_px, round(height * scale)), max(side_px, round(width * scale))))
-    room_hw = resized.shape[0] - side_px, resized.shape[1] - side_px
-    n = min(MAX_SQUARES, math.ceil(max(room_hw) / side_px) + 1)
-    corners = [tuple(round(room * number / max(1, n - 1)) for room in room_hw) for number in range(n)]
-    return [resized[y : y + side_px, x : x + side_px] for y, x in corners]
-
-
-def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[Tensor, Tensor, int]:
-    """Return squares to train on, one square of each held-out image, both (N, 3, S, S) uint8, and the image count."""
+def _split(folders: Sequence[str | Path], settings: VQSettings) -> tuple[PhotographStream, Tensor]:
+    """Return the photographs to train on, and a square of each held-out one: (N, 3, S, S) uint8."""
     listed = [path for folder in folders for path in list_images(folder, recursive=True)]
-    paths = list({os.path.realpath(path): path for path in listed}.values())  # a folder may contain another one
+    paths = list({os.path.realpath(path): str(path) for path in listed}.values())  # a folder may contain another one
     n_held_out = min(MAX_HELD_OUT, max(MIN_HELD_OUT, round(HELD_OUT_SHARE * len(paths))))
+    names = ", ".join(map(str, folders)) or "no folder"
     if len(paths) <= n_held_out:
-        names = ", ".join(map(str, folders)) or "no folder"
-        raise BlemishError(f"{names}: {len(paths)} images; give folders of some hundred photographs or more")
-
-    bits = bits_in_use(paths) or 16
-
-    def load(path: Path) -> list[NDArray[np.uint8]] | BlemishError:
-        try:
-            return squares(read_image(path, bits), settings.image_size_px)
-        except BlemishError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(load, paths))
-    errors = [str(result) for result in loaded if isinstance(result, BlemishError)]
-    if errors:
-        raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be read:", *errors]))
-    squares_of_images = [result for result in loaded if not isinstance(result, BlemishError)]
-    generator = torch.Generator().manual_seed(settings.seed)
-    order = torch.randperm(len(squares_of_images), generator=generator).tolist()
-    held_out = [squares_of_images[number][0] for number in order[:n_held_out]]
-    train = [square for number in order[n_held_out:] for square in squares_of_images[number]]
-    return _stacked(train), _stacked(held_out), len(paths)
-
-
-def _stacked(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        kind = "photograph" if len(paths) == 1 else "photographs"
+        raise BlemishError(f"{names}: {len(paths)} {kind}; give folders of some hundred or more")
+    unreadable = Unreadable(len(paths), names)
+    bits, reasons = look_at(paths)
+    unreadable.add(reasons)
+    unreadable.check()
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    shuffled = [paths[number] for number in order]
+    with PhotographStream(shuffled[:n_held_out], settings.image_size_px, bits=bits, unreadable=unreadable) as stream:
+        held_out = stream.squares(n_held_out)
+    photographs = PhotographStream(
+        shuffled[n_held_out:], settings.image_size_px, bits=bits, seed=settings.seed, unreadable=unreadable
+    )
+    photographs.fill()
+    return photographs, held_out
 
 
 # --- measuring -----------------------------------------------------------------------------------------------

@@ -1,9 +1,14 @@
-"""Progress reports during a training run, and the record after it."""
+"""Progress reports during a training run, its log, and the record after it."""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+from blemish.files import write_text
 
 
 class Reporter(Protocol):
@@ -27,3 +32,12 @@ class TrainingRecord:
     def images_per_s(self) -> float:
         """Training images per second."""
         return self.n_images_seen / self.training_s if self.training_s else 0.0
+
+
+def keep_rows(log: Path, n_steps_done: int) -> None:
+    """Keep the rows of ``metrics.jsonl`` up to the checkpoint from which training continues; without one, none."""
+    kept = []
+    for row in log.read_text(encoding="utf-8").splitlines() if n_steps_done and log.exists() else []:
+        with suppress(ValueError):  # a row that a full disk cut short
+            kept += [row] if json.loads(row)["total_step"] <= n_steps_done else []
+    write_text(log, "".join(f"{row}\n" for row in kept))

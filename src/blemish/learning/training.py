@@ -11,24 +11,27 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, gather_object
 from torch import Generator, Tensor, nn
 
+from blemish.data.streaming import PhotographStream
+from blemish.data.unreadable import UnreadablePhotographs
 from blemish.devices import Device, Precision, keep_freed_memory, resolve_device, resolve_precision, with_index
 from blemish.errors import BlemishError
-from blemish.files import replace_file, write_text
+from blemish.files import replace_file
 from blemish.learning.averaging import Average, Best
+from blemish.learning.batches import random_batch
 from blemish.learning.checkpoints import CHECKPOINT_FORMAT, as_here, read_checkpoint
 from blemish.learning.graphed import GraphedStep
 from blemish.learning.interrupts import TrainingInterrupted, stop_on_interrupt
-from blemish.learning.record import Reporter, TrainingRecord
+from blemish.learning.record import Reporter, TrainingRecord, keep_rows
 from blemish.methods.base import Ingredients, Learner, Stage
 from blemish.synthesis.draw import drawn
 
@@ -53,12 +56,12 @@ class _Objective(nn.Module):
 
 
 class Trainer:
-    """Trains a method on images in memory or in a memory-mapped file.
+    """Trains a method on images in memory, in a memory-mapped file, or in files that are read when needed.
 
     Parameters
     ----------
     method : is trained in place.
-    images : (N, 3, H, W) uint8 good images, of the method's size.
+    images : (N, 3, H, W) uint8 good images, of the method's size; or photographs, of which crops are streamed.
     ingredients : textures and real defects for simulated damage.
     validation : other good images of the same format, for stages that validate.
     seed : seed of the order of images and of the damage. Same seed, same machine, on a CPU: same weights.
@@ -75,7 +78,7 @@ class Trainer:
     def __init__(
         self,
         method: Learner,
-        images: Tensor,
+        images: Tensor | PhotographStream,
         ingredients: Ingredients = Ingredients(),  # noqa: B008  (frozen)
         *,
         validation: Tensor | None = None,
@@ -109,9 +112,7 @@ class Trainer:
         self.device = with_index(self.accelerator.device) if requested.type == "cuda" else requested
         self.method, self.ingredients = method.to(self.device), ingredients
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.is_resident = _fits(images, self.device)
-        """Whether the images are on the device; if not, each batch is copied to it."""
-        self.images = images.to(self.device) if self.is_resident else images
+        self.images = images.to(self.device) if isinstance(images, Tensor) and _fits(images, self.device) else images
         self.n_good = len(images) if n_good is None else n_good
         self.validation = None if validation is None else validation.to(self.device).float() / 255.0
         self.generator = torch.Generator().manual_seed(seed + self.accelerator.process_index)
@@ -157,7 +158,7 @@ class Trainer:
             optimizer.load_state_dict(as_here(checkpoint["optimizer"], optimizer))
             average.load(checkpoint["average"])
             best.load(checkpoint["best"])
-        batch_size = self._batch_size(stage)
+        batch_size, save = self._batch_size(stage), partial(self._save_checkpoint, number, optimizer, average, best)
         first_bad_step = torch.tensor(-1, device=self.device)  # the first step with a loss that is not finite, or -1
         began_s, saved_s, elapsed_before_s = time.perf_counter(), time.perf_counter(), self.elapsed_s
 
@@ -168,10 +169,9 @@ class Trainer:
                 take_step = self.step(stage, objective, optimizer, batch_size, side_px)
             rate = stage.learning_rate * stage.schedule(step / n_steps)
             _set_rate(optimizer, rate)
-            losses, total = take_step()
+            losses, total = self._take(take_step, partial(save, step, False))
             average.update(step)
             first_bad_step = torch.where((first_bad_step < 0) & ~total.isfinite(), step, first_bad_step)
-            self.n_steps_done += 1
             self.n_images_seen += batch_size * self.accelerator.num_processes
 
             done = step + 1
@@ -198,7 +198,7 @@ class Trainer:
                     average.apply()
                     best.apply()
                 self._stop_if_bad(stage, -1 if self._weights_are_finite() else step)
-                self._save_checkpoint(number, done, finished, optimizer, average, best)
+                save(done, finished)
                 saved_s = now_s
             if finished:
                 break
@@ -252,26 +252,31 @@ class Trainer:
 
         return GraphedStep(take, self.generator, self.device) if self.uses_graphs else take
 
+    def _take(
+        self, take_step: Callable[[], tuple[dict[str, Tensor], Tensor]], save: Callable[[], None]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Take a step; before one for which photographs cannot be read any more, save what is trained."""
+        try:
+            losses, total = take_step()
+        except UnreadablePhotographs as error:  # the batch is drawn first: nothing of the step has begun
+            if error.is_shared and self._weights_are_finite():
+                save()
+            raise
+        self.n_steps_done += 1
+        return losses, total
+
     def _draw(self, batch_size: int, side_px: int | None) -> Tensor:
-        """Draw images or crops with replacement, as the authors of DRÆM and DSR do: (B, 3, H, W) float in [0, 1]."""
-        images, (height, width) = self.images, self.images.shape[-2:]
-
-        def indices(generator: Generator) -> tuple[Tensor, ...]:
-            """Draw the indices of the images; for crops, also of channels, rows and columns."""
-            index = torch.randint(len(images), (batch_size,), generator=generator)  # (B,)
-            if side_px is None:
-                return (index,)
-            room = torch.tensor([height - min(side_px, height), width - min(side_px, width)])  # (2,)
-            corner = (torch.rand(batch_size, 2, generator=generator) * (room + 1)).long()  # (B, 2)
-            rows = corner[:, :1] + torch.arange(min(side_px, height))  # (B, h)
-            columns = corner[:, 1:] + torch.arange(min(side_px, width))  # (B, w)
-            channels = torch.arange(3).view(-1, 1, 1)  # (3, 1, 1)
-            return index.view(-1, 1, 1, 1), channels, rows[:, None, :, None], columns[:, None, None, :]
-
-        if self.is_resident:
-            batch = images[drawn(indices, self.generator, self.device)]
+        """Return this process's part of a batch: images, or crops of ``side_px``, (B, 3, H, W) float in [0, 1]."""
+        stream = self.images
+        if isinstance(stream, PhotographStream):
+            share = self.accelerator.process_index, self.accelerator.num_processes
+            batch = drawn(
+                lambda generator: stream.batch(self.n_steps_done, batch_size, side_px, *share),
+                self.generator,
+                self.device,
+            )
         else:
-            batch = drawn(lambda generator: images[indices(generator)], self.generator, self.device)
+            batch = random_batch(stream, batch_size, side_px, self.generator, self.device)
         return (batch.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
     def _side_px(self, stage: Stage, progress: float) -> int | None:
@@ -292,9 +297,14 @@ class Trainer:
         return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
     def _agree(self, *decisions: bool) -> list[bool]:
-        """Return the decisions of the first process: all processes must save, or stop, after the same step."""
+        """Return the decisions of the first process: all processes must save, or stop, after the same step.
+
+        They also learn here which photographs others could not read, so that they stop at the same step.
+        """
         if self.accelerator.num_processes == 1:
             return list(decisions)
+        if isinstance(self.images, PhotographStream):
+            self.images.settle(gather_object)
         flags = torch.tensor(decisions, dtype=torch.uint8, device=self.device)
         return [bool(flag) for flag in broadcast(flags).tolist()]
 
@@ -317,12 +327,7 @@ class Trainer:
         """Remove the rows after the checkpoint from which training continues."""
         if self.folder is None or not self.accelerator.is_main_process:
             return
-        path = self.folder / "metrics.jsonl"
-        kept = []
-        for row in path.read_text(encoding="utf-8").splitlines() if n_steps_done and path.exists() else []:
-            with suppress(ValueError):  # a row that a full disk cut short
-                kept += [row] if json.loads(row)["total_step"] <= n_steps_done else []
-        write_text(path, "".join(f"{row}\n" for row in kept))
+        keep_rows(self.folder / "metrics.jsonl", n_steps_done)
 
     def _log(
         self, stage: Stage, step: int, n_steps: int, values: dict[str, float], rate: float, left_s: float
@@ -342,7 +347,7 @@ class Trainer:
                 file.write(json.dumps(row) + "\n")
 
     def _save_checkpoint(
-        self, number: int, step: int, finished: bool, optimizer: Any, average: Average, best: Best
+        self, number: int, optimizer: Any, average: Average, best: Best, step: int, finished: bool
     ) -> None:
         if self.folder is None:
             return
@@ -359,6 +364,7 @@ class Trainer:
             "elapsed_s": self.elapsed_s,
             "n_steps_done": self.n_steps_done,
             "n_images_seen": self.n_images_seen,
+            "unreadable": self.images.unreadable.reasons if isinstance(self.images, PhotographStream) else {},
         }
         if self.accelerator.is_main_process:
             with replace_file(self.folder / "checkpoint.pt") as file:
@@ -373,6 +379,8 @@ class Trainer:
         self.generator.set_state(checkpoint["generators"][self.accelerator.process_index])
         self.elapsed_s, self.n_steps_done = checkpoint["elapsed_s"], checkpoint["n_steps_done"]
         self.n_images_seen = checkpoint["n_images_seen"]
+        if isinstance(self.images, PhotographStream):
+            self.images.restore(checkpoint["unreadable"])
         return checkpoint
 
 

@@ -20,6 +20,8 @@ from blemish.methods.dsr.vq import VQAutoencoder
 
 KIND = "blemish codebook 1"
 SHIPPED = "codebook.safetensors"
+PAPER_ITERATIONS, PAPER_BATCH_SIZE, PAPER_PHOTOGRAPHS = 200_000, 32, "ImageNet"
+"""How the paper trains its codebook (section 4.1)."""
 
 
 def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, Any]) -> None:
@@ -37,7 +39,7 @@ def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, A
 
 
 def read_card(path: str | Path | None = None) -> dict[str, Any]:
-    """The model card of a codebook file; ``path`` None is the codebook that comes with blemish.
+    """The model card of a codebook file, with ``against_paper``; ``path`` None is the one that comes with blemish.
 
     Raises
     ------
@@ -59,7 +61,45 @@ def read_card(path: str | Path | None = None) -> dict[str, Any]:
     if metadata.get("kind") != KIND:
         raise BlemishError(f"{path}: not a codebook of this blemish version; give one that `blemish pretrain` wrote")
     card: dict[str, Any] = json.loads(metadata["card"])
-    return card
+    return card | against_paper(card)
+
+
+def against_paper(card: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the training of a codebook is from the paper's, for its card.
+
+    Parameters
+    ----------
+    card : with the ``iterations`` of its training, and its ``settings``. If it started from another codebook
+        (``start``), ``presentations_of_start`` are the images that this one has seen; None if that is not known.
+
+    Returns
+    -------
+    ``paper``: iterations, batch size and photographs of section 4.1; ``presentations``: the images or crops that the
+    network has seen; ``share_of_paper``: of the paper's presentations; ``in_words``: the same as a sentence. Empty
+    for a codebook that blemish did not train.
+    """
+    if not {"iterations", "settings"} <= card.keys():
+        return {}
+    earlier = card.get("presentations_of_start")
+    n_seen = card["iterations"] * card["settings"]["batch_size"] + (earlier or 0)
+    n_of_paper = PAPER_ITERATIONS * PAPER_BATCH_SIZE
+    sentence = (
+        f"{n_seen:,} image presentations, {100 * n_seen / n_of_paper:.3g} % of the paper's {n_of_paper:,} "
+        f"({PAPER_ITERATIONS:,} iterations of {PAPER_BATCH_SIZE} images of {PAPER_PHOTOGRAPHS})"
+    )
+    if card.get("start") is not None:
+        name = card["start"]
+        sentence += f", those of {name} included" if earlier is not None else f", besides the unknown ones of {name}"
+    return {
+        "paper": {
+            "iterations": PAPER_ITERATIONS,
+            "batch_size": PAPER_BATCH_SIZE,
+            "photographs": PAPER_PHOTOGRAPHS,
+        },
+        "presentations": n_seen,
+        "share_of_paper": float(f"{n_seen / n_of_paper:.4g}"),
+        "in_words": sentence,
+    }
 
 
 def load_codebook(path: str | Path | None = None) -> VQAutoencoder:
