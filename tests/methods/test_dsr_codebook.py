@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from contract import INGREDIENTS, good_images
 
 import blemish
 from blemish.errors import BlemishError
 from blemish.learning.training import Trainer
-from blemish.methods.authors_weights import convert_codebook
 from blemish.methods.dsr.codebook import (
     PAPER_BATCH_SIZE,
     PAPER_ITERATIONS,
@@ -229,81 +227,6 @@ def test_the_shipped_codebook_says_it_too() -> None:
     assert (card["iterations"], card["presentations"], card["share_of_paper"]) == (8000, 64_000, 0.01)
     text = (Path(blemish.__file__).parent / "weights" / "README.md").read_text(encoding="utf-8")
     assert card["in_words"] in " ".join(text.split())
-
-
-def authors_state(seed: int) -> dict[str, torch.Tensor]:
-    """Tensors as the authors name and shape them."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def convolution(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
-        n_out = shape[1] if "trans" in name or "upsample" in name else shape[0]
-        return {f"{name}.weight": shape, f"{name}.bias": (n_out,)}
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for part in ("_encoder_b", "_encoder_t", "_decoder_b"):
-        for layer in (0, 1):
-            stack = f"{part}._residual_stack._layers.{layer}._block"
-            shapes |= {f"{stack}.1.weight": (64, 128, 3, 3), f"{stack}.3.weight": (128, 64, 1, 1)}
-    for level in ("_vq_vae_top", "_vq_vae_bot"):
-        shapes |= {f"{level}._embedding.weight": (4096, 128), f"{level}._ema_w": (4096, 128)}
-        shapes |= {f"{level}._ema_cluster_size": (4096,)}
-    shapes |= convolution("_encoder_b._conv_1", 64, 3, 4, 4) | convolution("_encoder_b._conv_2", 128, 64, 4, 4)
-    shapes |= convolution("_encoder_b._conv_3", 128, 128, 3, 3)
-    shapes |= convolution("_encoder_t._conv_1", 128, 128, 4, 4) | convolution("_encoder_t._conv_2", 128, 128, 3, 3)
-    shapes |= convolution("_pre_vq_conv_bot", 128, 256, 1, 1) | convolution("_pre_vq_conv_top", 128, 128, 1, 1)
-    shapes |= convolution("_decoder_b._conv_1", 128, 256, 3, 3) | convolution("upsample_t", 128, 128, 4, 4)
-    shapes |= convolution("_decoder_b._conv_trans_1", 128, 64, 4, 4)
-    shapes |= convolution("_decoder_b._conv_trans_2", 64, 3, 4, 4)
-    return {name: torch.randn(shape, generator=generator) * 0.05 for name, shape in shapes.items()}
-
-
-def authors_reconstruction(state: dict[str, torch.Tensor], bgr: torch.Tensor) -> torch.Tensor:
-    """The authors' network, written down from its description: (B, 3, H, W) BGR to its reconstruction."""
-
-    def convolved(x: torch.Tensor, name: str, **options: int) -> torch.Tensor:
-        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)
-
-    def enlarged(x: torch.Tensor, name: str) -> torch.Tensor:
-        return F.conv_transpose2d(x, state[f"{name}.weight"], state[f"{name}.bias"], stride=2, padding=1)
-
-    def stacked(x: torch.Tensor, part: str) -> torch.Tensor:
-        for layer in (0, 1):
-            x, block = x.relu(), f"{part}._residual_stack._layers.{layer}._block"
-            hidden = F.conv2d(x, state[f"{block}.1.weight"], padding=1).relu()
-            x = x + F.conv2d(hidden, state[f"{block}.3.weight"])
-        return x.relu()
-
-    def quantized(x: torch.Tensor, name: str) -> torch.Tensor:
-        codes = state[f"{name}._embedding.weight"]
-        nearest = torch.cdist(x.permute(0, 2, 3, 1).reshape(-1, 128), codes).argmin(1)
-        return codes[nearest].view(x.shape[0], *x.shape[2:], 128).permute(0, 3, 1, 2)
-
-    early = convolved(bgr, "_encoder_b._conv_1", stride=2, padding=1).relu()
-    early = convolved(early, "_encoder_b._conv_2", stride=2, padding=1).relu()
-    early = stacked(convolved(early, "_encoder_b._conv_3", padding=1), "_encoder_b")
-    low = convolved(early, "_encoder_t._conv_1", stride=2, padding=1).relu()
-    low = stacked(convolved(low, "_encoder_t._conv_2", padding=1), "_encoder_t")
-    low = enlarged(quantized(convolved(low, "_pre_vq_conv_top"), "_vq_vae_top"), "upsample_t")
-    high = quantized(convolved(torch.cat([early, low], 1), "_pre_vq_conv_bot"), "_vq_vae_bot")
-    image = stacked(convolved(torch.cat([low, high], 1), "_decoder_b._conv_1", padding=1), "_decoder_b")
-    return enlarged(enlarged(image, "_decoder_b._conv_trans_1").relu(), "_decoder_b._conv_trans_2")
-
-
-def test_the_authors_weights_give_the_authors_images(tmp_path: Path) -> None:
-    state, images = authors_state(0), torch.rand(2, 3, 32, 40)
-    torch.save(state, tmp_path / "authors.pckl")
-    network = convert_codebook(tmp_path / "authors.pckl")
-    expected = authors_reconstruction(state, images.flip(1)).flip(1)
-    torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-3)
-    assert expected.std() > 0.01, "a constant image would hide differences"
-
-
-def test_a_file_that_is_not_the_authors_is_refused(tmp_path: Path) -> None:
-    state = authors_state(0)
-    state.pop("upsample_t.bias")
-    torch.save(state, tmp_path / "authors.pckl")
-    with pytest.raises(BlemishError, match="not DSR's VQ autoencoder"):
-        convert_codebook(tmp_path / "authors.pckl")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""DSR's pretrained VQ autoencoder on disk: float16 safetensors with a model card as metadata."""
+"""DSR's pretrained VQ autoencoder on disk: safetensors, float16 or float32, with a model card as metadata."""
 
 from __future__ import annotations
 
@@ -24,16 +24,23 @@ PAPER_ITERATIONS, PAPER_BATCH_SIZE, PAPER_PHOTOGRAPHS = 200_000, 32, "ImageNet"
 """How the paper trains its codebook (section 4.1)."""
 
 
-def save_codebook(network: VQAutoencoder, path: str | Path, card: Mapping[str, Any]) -> None:
-    """Write a VQ autoencoder as float16. The file is complete or not written at all.
+def save_codebook(
+    network: VQAutoencoder, path: str | Path, card: Mapping[str, Any], dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a VQ autoencoder. The file is complete or not written at all.
+
+    Parameters
+    ----------
+    dtype : of the numbers in the file. A detector that was trained with a codebook needs its codes to the last bit:
+        rounded to float16, some codes of an image are others.
 
     Raises
     ------
     BlemishError
         If the file cannot be written or the disk is full.
     """
-    half = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
-    content = in_order(safetensors.torch.save(half, {"kind": KIND, "card": json.dumps(card)}))
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
+    content = in_order(safetensors.torch.save(tensors, {"kind": KIND, "card": json.dumps(card)}))
     with replace_file(Path(path)) as file:
         file.write(content)
 

@@ -287,7 +287,8 @@ class VQAutoencoder(nn.Module):
     def normalize(self) -> None:
         """Scale the codes of each level to unit variance, without changing the reconstructed images.
 
-        Then DSR's loss L2(F~, Q) has the same weight for any codebook.
+        Then DSR's loss L2(F~, Q) has the same weight for every codebook that blemish trains. The authors' codebook
+        keeps its scale (``authors_weights.convert_codebook``).
         """
         self._rescale(1.0 / self.codebook_low.codes.std(), 1.0 / self.codebook_high.codes.std())
 
