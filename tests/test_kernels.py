@@ -15,6 +15,7 @@ from blemish.layers import double_conv
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.methods.dsr import vq
 from blemish.runtimes.torch import prepared
+from blemish.synthesis.replaced_codes import BISECTIONS, nth_of_distances
 
 kernels: Any = pytest.importorskip("blemish.kernels", reason="no Triton here", exc_type=ImportError)
 
@@ -162,3 +163,12 @@ def test_prepared_networks_give_the_same_with_kernels(
         for ours, theirs in zip(network(images), method(images), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
         assert n_fused == n_expected
+
+
+@pytest.mark.parametrize("n_codes", [1, 40, 64])
+def test_nth_of_distances_is_that_of_torch_and_of_a_sort(n_codes: int) -> None:
+    torch.manual_seed(0)
+    distances, ranks = torch.randn(50, n_codes), torch.randint(n_codes, (50,))
+    ours = kernels.nth_of_distances(distances, ranks, BISECTIONS)
+    assert torch.equal(ours, nth_of_distances(distances, ranks, BISECTIONS))
+    assert torch.equal(ours, distances.argsort(1).gather(1, ranks[:, None])[:, 0])

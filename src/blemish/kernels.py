@@ -369,3 +369,28 @@ def nearest_of_close(closeness: Tensor, vectors: Tensor, codes: Tensor, n_candid
             *inputs, nearest, n_codes, n_features, N_CANDIDATES=min(n_candidates, n_codes), **blocks
         )
     return nearest
+
+
+@triton.jit
+def _nth_kernel(distances_at, ranks_at, nth_at, n_codes, N_BISECTIONS: tl.constexpr, BLOCK: tl.constexpr):
+    """One vector for each program: its distances are read once, and counted in registers."""
+    row, indices = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    distances = tl.load(distances_at + row * n_codes + indices, indices < n_codes, float("inf"))
+    low, wanted = tl.min(distances, 0), tl.load(ranks_at + row) + 1
+    high = tl.max(tl.where(indices < n_codes, distances, float("-inf")), 0)
+    for _ in range(N_BISECTIONS):
+        middle = (low + high) / 2
+        is_enough = tl.sum((distances <= middle).to(tl.int32), 0) >= wanted
+        low, high = tl.where(is_enough, low, middle), tl.where(is_enough, middle, high)
+    tl.store(nth_at + row, tl.argmax(tl.where(distances <= high, distances, float("-inf")), 0))
+
+
+def nth_of_distances(distances: Tensor, ranks: Tensor, n_bisections: int) -> Tensor:
+    """``replaced_codes.nth_of_distances`` that reads the distances (M, N) float32 only once: (M,) int64."""
+    nth = torch.empty(len(distances), dtype=torch.int64, device=distances.device)
+    block = triton.next_power_of_2(distances.shape[1])
+    with torch.cuda.device_of(distances):
+        _nth_kernel[(len(distances),)](
+            distances, ranks.contiguous(), nth, distances.shape[1], N_BISECTIONS=n_bisections, BLOCK=block
+        )
+    return nth

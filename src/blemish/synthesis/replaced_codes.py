@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from blemish.devices import kernels_for
 from blemish.errors import BlemishError
 from blemish.settings import CheckedSettings
 from blemish.synthesis.draw import drawn, indices_to_process, is_static, uniform
@@ -24,7 +25,8 @@ from blemish.synthesis.draw import drawn, indices_to_process, is_static, uniform
 _ROWS = 512
 _VECTORS, _GPU_VECTORS = 4096, 65536
 """Vectors that are ranked at a time, on a CPU and on a GPU: their distances to 4096 codes take 64 MB and 1 GB."""
-_BISECTIONS = 26
+BISECTIONS = 26
+"""How often a GPU counts; a CPU stops when the distance is found."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,6 @@ def _draw(indices: Tensor, n_codes: int, generator: Generator, settings: LatentS
 def nth_nearest_codes(vectors: Tensor, codes: Tensor, ranks: Tensor) -> Tensor:
     """For each vector, the code of a given rank among all codes, sorted by their distance to it.
 
-    The distance of that rank is found by bisection: how many codes are nearer than a limit is counted, and the limit
-    moved, until it lies between two codes. A GPU counts a fixed number of times; distances that still cannot be told
-    apart differ by less than 2^-24 of their range.
-
     Parameters
     ----------
     vectors : (M, D) float32.
@@ -151,16 +149,38 @@ def nth_nearest_codes(vectors: Tensor, codes: Tensor, ranks: Tensor) -> Tensor:
     with torch.autocast(vectors.device.type, enabled=False):  # bf16 is too coarse to separate neighbours
         # |v - c|^2 / 2 without |v|^2 / 2, which is the same for all codes: |c|^2 / 2 - v.c
         distances = torch.addmm(codes.square().sum(1) / 2, vectors.float(), codes.T, alpha=-1)  # (M, N)
+    kernels = kernels_for(distances)
+    nth = kernels.nth_of_distances if kernels is not None else nth_of_distances
+    index: Tensor = nth(distances, ranks, BISECTIONS)
+    return index
+
+
+def nth_of_distances(distances: Tensor, ranks: Tensor, n_bisections: int) -> Tensor:
+    """The index of the distance of a given rank in each row, without sorting.
+
+    It is found by bisection: how many distances are below a limit is counted, and the limit moved, until it lies
+    between two of them. After ``n_bisections`` those that cannot be told apart differ by less than 2^-n of their
+    range, and the largest of them is taken.
+
+    Parameters
+    ----------
+    distances : (M, N) float32, finite.
+    ranks : (M,) int64 in [0, N); 0 is the smallest.
+
+    Returns
+    -------
+    (M,) int64 in [0, N).
+    """
     low, high = distances.amin(1, keepdim=True), distances.amax(1, keepdim=True)  # (M, 1): of rank 0 and of N - 1
-    n_wanted = ranks[:, None] + 1  # (M, 1): codes up to the wanted one
-    n_up_to_high = torch.full_like(n_wanted, len(codes))  # (M, 1)
-    for _ in range(_BISECTIONS):
+    n_wanted = ranks[:, None] + 1  # (M, 1): distances up to the wanted one
+    n_up_to_high = torch.full_like(n_wanted, distances.shape[1])  # (M, 1)
+    for _ in range(n_bisections):
         middle = (low + high) / 2
         count = (distances <= middle).sum(1, keepdim=True)  # (M, 1)
         is_enough = count >= n_wanted
         low, high = torch.where(is_enough, low, middle), torch.where(is_enough, middle, high)
         n_up_to_high = torch.where(is_enough, count, n_up_to_high)
-        if not is_static(vectors.device) and torch.equal(n_up_to_high, n_wanted):
+        if not is_static(distances.device) and torch.equal(n_up_to_high, n_wanted):
             break
     return distances.where(distances <= high, -math.inf).argmax(1)  # the farthest of those up to the limit
 
