@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from authors_states import write_dsr
 from blemish.cli import main
 from blemish.data.demo_images import make_demo_images
 
@@ -71,6 +72,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(data / "ground_truth" / defective.name, folder / "parts" / "bad-masks")
     shutil.copytree(good, folder / "photos")
     shutil.copy(next(defective.iterdir()), folder / "part_17.png")
+    write_dsr(folder / "DSR" / "checkpoints", "bottle")
     settings = ";".join(TINY["draem"])
     (folder / "products.csv").write_text(f'name,data,device,set\ngasket,parts/good,cpu,"{settings}"\n')
     return folder

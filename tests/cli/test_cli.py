@@ -14,7 +14,6 @@ from inspect import signature
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from cyclopts import App
@@ -24,7 +23,6 @@ from blemish.cli import app
 from blemish.data.demo_images import TEST, make_demo_images
 from blemish.data.layouts import LAYOUTS
 from blemish.learning.options import FitOptions
-from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.studies.objectives import study_objectives
 
 QUICK = [
@@ -337,61 +335,3 @@ def test_data_checks_a_dataset_without_torch(photographs: Path) -> None:
 def test_help_of_data_lists_every_layout() -> None:
     described = run("data", "--help").stdout
     assert all(name in described for name in LAYOUTS)
-
-
-# --- the authors' weights ------------------------------------------------------------------------------------
-
-
-def authors_state_dict(
-    network: torch.nn.Module, encoder: str, decoder: str, first_step: str
-) -> dict[str, torch.Tensor]:
-    """Tensors of blemish's network under the names in the authors' state dicts."""
-    steps = [first_step, *map(str, range(1 if first_step == "_b" else 2, 9))]
-    renamed = {}
-    for name, tensor in network.state_dict().items():
-        part, *rest = name.split(".")
-        if part == "encoder":
-            new_name = f"{encoder}.block{int(rest[1]) + 1}.{rest[2]}.{rest[3]}"
-        elif part == "ups":
-            new_name = f"{decoder}.up{steps[int(rest[0])]}.{int(rest[1]) + 1}.{rest[2]}"
-        elif part == "blocks":
-            new_name = f"{decoder}.db{steps[int(rest[0])]}.{rest[1]}.{rest[2]}"
-        else:
-            new_name = f"{decoder}.fin_out.0.{rest[0]}"
-        renamed[new_name] = tensor
-    return renamed
-
-
-def test_convert_reads_the_authors_two_state_dicts(tmp_path: Path, photographs: Path) -> None:
-    method = DRAEM(DRAEMSettings(seed=5)).eval()
-    theirs = authors_state_dict(method.reconstructive, "encoder", "decoder", "1")
-    assert theirs["decoder.up3.1.weight"].shape == (256, 256, 3, 3)
-    torch.save(theirs, tmp_path / "recon.pth")
-    theirs = authors_state_dict(method.discriminative, "encoder_segment", "decoder_segment", "_b")
-    assert theirs["decoder_segment.db_b.0.weight"].shape == (512, 1024, 3, 3)
-    assert theirs["encoder_segment.block1.0.weight"].shape == (64, 6, 3, 3)
-    torch.save(theirs, tmp_path / "disc.pth")
-
-    result = run("convert", "draem", tmp_path / "recon.pth", tmp_path / "disc.pth", "--out", tmp_path / "x.blemish")
-    assert result.returncode == 0, result.stderr
-    assert "Nothing is promised" in result.stdout
-    converted = blemish.load(tmp_path / "x.blemish")
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        theirs_of_bgr = method(image.flip(1))[0]  # the authors read BGR
-        torch.testing.assert_close(converted.method(image)[0], theirs_of_bgr, atol=1e-6, rtol=1e-4)
-        repaired = converted.method.explain(image)["reconstruction"]
-        torch.testing.assert_close(
-            repaired, method.explain(image.flip(1))["reconstruction"].flip(1), atol=1e-6, rtol=0
-        )
-
-    swapped = run("convert", "draem", tmp_path / "disc.pth", tmp_path / "recon.pth", "--out", tmp_path / "y.blemish")
-    assert "not this network" in only_line(swapped)
-
-
-def test_convert_never_runs_code_in_a_pickle(tmp_path: Path) -> None:
-    torch.save({"model": np.random.default_rng(0)}, tmp_path / "trap.pth")
-    line = only_line(
-        run("convert", "draem", tmp_path / "trap.pth", tmp_path / "trap.pth", "--out", tmp_path / "x.blemish")
-    )
-    assert "cannot be read as plain weights" in line

@@ -169,7 +169,8 @@ def _find(
         if len(runs := sorted({parsed.run for parsed, _ in files[category]})) > 1:
             raise BlemishError(f"{folder}: {category} is there of the runs {', '.join(runs)}; choose one by --run")
     _check_complete(layout, folder, {category: files[category] for category in wanted})
-    return folder, {category: {parsed.part: path for parsed, path in files[category]} for category in wanted}
+    by_part = {category: {parsed.part: path for parsed, path in files[category]} for category in wanted}
+    return folder, {category: {part: paths[part] for part in layout.parts} for category, paths in by_part.items()}
 
 
 def _check_complete(layout: _Layout, folder: Path, files: Mapping[str, Sequence[tuple[_Name, Path]]]) -> None:
