@@ -166,7 +166,10 @@ def table(
 
 @study.command
 def tables() -> None:
-    """List the tables and figures of the papers that `study table` makes."""
+    """List the tables and figures of the papers that `study table` makes.
+
+    Example: `blemish study tables`
+    """
     from blemish.commands.tables import list_tables
 
     list_tables()
