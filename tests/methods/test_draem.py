@@ -12,6 +12,7 @@ from blemish.errors import BlemishError
 from blemish.losses import focal_loss
 from blemish.methods.base import Ingredients, Settings
 from blemish.methods.draem import DRAEM, DiscriminativeNetwork, DRAEMSettings, ReconstructiveNetwork
+from blemish.synthesis.pasted_textures import PAPER_AUGMENTATIONS, AnomalySettings
 from blemish.synthesis.real_defects import DefectBank
 
 TINY = DRAEMSettings(
@@ -33,6 +34,17 @@ class TestContract(MethodContract):
     def make(self, settings: Settings) -> DRAEM:
         assert isinstance(settings, DRAEMSettings)
         return DRAEM(settings)
+
+
+class TestContractOfThePapersText(TestContract):
+    """Thresholds drawn at random, some of the augmentations, some of the textures."""
+
+    tiny = replace(
+        TINY,
+        anomalies=AnomalySettings(
+            augmentations=PAPER_AUGMENTATIONS, min_threshold=0.0, max_threshold=1.0, n_textures=2
+        ),
+    )
 
 
 def n_parameters(network: torch.nn.Module) -> int:

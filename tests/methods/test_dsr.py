@@ -79,6 +79,12 @@ class TestContractOfThePapersUpsampling(TestContract):
     tiny = replace(TINY, upsampling="image")
 
 
+class TestContractOfRankingByFeatures(TestContract):
+    """As recipe ``paper`` does."""
+
+    tiny = replace(TINY, latent=LatentSettings(ranking="features"), resizing="bilinear")
+
+
 def n_parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 

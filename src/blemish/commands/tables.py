@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from blemish.commands.assignments import assigned
 from blemish.commands.fleet import print_cost, run_cells
@@ -13,7 +14,7 @@ from blemish.commands.measurements import measurement_run
 from blemish.commands.study import orthogonality_run
 from blemish.errors import BlemishError, print_notices
 from blemish.files import make_folder, write_text
-from blemish.fleet.cells import DETECTOR
+from blemish.fleet.cells import DETECTOR, SUMMARY
 from blemish.fleet.plan import read_plan
 from blemish.settings import Device
 from blemish.studies.output import write_study
@@ -107,7 +108,8 @@ def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
     record = {
         "table": table.name, "paper": table.paper, "printed": table.printed, "recipe": request.recipe,
         "seeds": list(request.seeds), "protocol": table.protocol, "settings": dict(request.settings),
-        "categories": [{**asdict(category), "path": str(category.path)} for category in request.categories],
+        "categories": [{**asdict(category), "path": category.path.name} for category in request.categories],
+        "trainings": [_training(out / state.name) for state in states if state.state == "done"],
         "deviations": deviating, "figures": rows(figures),
         "orderings": [
             {"variant": one.variant.key, "metric": one.metric, "ours_points": one.ours, "paper_points": one.published}
@@ -119,6 +121,13 @@ def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
     write_study(out, table.name, rows(figures), json.loads(json.dumps(record)), page)
     if table.name == "ssae-figure-9":
         _orthogonality(request, out)
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    """What is known of a finished training."""
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    names = ("iterations", "training_s", "images_per_s", "n_train", "textures", "device", "precision", "versions")
+    return {"name": folder.name, **{name: summary[name] for name in names}}
 
 
 def _orthogonality(request: Request, out: Path) -> None:
