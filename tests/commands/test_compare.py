@@ -40,7 +40,7 @@ def test_the_csv_has_a_line_for_each_figure_in_full(comparison: Comparison) -> N
     assert (theirs["source"], theirs["is_published"], theirs["mean_percent"]) == ("DRÆM table 1", "True", "99.2")
     places = [(row["protocol"], row["data"]) for row in rows if row["is_published"] == "False"]
     mean = "MVTec AD, mean of these 2"
-    assert places == [("256x256", name) for name in ("bottle", "metal_nut", "gasket", mean)] + [
+    assert places == [("draem-authors/1", name) for name in ("bottle", "metal_nut", "gasket", mean)] + [
         ("224 crop", "bottle")
     ]
 
@@ -48,7 +48,7 @@ def test_the_csv_has_a_line_for_each_figure_in_full(comparison: Comparison) -> N
 def test_the_markdown_tables(comparison: Comparison) -> None:
     text = as_markdown(comparison)
     assert "All figures in %" in text
-    table = text[text.index("**Protocol:** 256x256") :].splitlines()[2:8]
+    table = text[text.index("**Protocol:** draem-authors/1") :].splitlines()[2:8]
     assert table == [
         "| Image AUROC | draem small | Δ | DRÆM published |",
         "|---|---:|---:|---:|",
@@ -57,7 +57,9 @@ def test_the_markdown_tables(comparison: Comparison) -> None:
         "| gasket | 70.0 (1) |  | – |",
         "| *MVTec AD, mean of these 2* | 74.6 | −24.4 | **99.0** |",
     ]
-    assert text.index("2 protocols") < text.index("256x256") < text.index("224 crop") < text.index("arxiv.org")
+    assert (
+        text.index("2 protocols") < text.index("draem-authors/1") < text.index("224 crop") < text.index("arxiv.org")
+    )
 
 
 def test_a_number_of_seeds_common_to_the_column_is_in_its_header() -> None:
@@ -83,7 +85,14 @@ def test_the_terminal_loses_no_figure(comparison: Comparison, width: int) -> Non
 def test_the_page_holds_the_figures_the_protocols_and_the_sources(comparison: Comparison) -> None:
     page = Content(comparison_page(comparison))
     assert not page.open
-    for words in ("Protocol: 256x256", "Protocol: 224 crop", "± 0.3", "−48.7 · 1 seed", "98.7", "2 protocols"):
+    for words in (
+        "Protocol: draem-authors/1",
+        "Protocol: 224 crop",
+        "± 0.3",
+        "−48.7 · 1 seed",
+        "98.7",
+        "2 protocols",
+    ):
         assert words in page.text
     assert page.tags.count("table") == 2
     assert ("class", "mean") in page.attributes

@@ -145,10 +145,12 @@ def test_an_image_has_the_same_codes_in_training_in_bf16_and_in_inspection(photo
         with torch.autocast("cpu", torch.bfloat16):
             method.loss(method.stages()[0], photographs, Ingredients(), torch.Generator().manual_seed(0))
 
+    photographs = photographs[:1, :, 64:192, 64:192]
     in_training = first_codes(method, train)
+    assert [tuple(level.shape[1:]) for level in in_training] == [(16, 16), (32, 32)]
+    in_float32 = first_codes(method, lambda: method.eval()(photographs))
+    assert all(torch.equal(*levels) for levels in zip(in_training, in_float32, strict=True))
     prepared = TorchRuntime(method, "bf16").prepared
     assert isinstance(prepared, DSR)
-    in_inspection = first_codes(prepared, lambda: prepared(photographs))
-    assert [tuple(level.shape[1:]) for level in in_training] == [(32, 32), (64, 64)]
-    for trained, inspected in zip(in_training, in_inspection, strict=True):
-        assert (trained != inspected).float().mean() < 1e-4  # sums in another order; 0.06 and more in bf16
+    for trained, inspected in zip(in_training, first_codes(prepared, lambda: prepared(photographs)), strict=True):
+        assert (trained != inspected).float().mean() < 2e-3  # sums in another order; 0.06 and more in bf16

@@ -20,14 +20,14 @@ class Plain(Method):
 
     name = "plain"
     settings_type = Settings
-    exact: ClassVar[tuple[str, ...]] = ("part.1",)
+    exact: ClassVar[tuple[str, ...]] = ("network.1",)
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
-        self.part = part
+        self.network = part
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.part(images)
+        maps = self.network(images)
         return maps, maps.amax((1, 2, 3))
 
     def stages(self):  # type: ignore[no-untyped-def]
@@ -78,9 +78,9 @@ def test_bf16_is_for_wide_convolutions_that_need_not_be_exact() -> None:
     method = trained(nn.Sequential(nn.Conv2d(3, 64, 1), wide[0], wide[1], nn.ReLU(), wide[2], nn.Conv2d(64, 1, 1)))
     images = torch.rand(1, 3, 16, 16)
     network = prepared(method, "bf16")
-    dtypes = [convolution.dtype for convolution in network.part]  # type: ignore[operator, union-attr]
+    dtypes = [convolution.dtype for convolution in network.network]  # type: ignore[operator, union-attr]
     half, full = torch.bfloat16, torch.float32
-    assert dtypes == [full, full, half, half, full]  # part.1 is exact; the ReLU is fused into a convolution
+    assert dtypes == [full, full, half, half, full]  # network.1 is exact; the ReLU is fused into a convolution
     maps, score = network(images)
     assert maps.dtype == score.dtype == full
     expected, _ = method(images)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from blemish.commands.study import damage_run
 from blemish.errors import BlemishError
+from blemish.methods.dsr.vq import VQAutoencoder
 from blemish.studies.damage import PICTURE_PX, DamageRow, sheet
 from learning.test_fit import save_parts
 
@@ -25,6 +26,11 @@ def run(data: Path, out: Path, method: str, n_images: int = 3) -> list[dict[str,
         assignments=SMALL,
     )  # fmt: skip
     return list(csv.DictReader((out / "damage.csv").open()))
+
+
+@pytest.fixture(autouse=True)
+def a_small_codebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.methods.dsr.load_codebook", lambda *path: VQAutoencoder(40, 8, 4, 1))
 
 
 @pytest.mark.parametrize("method", ["draem", "dsr", "ssae"])

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from blemish.cli import main
 from blemish.commands import measurements
@@ -22,27 +21,33 @@ from blemish.fleet import grid, worker
 from blemish.fleet.board import Board
 from blemish.fleet.cells import CELL, FAILED, Cell
 from blemish.fleet.processes import Outcome
+from blemish.methods.base import Settings
+from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.methods.dsr import DSR, DSRSettings
+from blemish.methods.dsr.vq import VQAutoencoder
+from blemish.methods.ssae import SSAE, SSAESettings
 from blemish.studies.tables import MEASUREMENTS, TABLES
-from blemish.synthesis.replaced_codes import neighbour_table
 from data import miniatures
 from fleet.grids import save_product
 
-TINY = {
-    "draem": (
-        "image_size_px=32", "reconstructive_widths=[4,4]", "discriminative_widths=[4,4]", "score_window_px=5",
-        "iterations=2", "batch_size=2",
+TINY: dict[str, Settings] = {
+    "draem": DRAEMSettings(
+        image_size_px=32, reconstructive_widths=(4, 4), discriminative_widths=(4, 4), score_window_px=5, epochs=None,
+        iterations=2, batch_size=2,
     ),
-    "dsr": (
-        "image_size_px=32", "restriction_widths=[4,4]", "decoder_widths=[4,4,4]", "detection_widths=[4,4]",
-        "score_window_px=5", "iterations=2", "upsampling_iterations=2", "batch_size=2", "patch_px=1",
+    "dsr": DSRSettings(
+        image_size_px=32, restriction_widths=(4, 4), decoder_widths=(4, 4, 4), detection_widths=(4, 4),
+        score_window_px=5, iterations=2, upsampling_iterations=2, batch_size=2, upsampling="none",
     ),
-    "ssae": (
-        "image_size_px=32", "widths=[4]", "patch_px=1", "n_stacks=1", "filters_per_dilation=2", "dilations=[1]",
-        "iterations=2", "batch_size=2", "mean_px=3",
+    "ssae": SSAESettings(
+        image_size_px=32, widths=(4,), n_stacks=1, filters_per_dilation=2, dilations=(1,), iterations=2, batch_size=2,
+        mean_px=3,
     ),
-    "both": ("image_size_px=64", "iterations=2", "batch_size=2"),
 }  # fmt: skip
+"""In place of recipe ``small``: trained in a moment."""
+SET = ["--set", "iterations=2", "--set", "image_size_px=32", "--set", "batch_size=2"]
+"""The same for trainings in processes of their own."""
+SMALL = DRAEM.recipes["small"]
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +73,9 @@ def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return outcomes
 
     monkeypatch.setattr(grid, "_run_here", run_here)
-    monkeypatch.setattr("blemish.methods.dsr.neighbour_table", _neighbours)
-
-
-TABLES_OF_CODES: dict[bytes, torch.Tensor] = {}
-
-
-def _neighbours(codes: torch.Tensor) -> torch.Tensor:
-    """``neighbour_table``, computed once for all trainings of this file."""
-    key = codes.numpy().tobytes()
-    if key not in TABLES_OF_CODES:
-        TABLES_OF_CODES[key] = neighbour_table(codes)
-    return TABLES_OF_CODES[key]
+    monkeypatch.setattr("blemish.methods.dsr.load_codebook", lambda *path: VQAutoencoder(40, 8, 4, 1))
+    for method in (DRAEM, DSR, SSAE):
+        monkeypatch.setitem(method.recipes, "small", TINY[method.name])  # type: ignore[misc, arg-type]
 
 
 def run(*arguments: object) -> int:
@@ -89,9 +85,7 @@ def run(*arguments: object) -> int:
 
 
 def table(name: str, data: Sequence[Path], out: Path, *more: object) -> int:
-    kind = "both" if name == "dsr-figure-9" else TABLES[name].method
-    settings = [text for value in TINY[kind] for text in ("--set", value)]
-    return run("study", "table", name, *data, "--out", out, "--device", "cpu", *settings, *more)
+    return run("study", "table", name, *data, "--out", out, "--device", "cpu", *more)
 
 
 def figures(out: Path, name: str) -> dict[tuple[str, str, str], dict[str, str]]:
@@ -157,11 +151,8 @@ def test_measurements_without_a_training(
 ) -> None:
     monkeypatch.setattr(measurements, "SIZE_PX", 32)
     monkeypatch.setattr(measurements, "TIMED_S", 0.01)
-    tiny = DSRSettings(
-        image_size_px=32, restriction_widths=(4, 4), decoder_widths=(4, 4, 4), detection_widths=(4, 4),
-        score_window_px=5,
-    )  # fmt: skip
-    monkeypatch.setattr(measurements, "build", lambda method, recipe: DSR(tiny))
+    tiny = TINY["dsr"]
+    monkeypatch.setattr(measurements, "build", lambda method, recipe: DSR.build(tiny))
     assert run("study", "table", name, mvtec / "carpet", "--out", tmp_path, "--device", "cpu") == 0
     written = "moments" if name == "ssae-figure-8" else name
     assert (tmp_path / f"{written}.csv").exists()
@@ -185,13 +176,15 @@ def test_finished_trainings_are_never_repeated_and_tables_share_them(mvtec: Path
 
 
 @pytest.mark.usefixtures("in_one_process")
-def test_a_kill_in_the_middle_costs_no_finished_training_and_changes_no_figure(mvtec: Path, tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_costs_no_finished_training_and_changes_no_figure(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert table("draem-3", [mvtec / "bottle"], whole, "--only", "colour", "disc") == 0
-    settings = [text for value in TINY["draem"] for text in ("--set", value)]
+    monkeypatch.setitem(DRAEM.recipes, "small", SMALL)  # type: ignore[misc, arg-type]
+    assert table("draem-3", [mvtec / "bottle"], whole, *SET, "--only", "colour", "disc") == 0
     command = [
         sys.executable, "-m", "blemish", "study", "table", "draem-3", mvtec / "bottle", "--out", killed,
-        "--device", "cpu", *settings, "--only", "colour", "disc",
+        "--device", "cpu", *SET, "--only", "colour", "disc",
     ]  # fmt: skip
     process = subprocess.Popen([*map(str, command)], start_new_session=True)
     first = killed / "bottle-disc-0" / "draem-authors-1" / "metrics.json"
@@ -284,6 +277,7 @@ def test_what_is_not_given_is_left_out_and_told(
     assert any("bottle has 2 good and 2 defective test images, not the published 20 and 63" in line for line in lines)
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_the_plan_is_printed_and_nothing_is_trained(
     mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
