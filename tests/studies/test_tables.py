@@ -221,6 +221,17 @@ def test_a_failure_is_shown_and_stops_no_other_training(
     assert any("bottle-draem-0 has failed" in line for line in deviations)
 
 
+@pytest.mark.usefixtures("in_one_process")
+def test_results_of_another_recipe_are_never_shown_as_these(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert table("draem-1", [mvtec / "bottle"], tmp_path) == 0
+    before = (tmp_path / "draem-1.html").read_bytes()
+    assert table("draem-1", [mvtec / "bottle"], tmp_path, "--set", "iterations=3") == 2
+    assert "bottle-draem-0" in capsys.readouterr().err
+    assert (tmp_path / "draem-1.html").read_bytes() == before
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 

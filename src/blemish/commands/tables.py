@@ -15,6 +15,7 @@ from blemish.commands.study import orthogonality_run
 from blemish.errors import BlemishError, print_notices
 from blemish.files import make_folder, write_text
 from blemish.fleet.cells import DETECTOR, SUMMARY
+from blemish.fleet.grid import check_folder, plan_of
 from blemish.fleet.plan import read_plan
 from blemish.settings import Device
 from blemish.studies.output import write_study
@@ -74,19 +75,13 @@ def table_run(
     if dry_run:
         print_cost(plan, out, jobs or 1, names)
         return
+    check_folder(plan_of(plan, names), out)  # figures of another plan must not be shown as those of this one
     make_folder(out)
-    failure: BlemishError | None = None
     try:
         run_cells(plan, out, jobs=jobs, ray=ray, only=names)
-    except BlemishError as error:
-        if read_plan(out) is None:
-            raise  # nothing was begun
-        failure = error
     finally:
-        if read_plan(out) is not None:  # also after Ctrl-C: what is done is shown
+        if read_plan(out) is not None:  # also after Ctrl-C or a failure: what is done is shown
             _write(request, out, left_out)
-    if failure is not None:
-        raise failure
 
 
 def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
