@@ -36,8 +36,8 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-class MethodContract:
-    """Subclasses define ``make(settings)`` and ``tiny``."""
+class TrainingContract:
+    """What concerns training: also for settings that change nothing else. Subclasses define ``make`` and ``tiny``."""
 
     tiny: Settings
 
@@ -59,63 +59,6 @@ class MethodContract:
     def images(self) -> Tensor:
         return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
-    def test_forward_gives_maps_and_scores(self, method: Method, images: Tensor) -> None:
-        anomaly_map, score = method.eval()(images)
-        assert anomaly_map.shape == (3, 1, 32, 32)
-        assert score.shape == (3,)
-        assert anomaly_map.dtype == score.dtype == torch.float32
-        assert bool((anomaly_map >= 0).all() and (score >= 0).all())
-        assert (anomaly_map[0] - anomaly_map[1]).abs().max() > 1e-2, "the map should follow the image"
-
-    @pytest.mark.parametrize("size_hw", [(33, 47), (20, 64), (32, 9)])
-    def test_forward_takes_odd_sizes(self, method: Method, size_hw: tuple[int, int]) -> None:
-        anomaly_map, _ = method.eval()(torch.rand(1, 3, *size_hw))
-        assert anomaly_map.shape == (1, 1, *size_hw)
-        for picture in method.explain(torch.rand(1, 3, *size_hw)).values():
-            assert picture.shape == (1, 3, *size_hw)
-
-    def test_batch_of_one_equals_batch_of_many(self, method: Method, images: Tensor) -> None:
-        method.eval()
-        many, scores = method(images)
-        for number in range(3):
-            single, score = method(images[number : number + 1])
-            torch.testing.assert_close(single[0], many[number], atol=1e-5, rtol=1e-4)
-            torch.testing.assert_close(score[0], scores[number], atol=1e-5, rtol=1e-4)
-
-    def test_channels_last_gives_the_same(self, method: Method, images: Tensor) -> None:
-        expected, _ = method.eval()(images)
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        got, _ = method(images.contiguous(memory_format=torch.channels_last))
-        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
-
-    def test_bf16_is_within_tolerance(self, method: Method, images: Tensor) -> None:
-        expected, _ = method.eval()(images)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            got, _ = method(images)
-        assert (got.float() - expected).abs().mean() < 0.02
-
-    def test_prepared_for_inspection_gives_the_same(self, method: Method, images: Tensor) -> None:
-        runtime = TorchRuntime(method, "float32")
-        for module in runtime.prepared.modules():
-            assert not isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d)
-        with torch.inference_mode():
-            for batch in (images, torch.rand(1, 3, 33, 47)):
-                for ours, expected in zip(runtime(batch), method(batch), strict=True):
-                    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
-                pictures, expected_pictures = runtime.explain(batch), method.explain(batch)
-                assert pictures.keys() == expected_pictures.keys()
-                for name, picture in pictures.items():
-                    torch.testing.assert_close(picture, expected_pictures[name], atol=1e-4, rtol=1e-3)
-
-    def test_a_runtime_is_safe_to_call_from_several_threads(self, method: Method) -> None:
-        batches = torch.rand(16, 1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-        expected = [TorchRuntime(method, "float32")(batch) for batch in batches]
-        runtime = TorchRuntime(method, "float32")
-        with ThreadPoolExecutor(4) as pool:
-            for (maps, scores), (own_maps, own_scores) in zip(expected, pool.map(runtime, batches), strict=True):
-                assert torch.equal(own_maps, maps)
-                assert torch.equal(own_scores, scores)
-
     def test_gradients_reach_what_a_stage_trains_and_nothing_else(self, method: Method, images: Tensor) -> None:
         for stage in method.stages():
             method.train().zero_grad(set_to_none=True)
@@ -136,34 +79,6 @@ class MethodContract:
         assert torch.equal(images, before)
         assert first.keys() == second.keys()
         assert all(loss.item() == second[name].item() for name, loss in first.items())
-
-    def test_saved_and_loaded_gives_bit_equal_maps(self, method: Method, tmp_path: Path) -> None:
-        images = good_images()
-        detector = calibrated(method, images, 0.1)
-        detector.save(tmp_path / "x.blemish")
-        again = Detector.load(tmp_path / "x.blemish")
-        for ours, theirs in zip(detector.maps_and_scores(images), again.maps_and_scores(images), strict=True):
-            assert torch.equal(ours, theirs)
-        assert again.threshold == detector.threshold
-        assert again.pixel_threshold == detector.pixel_threshold
-        assert again.method.settings == method.settings
-
-    def test_exports_as_one_graph(self, method: Method, images: Tensor) -> None:
-        program = torch.export.export(method.eval(), (images,))
-        expected, scores = method(images)
-        got, got_scores = program.module()(images)
-        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(got_scores, scores, atol=1e-5, rtol=1e-4)
-
-    def test_openvino_gives_the_same(self, method: Method) -> None:
-        images = good_images(3)
-        detector = Detector.uncalibrated(method, 0.5, 0.1)
-        for ours, theirs in zip(
-            detector.maps_and_scores(images), detector.compiled().maps_and_scores(images), strict=True
-        ):
-            torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
-
-    # --- with the loop ---------------------------------------------------------------------------------------
 
     def trained(self, **options: object) -> dict[str, Tensor]:
         method = self.make(self.tiny)
@@ -195,8 +110,6 @@ class MethodContract:
         Trainer(method, good_images(), INGREDIENTS, validation=good_images(2), **options).run()
         resumed = method.state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-    # --- on a card, and as graphs (stand-ins: ``card.py``) -----------------------------------------------------
 
     @pytest.mark.parametrize("fits", [True, False])
     def test_trains_and_inspects_on_a_card(
@@ -265,6 +178,93 @@ class MethodContract:
         assert all(torch.equal(fallback[name], tensor) for name, tensor in without.items())
         warning = capsys.readouterr().err
         assert "cannot run as a CUDA graph here and continues without one (this card cannot)" in warning
+
+
+class MethodContract(TrainingContract):
+    """All of it. Subclasses define ``make(settings)`` and ``tiny``."""
+
+    def test_forward_gives_maps_and_scores(self, method: Method, images: Tensor) -> None:
+        anomaly_map, score = method.eval()(images)
+        assert anomaly_map.shape == (3, 1, 32, 32)
+        assert score.shape == (3,)
+        assert anomaly_map.dtype == score.dtype == torch.float32
+        assert bool((anomaly_map >= 0).all() and (score >= 0).all())
+        assert (anomaly_map[0] - anomaly_map[1]).abs().max() > 1e-2, "the map should follow the image"
+
+    @pytest.mark.parametrize("size_hw", [(33, 47), (20, 64), (32, 9)])
+    def test_forward_takes_odd_sizes(self, method: Method, size_hw: tuple[int, int]) -> None:
+        anomaly_map, _ = method.eval()(torch.rand(1, 3, *size_hw))
+        assert anomaly_map.shape == (1, 1, *size_hw)
+        for picture in method.explain(torch.rand(1, 3, *size_hw)).values():
+            assert picture.shape == (1, 3, *size_hw)
+
+    def test_batch_of_one_equals_batch_of_many(self, method: Method, images: Tensor) -> None:
+        method.eval()
+        many, scores = method(images)
+        for number in range(3):
+            single, score = method(images[number : number + 1])
+            torch.testing.assert_close(single[0], many[number], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(score[0], scores[number], atol=1e-5, rtol=1e-4)
+
+    def test_channels_last_gives_the_same(self, method: Method, images: Tensor) -> None:
+        expected, _ = method.eval()(images)
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        got, _ = method(images.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+    def test_bf16_is_within_tolerance(self, method: Method, images: Tensor) -> None:
+        expected, _ = method.eval()(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got, _ = method(images)
+        assert (got.float() - expected).abs().mean() < 0.02
+
+    def test_prepared_for_inspection_gives_the_same(self, method: Method, images: Tensor) -> None:
+        runtime = TorchRuntime(method, "float32")
+        for module in runtime.prepared.modules():
+            assert not isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d)
+        with torch.inference_mode():
+            for batch in (images, torch.rand(1, 3, 33, 47)):
+                for ours, expected in zip(runtime(batch), method(batch), strict=True):
+                    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
+                pictures, expected_pictures = runtime.explain(batch), method.explain(batch)
+                assert pictures.keys() == expected_pictures.keys()
+                for name, picture in pictures.items():
+                    torch.testing.assert_close(picture, expected_pictures[name], atol=1e-4, rtol=1e-3)
+
+    def test_a_runtime_is_safe_to_call_from_several_threads(self, method: Method) -> None:
+        batches = torch.rand(16, 1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+        expected = [TorchRuntime(method, "float32")(batch) for batch in batches]
+        runtime = TorchRuntime(method, "float32")
+        with ThreadPoolExecutor(4) as pool:
+            for (maps, scores), (own_maps, own_scores) in zip(expected, pool.map(runtime, batches), strict=True):
+                assert torch.equal(own_maps, maps)
+                assert torch.equal(own_scores, scores)
+
+    def test_saved_and_loaded_gives_bit_equal_maps(self, method: Method, tmp_path: Path) -> None:
+        images = good_images()
+        detector = calibrated(method, images, 0.1)
+        detector.save(tmp_path / "x.blemish")
+        again = Detector.load(tmp_path / "x.blemish")
+        for ours, theirs in zip(detector.maps_and_scores(images), again.maps_and_scores(images), strict=True):
+            assert torch.equal(ours, theirs)
+        assert again.threshold == detector.threshold
+        assert again.pixel_threshold == detector.pixel_threshold
+        assert again.method.settings == method.settings
+
+    def test_exports_as_one_graph(self, method: Method, images: Tensor) -> None:
+        program = torch.export.export(method.eval(), (images,))
+        expected, scores = method(images)
+        got, got_scores = program.module()(images)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(got_scores, scores, atol=1e-5, rtol=1e-4)
+
+    def test_openvino_gives_the_same(self, method: Method) -> None:
+        images = good_images(3)
+        detector = Detector.uncalibrated(method, 0.5, 0.1)
+        for ours, theirs in zip(
+            detector.maps_and_scores(images), detector.compiled().maps_and_scores(images), strict=True
+        ):
+            torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
 
     def test_inspections_repeated_as_a_graph_give_the_same(
         self, method: Method, capsys: pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contract import INGREDIENTS, MethodContract
+from contract import INGREDIENTS, MethodContract, TrainingContract
 
 from blemish.errors import BlemishError
 from blemish.losses import focal_loss
@@ -36,7 +36,7 @@ class TestContract(MethodContract):
         return DRAEM(settings)
 
 
-class TestContractOfThePapersText(TestContract):
+class TestContractOfThePapersText(TrainingContract):
     """Thresholds drawn at random, some of the augmentations, some of the textures."""
 
     tiny = replace(
@@ -45,6 +45,10 @@ class TestContractOfThePapersText(TestContract):
             augmentations=PAPER_AUGMENTATIONS, min_threshold=0.0, max_threshold=1.0, n_textures=2
         ),
     )
+
+    def make(self, settings: Settings) -> DRAEM:
+        assert isinstance(settings, DRAEMSettings)
+        return DRAEM(settings)
 
 
 def n_parameters(network: torch.nn.Module) -> int:

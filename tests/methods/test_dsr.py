@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import INGREDIENTS, MethodContract, good_images
+from contract import INGREDIENTS, MethodContract, TrainingContract, good_images
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -79,10 +79,14 @@ class TestContractOfThePapersUpsampling(TestContract):
     tiny = replace(TINY, upsampling="image")
 
 
-class TestContractOfRankingByFeatures(TestContract):
+class TestContractOfRankingByFeatures(TrainingContract):
     """As recipe ``paper`` does."""
 
     tiny = replace(TINY, latent=LatentSettings(ranking="features"), resizing="bilinear")
+
+    def make(self, settings: Settings) -> DSR:
+        assert isinstance(settings, DSRSettings)
+        return dsr(settings)
 
 
 def n_parameters(network: torch.nn.Module) -> int:
