@@ -47,8 +47,8 @@ def test_each_ablation_has_a_row_and_its_damage_is_measured(tmp_path: Path, meth
 
 def test_rows_of_one_seed_are_damaged_at_the_same_places(tmp_path: Path) -> None:
     rows = {row["damage"]: row for row in run(save_parts(tmp_path / "good", 12), tmp_path / "study", "draem")}
-    assert rows["colours"]["mean_share"] != rows["rectangles"]["mean_share"]
-    opaque, mixed = (rows[f"no augmentation, {name}"] for name in ("opaque", "random opacity"))
+    assert rows["colour"]["mean_share"] != rows["rectangles"]["mean_share"]
+    opaque, mixed = (rows[name] for name in ("no-augmentation", "opacity"))
     assert float(opaque["mean_share"]) == pytest.approx(float(mixed["mean_share"]), rel=0.1)
 
 

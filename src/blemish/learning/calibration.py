@@ -44,7 +44,7 @@ def calibrated(
     return detector
 
 
-def uncalibrated(
+def calibrated_on_training(
     method: Method,
     images: Tensor,
     false_reject_rate: float,

@@ -20,7 +20,7 @@ from blemish.data.layouts import name_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import owned_folder, write_text
-from blemish.learning.calibration import calibrated, uncalibrated
+from blemish.learning.calibration import calibrated, calibrated_on_training
 from blemish.learning.images import SplitImages, split_images
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
@@ -132,7 +132,7 @@ def _detector(options: FitOptions, method: Method, images: SplitImages, provenan
     """The trained method with its thresholds."""
     about = options.false_rejects, provenance, images.bits, images.likeness()
     if options.calibration == "none":
-        return uncalibrated(method, images.train, *about)
+        return calibrated_on_training(method, images.train, *about)
     return calibrated(method, images.calibration, *about, images.doubt)
 
 

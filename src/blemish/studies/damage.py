@@ -19,6 +19,8 @@ from blemish.report.overlay import draw_outlines
 from blemish.report.page import picture_html
 from blemish.settings import CheckedSettings
 from blemish.studies.output import study_page
+from blemish.studies.tables import draem, dsr
+from blemish.synthesis.pasted_textures import PAPER_AUGMENTATIONS
 
 PICTURE_PX = 192
 GAP_PX = 8
@@ -26,22 +28,25 @@ HEADING_PX = 26
 _ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "draem": {
         "DRAEM (recipe)": {},
-        "colours": {"anomalies": {"source": "colours"}},
-        "rectangles": {"anomalies": {"shape": "rectangles"}},
-        "no augmentation, opaque": {"anomalies": {"augment_textures": False, "min_opacity": 1.0}},
-        "augmentation, opaque": {"anomalies": {"min_opacity": 1.0}},
-        "no augmentation, random opacity": {"anomalies": {"augment_textures": False}},
-        "constants of the paper's text": {
-            "anomalies": {"min_threshold": 0.0, "max_threshold": 1.0, "min_opacity": 0.1}
+        **{variant.key: {**variant.settings} for variant in draem.ABLATIONS if "anomalies" in variant.settings},
+        "paper-text": {
+            "anomalies": {
+                "augmentations": PAPER_AUGMENTATIONS,
+                "min_threshold": 0.0,
+                "max_threshold": 1.0,
+                "min_opacity": 0.1,
+            }
         },
     },
     "dsr": {
         "DSR (recipe)": {},
         "ranked by features": {"latent": {"ranking": "features"}},
-        "codes drawn uniformly": {"latent": {"sampling": "uniform"}},
-        "lambda_s = 0.01": {"latent": {"similarity_bound": 0.01}},
-        "lambda_s = 0.4": {"latent": {"similarity_bound": 0.4}},
-        "anomalies on images": {"anomalies": "image"},
+        **{
+            variant.key: {**variant.settings}
+            for variant in dsr.ABLATIONS
+            if {"latent", "anomalies"} & {*variant.settings}
+        },
+        **{f"lambda_s = {bound:g}": {"latent": {"similarity_bound": bound}} for bound in dsr.BOUNDS},
     },
     "ssae": {
         "SSAE (recipe)": {},
@@ -55,7 +60,7 @@ _ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "limited to half the width": {"corruption": {"kinds": ["occlusion"], "limit": "half-width"}},
     },
 }
-"""Rows of the sheet for each method: headings in ASCII, which OpenCV can write, and settings of the method."""
+"""Rows of the sheet: headings in ASCII, which OpenCV can write, and settings; the variants of the papers' tables."""
 _ALWAYS: dict[str, dict[str, Any]] = {
     "draem": {"anomalies": {"probability": 1.0}},
     "dsr": {"anomaly_probability": 1.0},
