@@ -15,6 +15,8 @@ from typing import Any
 
 from blemish.compare.papers import named_test_set, paper_figure, sources
 from blemish.metrics.names import TITLES
+from blemish.studies.tables import TABLES as PAPER_TABLES
+from blemish.studies.tables.results import MEAN, Ordering
 from machine import RESULTS, table
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,6 +24,7 @@ PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")
 METHODS = ("draem", "dsr", "ssae")
 DATA = {"bottle": "MVTec AD bottle", "pill": "MVTec AD pill", "magnetic-tile": "magnetic tile (700 good)"}
 PAPERS_METRICS = ("image_auroc", "pixel_auroc", "pixel_ap")
+ORDERS = {None: "–", True: "holds", False: "does not"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -144,10 +147,89 @@ def good_test_images() -> str:
     return table(read("good-test-images")["rows"])
 
 
+def protocols() -> str:
+    """The same detectors of recipe `small` under our protocol and under those of the papers' authors."""
+    rows = read("protocols")["rows"]
+    columns = [(key, name) for key in ("pixel_ap", "image_auroc") for name in rows[0] if "/" in name]
+    return table(
+        [
+            {"data": DATA[row["data"]], "method": method_title(row["method"]), "steps": row["iterations"]}
+            | {f"{TITLES[key]}, {name}": f"{row[name][key]:.3f}" for key, name in columns}
+            for row in rows
+        ]
+    )
+
+
+def ssae_limits() -> str:
+    """SSAE trained with each limit of the damage's size: judged by held-out good images, and on test images."""
+    keys = ("image_auroc", "pixel_auroc", "pixel_ap")
+    return table(
+        [
+            {"data": DATA[row["data"]], "limit": row["limit"], "steps": row["steps"]}
+            | {"validation (decides)": f"{row['validation']:.4f}"}
+            | {TITLES[key]: f"{row[key]:.3f}" for key in keys}
+            for row in read("ssae-limits")["rows"]
+        ]
+    )
+
+
+def draem_3() -> str:
+    """DRÆM's ablations."""
+    return paper_table("draem-3")
+
+
+def dsr_5() -> str:
+    """DSR's similarity bounds."""
+    return paper_table("dsr-5")
+
+
+def dsr_6() -> str:
+    """DSR's ablations."""
+    return paper_table("dsr-6")
+
+
+def paper_table(name: str) -> str:
+    """A table that `study table` measured: for each variant ours, the paper's in brackets, and ours of each category.
+
+    "Order" says whether ours and the paper's lie on the same side of the variant of reference.
+    """
+    measured, definition = read(f"table-{name}"), PAPER_TABLES[name]
+    figures = {(row["variant"], row["category"], row["metric"]): row for row in measured["figures"]}
+    holds: dict[tuple[str, str], bool | None] = {}
+    for row in measured["orderings"]:
+        variant, metric = definition.variant(row["variant"]), row["metric"]
+        holds[variant.key, metric] = Ordering(variant, metric, row["ours_points"], row["paper_points"]).holds
+    categories = [category["name"] for category in measured["categories"]]
+    rows = []
+    for variant in definition.variants:
+        row = {"variant": variant.label}
+        for metric in definition.metrics:
+            title, mean_of_all = TITLES[metric], figures[variant.key, MEAN, metric]
+            row[f"{title} (paper)"] = f"{fraction(mean_of_all['mean_percent'])} " + (
+                f"({fraction(mean_of_all['published_percent'])})"
+            )
+            row[f"order of {title}"] = ORDERS[holds.get((variant.key, metric))]
+        if len(categories) > 1:
+            for category in categories:
+                row[category] = ", ".join(
+                    fraction(figures[variant.key, category, metric]["mean_percent"]) for metric in definition.metrics
+                )
+        rows.append(row)
+    return table(rows)
+
+
+def fraction(percent: float | None) -> str:
+    """A figure in percent as a fraction of 1."""
+    return "–" if percent is None else f"{percent / 100:.3f}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     make.__name__: make
-    for make in (headline, accuracy, image_scores, real_defects, ssae_damage, false_rejects, unlike, good_test_images)
-}
+    for make in (
+        headline, accuracy, protocols, image_scores, real_defects, ssae_damage, ssae_limits, draem_3, dsr_5, dsr_6,
+        false_rejects, unlike, good_test_images,
+    )
+}  # fmt: skip
 
 
 def read(name: str) -> Any:

@@ -2,14 +2,16 @@
 
     .venv/bin/python benchmarks/ssae_limits.py magnetic-tile mvtec/pill mvtec/bottle --textures TEXTURES --steps 2500
 
-Trains each of them on each dataset, and writes `results/ssae-limits.json`. What is compared is how well simulated
-damage of other kinds is found on good images that training has not seen; the figures of the test images are written
-beside it, and decide nothing. Runs are kept in --runs and go on where they were stopped.
+Trains each of them on each dataset, and writes `results/ssae-limits.json`, to which a call with other data adds its rows.
+What is compared is how well simulated damage of other kinds is found on good images that training has not seen; the
+figures of the test images are written beside it, and decide nothing. Runs are kept in --runs and go on where they
+were stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -33,8 +35,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/ssae-limits"))
     parser.add_argument("--out", type=Path, default=RESULTS / "ssae-limits.json")
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
     for data in arguments.data:
+        rows = [row for row in rows if row["data"] != name_of(data)]
         for limit in LIMITS:
             options: dict[str, Any] = {
                 "method": "ssae", "recipe": "small", "textures": arguments.textures, "seed": arguments.seed,
