@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/ssae_limits.py magnetic-tile mvtec/pill mvtec/bottle --textures TEXTURES --steps 2500
 
-Trains each of them on each dataset, and writes `results/ssae-limits.json`, to which a call with other data adds its rows.
+Trains each of them on each dataset, and writes `results/ssae-limits.json`; a call with other data adds its rows.
 What is compared is how well simulated damage of other kinds is found on good images that training has not seen; the
 figures of the test images are written beside it, and decide nothing. Runs are kept in --runs and go on where they
 were stopped.
