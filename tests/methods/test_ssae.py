@@ -56,11 +56,12 @@ class TestContract(MethodContract):
 
 
 class TestContractOfTheEnsembleWithSSIM(TestContract):
-    """Settings that TINY does not cover: both networks, validation in the loop, 1 - SSIM, eq. 14."""
+    """Settings that TINY does not cover: both networks, validation in the loop, 1 - SSIM, eq. 14, theorem 2."""
 
     tiny = replace(
-        TINY, objective="ensemble", difference="ssim", correction=1, patch_px=2, image_score="max", iterations=25
-    )
+        TINY, objective="ensemble", difference="ssim", correction=1, patch_px=2, image_score="max", iterations=25,
+        corruption=replace(TINY.corruption, limit="theorem"),
+    )  # fmt: skip
 
 
 class TestContractWithASegmentationLoss(TestContract):

@@ -27,7 +27,7 @@ def test_the_changed_area_is_limited(bank: TextureBank, look: str) -> None:
         images = (images > 0.5).float()
     if look == "low contrast":
         images = 0.5 + 0.05 * images
-    corruption = CorruptionSettings(kinds=KINDS, min_side=0.5, max_side=1.0)
+    corruption = CorruptionSettings(kinds=KINDS, min_side=0.5, max_side=1.0, limit="theorem")
     levels = (images * 255).byte().numpy().astype(np.float64)
     low, high = (np.quantile(levels, quantile, method="inverted_cdf") for quantile in (0.01, 0.99))
     deviation = levels.clip(low, high).std() / (high - low)

@@ -45,7 +45,7 @@ class CorruptionSettings(CheckedSettings):
     min_side: float = 0.08
     max_side: float = 0.5
     """Range of a patch's sides, as shares of the image's shorter side."""
-    limit: Literal["theorem", "half-width", "none"] = "theorem"
+    limit: Literal["theorem", "half-width", "none"] = "half-width"
     """Patches that are too large are shrunk. ``theorem``: |S| is kept below 2 sigma^2 |S_rest| (theorem 2);
     ``half-width``: all patches of an image together are at most a square of half its width, up to which figure 9
     finds what the theorem states; ``none``: they are as large as they are drawn."""
