@@ -112,8 +112,13 @@ def test_dsr_with_its_shipped_codebook_and_real_defects(photographs: Path, tmp_p
     assert f"{n_defects} images" in inspected.stdout
     evaluated = run("evaluate", detector, photographs, "--out", tmp_path / "evaluation")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]["method"] == "dsr"
-    assert "object-specific" in (tmp_path / "evaluation" / "report.html").read_text()
+    judged = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]
+    assert judged["method"] == "dsr"
+    assert {"iterations", "detection_widths"} <= {*judged["changed_settings"]}
+    report = (tmp_path / "evaluation" / "report.html").read_text()
+    assert "recipe small with " in report
+    assert "iterations=3" in report
+    assert "object-specific" in report
 
 
 def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained: Path, photographs: Path) -> None:

@@ -217,3 +217,9 @@ def test_the_same_recipe_on_other_test_sets_does_not_depend_on_the_order() -> No
         means = {label: entry.mean_percent for label, entry in tile.items() if entry}
         assert means["draem paper"] == pytest.approx(100.0)
         assert means["draem paper-carpet"] == pytest.approx(50.0)
+
+
+def test_a_setting_that_is_not_the_recipes_is_named_although_all_runs_share_it() -> None:
+    shared = {"options": {"iterations": "2", "batch_size": "8"}, "changed": ("iterations",)}
+    table = compare([run(seed=0, **shared), run(seed=1, **shared)]).tables[0]
+    assert table.columns[0].label == "draem small, iterations=2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,13 @@ def test_no_cluster_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_node_that_does_not_share_the_folder_is_named(tmp_path: Path) -> None:
     state, reason, _ = clusters.work_at(str(tmp_path / "not mounted"), "{}")
     assert (state, "does not see" in reason) == ("failed", True)
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path: Path) -> None:
+    cells = [cell("bolt", save_product(tmp_path / "bolt"))]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        for form in (address, f"ray://{address}"):
+            with pytest.raises(BlemishError, match=f"--ray {form}: no Ray cluster there"):
+                run_grid(cells, tmp_path / "out", ray=form)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blemish.errors import BlemishError
-from blemish.methods import build, settings_of
+from blemish.methods import build, changed_settings, settings_of
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,11 @@ def test_settings_without_a_network_are_those_with_one(method: str, recipe: str,
 def test_mistakes_are_told(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(BlemishError, match=message):
         settings_of(*arguments)
+
+
+def test_only_settings_that_are_not_the_recipes_and_change_results_are_named() -> None:
+    settings = settings_of(
+        "draem", "small", 3, {"iterations": 7, "cuda_graphs": False, "anomalies": {"probability": 0.1}}
+    )
+    assert changed_settings("draem", "small", settings) == {"iterations": 7, "anomalies.probability": 0.1}
+    assert changed_settings("draem", "unknown", settings) == {}

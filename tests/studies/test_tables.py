@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from blemish.cli import main
 from blemish.commands import measurements
+from blemish.compare.papers import paper_figures
 from blemish.fleet import grid, worker
 from blemish.fleet.board import Board
 from blemish.fleet.cells import CELL, FAILED, Cell
@@ -27,6 +29,7 @@ from blemish.methods.dsr import DSR, DSRSettings
 from blemish.methods.dsr.vq import VQAutoencoder
 from blemish.methods.ssae import SSAE, SSAESettings
 from blemish.studies.tables import MEASUREMENTS, TABLES
+from blemish.studies.tables.pictures import SHOWN
 from data import miniatures
 from fleet.grids import save_product
 
@@ -107,6 +110,9 @@ def test_a_table_of_mvtec_ad_from_training_to_page(mvtec: Path, tmp_path: Path, 
     for (variant, _, _), row in found.items():
         assert (row["mean_percent"] == "") == (variant in left_out), row
     page = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+    assert ("nearest" in page) == (name == "ssae-figure-9")
+    assert ("<circle" in page) == (name == "draem-figure-9")
+    assert ("True mask" in page) == (name in SHOWN)
     assert "What is not as in the paper" in page
     assert all(variant.label.replace("'", "&#x27;") in page for variant in chosen.variants)
     record = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
@@ -153,10 +159,15 @@ def test_measurements_without_a_training(
     monkeypatch.setattr(measurements, "TIMED_S", 0.01)
     tiny = TINY["dsr"]
     monkeypatch.setattr(measurements, "build", lambda method, recipe: DSR.build(tiny))
-    assert run("study", "table", name, mvtec / "carpet", "--out", tmp_path, "--device", "cpu") == 0
-    written = "moments" if name == "ssae-figure-8" else name
-    assert (tmp_path / f"{written}.csv").exists()
-    assert (tmp_path / f"{written}.html").exists()
+    assert run("study", "table", name, mvtec, "--out", tmp_path, "--device", "cpu") == 0
+    with (tmp_path / f"{name}.csv").open(encoding="utf-8") as file:
+        assert {row.get("data") for row in csv.DictReader(file)} == (
+            {None} if name == "dsr-speed" else {"bottle", "carpet"}
+        )
+    page = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+    for link in re.findall(r'href="([^"]*)"', page):
+        assert (tmp_path / link).exists()
+    assert ("moments.html" in page) == (name == "ssae-figure-8")
 
 
 # --- a grid goes on where it was stopped -------------------------------------------------------------------------
@@ -240,10 +251,11 @@ def bad_inputs() -> list[tuple[str, list[str], str]]:
         ("draem-9", ["bottle"], "no table 'draem-9'; there are: draem-1"),
         ("draem-1", ["none"], "no such folder; give folders of MVTec AD"),
         ("draem-1", [], "no data; give folders of MVTec AD"),
-        ("draem-1", ["ksdd2"], "is not one of MVTec AD, on which draem-1 is measured"),
-        ("draem-1", ["gasket"], "is not one of MVTec AD, on which draem-1 is measured"),
-        ("ssae-4", ["bottle"], "is not one of MVTec AD, on which ssae-4 is measured"),
-        ("dsr-1", ["bottle"], "is not one of KSDD2"),
+        ("draem-1", ["ksdd2"], "is none of the folders of MVTec AD that draem-1 is measured on"),
+        ("draem-1", ["gasket"], "is none of the folders of MVTec AD that draem-1 is measured on"),
+        ("ssae-4", ["bottle"], "named as they are published: carpet, grid, leather, tile, wood"),
+        ("draem-4", ["bottle"], "is none of the folders of DAGM that draem-4 is measured on"),
+        ("dsr-1", ["bottle"], "is none of the folders of KSDD2"),
         ("draem-1", ["bottle", "bottle"], "is bottle, and so is"),
         ("draem-1", ["bottle", "--recipe", "paper-object"], "unknown recipe 'paper-object' of draem"),
         ("ssae-3", ["carpet", "--recipe", "paper-text"], "unknown recipe 'paper-text' of ssae"),
@@ -301,3 +313,40 @@ def test_the_tables_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("study", "tables") == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in (*TABLES, *MEASUREMENTS))
+    assert "--only dsr dsr-image dsr-random dsr-image-loss dsr-feature-loss dsr-not-upsampled" in listed
+
+
+def test_a_published_variant_has_its_papers_figures() -> None:
+    for chosen in TABLES.values():
+        for variant in chosen.variants:
+            printed = [
+                figure.value_percent
+                for figure in paper_figures()
+                if (figure.method, figure.setting) == variant.published and figure.dataset == chosen.dataset.name
+            ]
+            assert bool(printed) == (variant.published != ("", "")), (chosen.name, variant.key)
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_table_leaves_the_folder_of_a_fleet_alone(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.csv").write_text(f"name,data,device\nbolt,{mvtec / 'bottle'},cpu\n")
+    assert run("fleet", "fit", tmp_path / "plan.csv", "--out", tmp_path / "out") == 0
+    before = (tmp_path / "out" / "plan.json").read_bytes()
+    assert table("draem-1", [mvtec / "bottle"], tmp_path / "out") == 2
+    assert "holds trainings of `fleet fit` (bolt); choose another --out" in capsys.readouterr().err
+    assert (tmp_path / "out" / "plan.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_what_other_tables_share_the_folder_is_not_counted(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert table("draem-1", [mvtec], tmp_path) == 0
+    assert table("dsr-3", [mvtec / "bottle"], tmp_path) == 0
+    assert "1 of 1 done" in capsys.readouterr().out
+    assert table("draem-3", [mvtec / "bottle"], tmp_path, "--only", "draem", "disc", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 to do" in shown
+    assert "bottle-dsr-0" not in shown

@@ -46,7 +46,8 @@ class GridOptions:
         list[str] | None,
         Parameter(
             negative="", consume_multiple=True,
-            help="Train only these: rows of the plan; variants or categories of a table, such as disc bottle.",
+            help="Train only these: rows of the plan; variants or categories of a table, such as disc bottle "
+            "(`study tables` lists them).",
         ),
     ] = None  # fmt: skip
     jobs: Annotated[

@@ -129,7 +129,9 @@ def table(
     Example: `blemish study table draem-3 mvtec/bottle mvtec/pill --recipe small --textures dtd --out tables`
 
     Trains what the table needs, evaluates it under the authors' protocol, and goes on where it was stopped: the same
-    command never trains a finished cell twice, and several tables may share --out. `blemish study tables` lists them.
+    command never trains a finished cell twice, and several tables may share --out. `blemish study tables` lists them,
+    with the variants that --only takes. dsr-speed, ssae-figure-8 and ssae-footnote-7 train nothing, take neither
+    --recipe nor --only, and write no `.md`.
 
     Parameters
     ----------

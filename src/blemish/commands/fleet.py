@@ -49,8 +49,8 @@ def run_cells(
     with FleetProgress() as progress:
         outcomes = run_grid(cells, out, jobs=jobs, ray=ray, only=only, report=progress.report, show=progress.show)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    n_done = sum(state.state == "done" for state in read_status(out).cells)
-    print(f"{n_done} of {len(cells)} done; results in {out}")
+    states = [state.state for state in read_status(out).cells if not only or state.name in only]
+    print(f"{states.count('done')} of {len(states)} done; results in {out}")
     if failed:
         reasons = "; ".join(f"{outcome.name} ({outcome.reason})" for outcome in failed)
         raise BlemishError(f"{len(failed)} failed, which the same command tries again: {reasons}")
@@ -70,9 +70,9 @@ def print_cost(cells: Sequence[Cell], out: Path, jobs: int, only: Collection[str
 
     plan = plan_of(cells, only)
     check_folder(plan, out)
+    plan = plan.part(only)
     states = plan.states(out)
-    todo = [cell for cell, state in zip(cells, states, strict=True) if state.state != "done"]
-    todo = [cell for cell in todo if not only or cell.name in only]
+    todo = [cell for cell, state in zip(plan.cells, states, strict=True) if state.state != "done"]
     whole_s = dict(zip((cell.name for cell in todo), training_s(todo), strict=True))
     left_s = {
         state.name: whole_s[state.name] * state.steps_left / max(1, state.n_steps)
@@ -84,7 +84,7 @@ def print_cost(cells: Sequence[Cell], out: Path, jobs: int, only: Collection[str
     in_jobs = f"; {duration(at_once)} with --jobs {jobs}, if each is as fast as alone" if jobs > 1 else ""
     n_steps = sum(state.steps_left for state in states if state.name in left_s)
     print(
-        f"{len(todo)} of {len(cells)} to do: {n_steps} steps, about {duration(total_s)} of training on this machine"
+        f"{len(todo)} of {len(states)} to do: {n_steps} steps, about {duration(total_s)} of training on this machine"
         f"{in_jobs}; calibration and evaluation come on top"
     )
 

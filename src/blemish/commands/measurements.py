@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
 from blemish.commands.study import good_images, moments_run
 from blemish.data.bits import bits_in_use
-from blemish.data.layouts import name_of
+from blemish.data.layouts import datasets_at, name_of
 from blemish.data.loading import load_images
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
@@ -36,7 +37,7 @@ TIMED_S = 4.0
 
 
 def measurement_run(name: str, data: Sequence[Path], out: Path, *, device: Device, seed: int) -> None:
-    """Measure, print, and write ``<name>.csv``, ``.json`` and ``.html``.
+    """Measure, print, and write ``<name>.csv``, ``.json`` and ``.html``; figure 8 also a page for each dataset.
 
     Raises
     ------
@@ -48,12 +49,37 @@ def measurement_run(name: str, data: Sequence[Path], out: Path, *, device: Devic
         return
     if not data:
         raise BlemishError(f"{name}: no data; give folders of good images, or datasets such as mvtec/carpet")
+    datasets = [folder for path in data for folder in datasets_at(path)]
     if name == "ssae-figure-8":
-        for path in data:
-            folder = out / name_of(path) if len(data) > 1 else out
-            moments_run(path, folder, kind="both", size_px=SIZE_PX, window_px=SIZE_PX // 2, layout="auto")
+        _distributions(datasets, out)
     else:
-        _premise(data, out, seed)
+        _premise(datasets, out, seed)
+
+
+def _distributions(data: Sequence[Path], out: Path) -> None:
+    """Figure 8."""
+    rows, lines, links = list[dict[str, Any]](), list[tuple[str, ...]](), []
+    for path in data:
+        name = name_of(path)
+        links.append(f'<li><a href="{quote(name)}/moments.html">{html.escape(name)}: charts</a></li>')
+        for moments in moments_run(
+            path, out / name, kind="both", size_px=SIZE_PX, window_px=SIZE_PX // 2, layout="auto"
+        ):
+            figures = moments.figures()
+            rows.append({"data": name, "kind": moments.kind, **figures})
+            spread, sigma2, share = (figures[key] for key in ("spread_of_means", "sigma2", "largest_share"))
+            numbers = ("–" if number is None else f"{number:.3f}" for number in (spread, sigma2, share))
+            lines.append((name, moments.kind, *numbers))
+    heads = ("data", "pixels of", "spread of the means / standard deviation", "σ²", "largest |S| / N")
+    sheet = Sheet("Distributions of the pixels", "0 of spread: all pixels have the same mean", heads, tuple(lines))
+    intro = (
+        "<p>Do all pixels have the same distribution, as SSAE's proposition 2 and theorem 2 ask? The paper prints "
+        f"curves of a texture and an object, and no numbers. The curves of each dataset:</p><ul>{''.join(links)}</ul>"
+    )
+    footer = f"Images of {SIZE_PX} px; windows of {SIZE_PX // 2} px (texture), the line through the middle (object)."
+    page = study_page("SSAE, figure 8: distributions of pixels", intro, (), "", sheet_html(sheet), footer=footer)
+    record = {"study": "ssae-figure-8", "size_px": SIZE_PX, "rows": rows}
+    write_study(out, "ssae-figure-8", rows, record, page)
 
 
 def _premise(data: Sequence[Path], out: Path, seed: int) -> None:
@@ -92,6 +118,7 @@ def _speed(out: Path, device: Device) -> None:
     runtime = TorchRuntime(build("dsr", "paper").to(resolve_device(device)))
     side_px = runtime.settings.image_size_px
     make_folder(out)
+    print(f"DSR's networks of recipe paper, {side_px} px, whatever --recipe says; some minutes on a CPU", flush=True)
     rows = []
     for batch in BATCHES:
         images_per_s = _images_per_s(runtime, batch)

@@ -214,6 +214,7 @@ def damage_run(
     bits = bits_in_use(paths) or 16
     images = load_images(shown, size_hw, bits, network.settings.resizing)  # (B, 3, H, W)
     all_images = load_images(paths, size_hw, bits, network.settings.resizing) if method == "ssae" else images
+    made_of = "" if not network.uses_textures else "generated" if textures is None else name_of(textures)
     make_folder(out)
     rows = []
     for row in damaged_rows(
@@ -229,7 +230,7 @@ def damage_run(
         "study": "damage", "data": name_of(data), "layout": dataset.layout, "method": method, "recipe": recipe,
         "seed": seed, "size_px": size_hw[0], "settings": settings, "rows": [row.figures() for row in rows],
     }  # fmt: skip
-    page = damage_page(name_of(data), method, recipe, picture)
+    page = damage_page(name_of(data), method, recipe, made_of, picture)
     write_study(out, "damage", [row.figures() for row in rows], record, page)
 
 

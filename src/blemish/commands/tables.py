@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from blemish.fleet.cells import DETECTOR, SUMMARY
 from blemish.fleet.grid import check_folder, plan_of
 from blemish.fleet.plan import read_plan
 from blemish.settings import Device
+from blemish.studies.orthogonality_page import orthogonality_charts
 from blemish.studies.output import write_study
 from blemish.studies.tables import MEASUREMENTS, TABLES, table_named
 from blemish.studies.tables.base import PaperTable
@@ -70,7 +72,7 @@ def table_run(
     if not names:
         raise BlemishError(f"{name}: nothing is left to train; {'; '.join(left_out) or 'check --only'}")
     earlier = read_plan(out) if out.is_dir() else None
-    plan = merged(earlier.cells if earlier else (), cells)
+    plan = merged(earlier.cells if earlier else (), cells, out)
     print_notices(left_out)
     if dry_run:
         print_cost(plan, out, jobs or 1, names)
@@ -111,11 +113,9 @@ def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
             for one in orderings
         ],
     }  # fmt: skip
-    charts = charts_html(table, figures)
+    charts = charts_html(table, figures) or _orthogonality(request, out)
     page = table_page(table, sheets, deviating, state_text, charts, pictures_html(request, out))
     write_study(out, table.name, rows(figures), json.loads(json.dumps(record)), page)
-    if table.name == "ssae-figure-9":
-        _orthogonality(request, out)
 
 
 def _training(folder: Path) -> dict[str, Any]:
@@ -125,16 +125,22 @@ def _training(folder: Path) -> dict[str, Any]:
     return {"name": folder.name, **{name: summary[name] for name in names}}
 
 
-def _orthogonality(request: Request, out: Path) -> None:
-    """Figure 9 of SSAE: the study of each detector of the first seed that is trained."""
-    variant = request.table.variants[0]
+def _orthogonality(request: Request, out: Path) -> str:
+    """Figure 9 of SSAE: charts of each detector of the first seed that is trained; "" for other tables."""
+    variant, charts = request.table.variants[0], ""
+    if request.table.name != "ssae-figure-9":
+        return charts
     for category in request.categories:
         detector = out / cell_name(category, variant, request.seeds[0]) / DETECTOR
         if detector.exists():
-            orthogonality_run(
-                detector, category.path, out / f"{category.name}-orthogonality",
+            folder = f"{category.name}-orthogonality"
+            results = orthogonality_run(
+                detector, category.path, out / folder,
                 n_images=100, n_widths=12, repeats=3, seed=request.seeds[0], device=request.device, layout="auto",
             )  # fmt: skip
+            link = f'<a href="{folder}/orthogonality.html">how to read the charts, and pictures</a>'
+            charts += f"{orthogonality_charts(results)}<p>{html.escape(category.name)}: {link}</p>"
+    return charts
 
 
 def with_defects(table: PaperTable, numbers: Sequence[int]) -> PaperTable:
@@ -169,5 +175,7 @@ def list_tables() -> None:
         print(
             f"{table.name:{width}}  {table.title} ({table.dataset.name}; {metrics}; {len(table.variants)} variants)"
         )
+        if len(table.variants) > 1:
+            print(f"{'':{width}}  --only {' '.join(variant.key for variant in table.variants)}")
     for name, text in MEASUREMENTS.items():
         print(f"{name:{width}}  {text}")

@@ -28,7 +28,7 @@ DECIMALS = 1
 
 @dataclass(frozen=True)
 class Column:
-    """A method with its recipe, or a published method. `variant` names settings that differ from other columns."""
+    """A method with its recipe, or a published method. `variant` names what differs from it, or from others."""
 
     method: str
     recipe: str
@@ -149,7 +149,8 @@ _Runs: TypeAlias = Mapping[tuple[Column, _EvaluatedSet], Sequence[Run]]
 def compare(runs: Sequence[Run], metrics: Sequence[str] = METRICS) -> Comparison:
     """Tabulate runs: for each protocol and metric, one row per test set and one column per method and recipe.
 
-    Runs of one method and recipe that differ in another setting get separate columns, named after that setting.
+    Runs of one method and recipe that differ in a setting get columns of their own, named after it; a setting that is
+    not the recipe's is always named.
     Published figures are shown only for test sets with the published numbers of good and defective images.
 
     Parameters
@@ -210,12 +211,13 @@ def _without_repeats(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _variants(runs: Sequence[Run]) -> dict[object, str]:
-    """For each identity, the options in which it differs from other runs of its method and recipe, as text."""
+    """For each identity, the options in which it differs from its recipe or from other runs of it, as text."""
     variants: dict[object, str] = {}
     for run in runs:
         siblings = [sibling for sibling in runs if (sibling.method, sibling.recipe) == (run.method, run.recipe)]
         names = sorted({name for sibling in siblings for name in sibling.options})
-        differing = [name for name in names if len({sibling.options.get(name) for sibling in siblings}) > 1]
+        is_equal = {name for name in names if len({sibling.options.get(name) for sibling in siblings}) == 1}
+        differing = [name for name in names if name not in is_equal or name in run.changed]
         texts = (f"{name}={run.options[name]}" if name in run.options else f"no {name}" for name in differing)
         variants[_identity(run)] = ", ".join(texts).replace('"', "")
     return variants
@@ -392,9 +394,6 @@ def _paper_notes(tables: Sequence[Table]) -> tuple[str, ...]:
             f"{source.method} paper ({source.published}, {source.url}), table{'s' * (len(printed) > 1)} "
             f"{' and '.join(printed)}; measured by its authors: {source.protocol}"
         )
-    doubts = (
-        f"{cell.source}, {cell.figure.category}: {cell.figure.note}"
-        for cell in cells
-        if cell.figure and cell.figure.note
-    )
+    noted = [(cell.source, cell.figure) for cell in cells if cell.figure and cell.figure.note]
+    doubts = (f"{source}, {figure.category}: {figure.note}" for source, figure in noted)
     return (*notes, *dict.fromkeys(doubts))

@@ -33,6 +33,7 @@ class Run:
     protocol : the name of the evaluation protocol; figures under different protocols are never compared.
     metrics : fractions of 1 by the names in `METRICS`; None where a metric is not defined.
     protocol_description : the protocol in one sentence; "" if there is no description.
+    changed : names of the options that are not those of the recipe.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Run:
     protocol: str
     metrics: Mapping[str, float | None]
     protocol_description: str = ""
+    changed: tuple[str, ...] = ()
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -122,6 +124,7 @@ def read_run(path: Path) -> Run:
     return Run(
         path, method, recipe, seed, _options(detector), conditions, data, n_good, n_defective, protocol,
         _figures(path, content), str(content.get("protocol_description") or ""),
+        tuple(detector.get("changed_settings") or ()),
     )  # fmt: skip
 
 

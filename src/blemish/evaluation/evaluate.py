@@ -19,6 +19,7 @@ from blemish.inspection.findings import unlike_text
 from blemish.inspection.framing import Whole
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import Judgement, judge
+from blemish.methods import changed_settings
 from blemish.metrics import Rankings, StreamingMetrics, rank_maps
 from blemish.metrics.streaming import error_bounds
 
@@ -261,12 +262,14 @@ def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
 
     `blemish compare` sorts by these values.
     """
-    settings = detector.settings.result_settings()
+    settings, chosen = detector.settings.result_settings(), detector.provenance.get("chosen", {})
+    changed = changed_settings(detector.method_name, detector.provenance.get("recipe", ""), detector.settings)
     description = {
         "method": detector.method_name,
         **detector.provenance,
         # Settings chosen on good images are results: runs that differ only in them have the same settings.
-        "settings": settings | dict.fromkeys(detector.provenance.get("chosen", {}), "chosen"),
+        "settings": settings | dict.fromkeys(chosen, "chosen"),
+        "changed_settings": sorted({*changed} - {*chosen}),
     }
     return {"data": name_of(path), "layout": dataset.layout, "detector": description}
 

@@ -18,7 +18,7 @@ Show = Callable[[Status], None]
 
 
 class Board:
-    """States of all cells; only those of running ones are read again and again.
+    """States of the cells of a plan, or of a part of it; only those of running ones are read again and again.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Board:
         log = self.out / outcome.name / "log.txt"
         if outcome.state == "done":
             steps = self.states[outcome.name].progress
-            notices = f"; {n_notices} notices in {log}" if n_notices else ""
+            notices = f"; {n_notices} notice{'s' * (n_notices != 1)} in {log}" if n_notices else ""
             n_done = sum(state.state == "done" for state in self.states.values() if state.name not in self.watched)
             self.report(f"{outcome.name}: done, {steps}{took} ({n_done} of {len(self.states)}){notices}")
         elif outcome.state == "failed":

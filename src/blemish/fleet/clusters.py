@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from blemish.fleet.processes import Outcome, Worker
 
 SHOW_EVERY_S = 5.0
 """Seconds between two looks into the folders of all cells, which lie on a network share."""
+ANSWER_S = 10.0
+"""Longest wait for the cluster to take a connection, s."""
 STOP_S = 60.0
 """Longest wait for checkpoints after Ctrl-C, s."""
 
@@ -103,13 +106,21 @@ def _connect(ray: Any, address: str) -> None:
     if address == "local":
         options["include_dashboard"] = False
     try:
+        _check_answers(address)
         ray.init(address, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BlemishError(
             f"--ray {address}: no Ray cluster there ({reason}); `ray start --head` starts one, and --ray local one "
             f"for this run"
         ) from error
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError at once if nothing listens at HOST:PORT, for which Ray tries, and warns, for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
 
 
 def _resources(ray: Any, cells: Sequence[Cell], jobs: int | None) -> dict[str, dict[str, float]]:

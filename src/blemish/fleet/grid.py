@@ -42,7 +42,7 @@ def run_grid(
         under the same paths.
     only : names of the cells to work at; empty for all.
     report : takes a line whenever a cell begins or ends.
-    show : takes how far all cells are, about every second.
+    show : takes how far these cells are, about every second.
 
     Returns
     -------
@@ -62,8 +62,9 @@ def run_grid(
     with owned_folder(out.absolute()) as folder:
         check_folder(plan, folder)
         plan.write(folder)
-        board = Board(plan, folder, report, show)
-        todo = [cell for cell in cells if board.states[cell.name].state != "done" and (not only or cell.name in only)]
+        part = plan.part(only)
+        board = Board(part, folder, report, show)
+        todo = [cell for cell in part.cells if board.states[cell.name].state != "done"]
         if not todo:
             return []
         with _saying_how_to_go_on(board):

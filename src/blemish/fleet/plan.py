@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,11 @@ class Plan:
     def states(self, out: Path) -> list[CellState]:
         """How far each cell is."""
         return [cell_state(cell, out / cell.name, n) for cell, n in zip(self.cells, self.n_steps, strict=True)]
+
+    def part(self, names: Collection[str]) -> Plan:
+        """The plan of the cells with these names; all of them if there are no names."""
+        rows = [row for row in zip(self.cells, self.n_steps, strict=True) if not names or row[0].name in names]
+        return Plan([cell for cell, _ in rows], [n for _, n in rows])
 
     def write(self, out: Path) -> None:
         """Write ``plan.json``, and ``cell.json`` in the folder of each cell."""
@@ -76,7 +81,7 @@ def check_same_plan(old: Plan, cells: Sequence[Cell], out: Path) -> None:
             )
         if difference := _difference(cell, new[cell.name]):
             raise BlemishError(
-                f"{out}: the cell {cell.name} was begun with {difference}; rename it, or choose another --out"
+                f"{out}: the cell {cell.name} was begun with {difference}; take the same again, or another --out"
             )
 
 

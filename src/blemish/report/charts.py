@@ -24,12 +24,13 @@ SERIES = ("first", "second")
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a chart: its label, its range, and its ticks."""
+    """One axis of a chart: its label, its range, and its ticks, with names (of x) that are not their values."""
 
     label: str
     low: float = 0.0
     high: float = 1.0
     ticks: tuple[float, ...] = (0.0, 0.5, 1.0)
+    names: tuple[str, ...] = ()
 
     def share(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values as shares of the length of the axis."""
@@ -53,6 +54,7 @@ def curves_chart(
     *,
     band: Band | None = None,
     limit: tuple[str, float] | None = None,
+    has_points: bool = False,
 ) -> str:
     """A figure with up to two curves, each with its name in the legend; curves without points are left out.
 
@@ -61,6 +63,7 @@ def curves_chart(
     curves : name and points in the axes' units.
     band : drawn behind the curves, clipped to the frame.
     limit : name and x value of a vertical line.
+    has_points : mark each point with a dot.
     """
     drawn = [(name, points) for name, points in curves if len(points.x)]
     if not drawn:
@@ -70,6 +73,12 @@ def curves_chart(
         f'<polyline class="{kind}" points="{_points(x, y, points.x, points.y)}"/>'
         for kind, (_, points) in zip(SERIES, drawn, strict=False)
     )
+    if has_points:
+        content += "".join(
+            f'<circle class="{kind}" cx="{left:.1f}" cy="{top:.1f}" r="3.5"/>'
+            for kind, (_, points) in zip(SERIES, drawn, strict=False)
+            for left, top in zip(_x(x, points.x), _y(y, points.y), strict=True)
+        )
     if band is not None:
         low, high = (np.clip(edge, y.low, y.high) for edge in (band.low, band.high))
         corners = _points(x, y, np.concatenate([band.x, band.x[::-1]]), np.concatenate([low, high[::-1]]))
@@ -139,9 +148,10 @@ def _figure(title: str, content: str, keys: Sequence[tuple[str, str]]) -> str:
 
 def _axes(x: Axis, y: Axis) -> str:
     parts = [f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/>']
-    for tick, place in zip(x.ticks, _x(x, np.array(x.ticks)), strict=True):
+    names = x.names or tuple(map(_tick, x.ticks))
+    for name, place in zip(names, _x(x, np.array(x.ticks)), strict=True):
         parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
-        parts.append(f'<text x="{place:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{_tick(tick)}</text>')
+        parts.append(f'<text x="{place:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{html.escape(name)}</text>')
     for tick, place in zip(y.ticks, _y(y, np.array(y.ticks)), strict=True):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{place + 4:.1f}" text-anchor="end">{_tick(abs(tick))}</text>')
@@ -192,6 +202,7 @@ margin: 1rem 0; }
 .chart polyline.first { stroke: var(--first); }
 .chart polyline.second { stroke: var(--second); stroke-dasharray: 6 3; }
 .chart rect.first { fill: var(--first); } .chart rect.second { fill: var(--second); }
+.chart circle.first { fill: var(--first); } .chart circle.second { fill: var(--second); }
 .chart .band { fill: var(--first); opacity: .22; }
 .chart .limit { stroke: var(--text); stroke-width: 1.5; stroke-dasharray: 4 2; }
 .keys { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .2rem 0 0; font-size: .82rem; }

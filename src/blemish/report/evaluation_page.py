@@ -17,6 +17,7 @@ from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.evaluation.evaluate import Evaluation
 from blemish.files import write_text
+from blemish.methods import changed_settings
 from blemish.metrics.names import MEANINGS, TITLES
 from blemish.report import charts
 from blemish.report.charts import Axis, curves_chart, scores_chart
@@ -110,8 +111,13 @@ def _verdict(metrics: dict[str, Any]) -> str:
 
 def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
     provenance = detector.provenance
+    settings = changed_settings(detector.method_name, str(provenance.get("recipe", "")), detector.settings)
+    changed = ", ".join(
+        f"{name}={value}" for name, value in settings.items() if name not in provenance.get("chosen", {})
+    )
     trained = (
-        f"trained on {provenance['n_train']} good images (recipe {provenance['recipe']}, seed {provenance['seed']}), "
+        f"trained on {provenance['n_train']} good images (recipe {provenance['recipe']}{' with ' * bool(changed)}"
+        f"{changed}, seed {provenance['seed']}), "
         if {"n_train", "recipe", "seed"} <= set(provenance)
         else ""
     )

@@ -140,11 +140,12 @@ def sheet(images: Tensor, rows: Sequence[DamageRow]) -> NDArray[np.uint8]:
     return np.vstack(strips)
 
 
-def damage_page(data: str, method: str, recipe: str, picture: NDArray[np.uint8]) -> str:
-    """The sheet as a page, with how to read it."""
+def damage_page(data: str, method: str, recipe: str, textures: str, picture: NDArray[np.uint8]) -> str:
+    """The sheet as a page, with how to read it; ``textures`` says what damage is made of, "" if of none."""
     intro = (
         f"<p>Good images of {html.escape(data)}, and what {html.escape(method)} (recipe {html.escape(recipe)}) makes "
-        f"of them to train on; then the same with the damage of each ablation. Outlined: the mask of the damage.</p>"
+        f"of them to train on; then the same with the damage of each ablation. Outlined: the mask of the damage."
+        f"{html.escape(f' Textures: {textures}.' if textures else '')}</p>"
     )
     image = picture_html("damage", "Damaged images", picture)
     return study_page("What is trained on", intro, (), "", READING, f"<section class='all'>{image}</section>")

@@ -42,7 +42,7 @@ def orthogonality_page(results: Sequence[AtWidth], data_name: str, detector_name
         f"{data_name}: is the repair an orthogonal projection onto good images?",
         intro,
         _figures(below_half),
-        _charts(results),
+        orthogonality_charts(results),
         reading("How to read the charts", _reading(results, below_half, n_images)),
         "\n".join(map(_row_html, _examples(results))),
         "After figure 9 of Bauer, Nakajima, Müller, Self-Supervised Training with Autoencoders for Visual Anomaly "
@@ -67,7 +67,8 @@ def _figures(below_half: Sequence[AtWidth]) -> list[Figure]:
     ]
 
 
-def _charts(results: Sequence[AtWidth]) -> str:
+def orthogonality_charts(results: Sequence[AtWidth]) -> str:
+    """The charts of figure 9: how often the nearest good image is the original, and the error of the repair."""
     rows = [result.row() for result in results]
     column = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
     x, share = Axis(WIDTH), Axis("share of trials")

@@ -79,5 +79,7 @@ header h2 { margin: 1.5rem 0 0; font-size: 1.1rem; } header small { color: var(-
 details li { max-width: 60rem; margin: .3rem 0; }
 .about p { margin: .3rem 0; font-size: .88rem; }
 .about + figure, .about ~ figure { max-width: 20rem; }
+section.pictures { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+section.pictures h2 { grid-column: 1 / -1; margin: 0; font-size: .95rem; }
 @media (max-width: 760px) { .about { grid-column: 1 / -1; } }
 """

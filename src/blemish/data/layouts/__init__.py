@@ -167,6 +167,13 @@ def name_of(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
+def datasets_at(path: Path) -> list[Path]:
+    """The published datasets below a folder of them, such as the categories of ``mvtec``; any other path itself."""
+    if not path.is_dir() or any(layout.lacks(path) is None for layout in LAYOUTS.values()):
+        return [path]
+    return [folder for folder in _folders_below(path) if _published_at(folder)] or [path]
+
+
 # --- messages about a path that is not a dataset -------------------------------------------------------------
 
 

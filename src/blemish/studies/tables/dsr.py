@@ -23,10 +23,10 @@ ABLATIONS = (
         {**_UPSAMPLED, "latent": {"sampling": "uniform"}},
     ),
     Variant(
-        "dsr-image-loss", "DSR (loss on images)", ("DSR_L_img", _ABLATION), {**_UPSAMPLED, "feature_weight": 0.0}
+        "dsr-image-loss", "DSR (loss on images)", ("DSR_Limg", _ABLATION), {**_UPSAMPLED, "feature_weight": 0.0}
     ),
     Variant(
-        "dsr-feature-loss", "DSR (loss on features)", ("DSR_L_feat", _ABLATION), {**_UPSAMPLED, "image_weight": 0.0}
+        "dsr-feature-loss", "DSR (loss on features)", ("DSR_Lfeat", _ABLATION), {**_UPSAMPLED, "image_weight": 0.0}
     ),
     Variant("dsr-not-upsampled", "DSR (not upsampled)", ("DSR_U-", _ABLATION), of="dsr", part="no-upsampling"),
 )  # fmt: skip

@@ -11,11 +11,14 @@ from blemish.studies.output import study_page
 from blemish.studies.tables.base import PaperTable
 from blemish.studies.tables.text import NOTHING, Sheet
 
-READING = (
-    "Figures are in percent. <b>Paper</b>: the figure that it prints. <b>Δ</b>: ours minus the paper's, in "
-    "percentage points, where both are measured alike. <b>Same sign</b>: whether ours differs from the variant of "
-    "reference in the same direction as the paper's does. <b>±</b>: standard deviation over seeds."
-)
+READING = {
+    "paper": "<b>Paper</b>: the figure that it prints.",
+    "Δ": "<b>Δ</b>: ours minus the paper's, in percentage points, where both are measured alike.",
+    "same sign": "<b>Same sign</b>: whether ours differs from the variant of reference in the same direction as the "
+    "paper's does.",
+    "±": "<b>±</b>: standard deviation over seeds.",
+}
+"""What a word or sign on the page means."""
 
 
 def table_page(
@@ -36,7 +39,9 @@ def table_page(
     """
     intro = f"<p>{html.escape(heading(table))}. {html.escape(state)}.</p>{deviations_html(deviating)}"
     shown = "\n".join(map(sheet_html, sheets))
-    return study_page(title(table), intro, (), charts_html, f"<p>{READING}</p>{shown}", rows_html, reference(table))
+    words = str([(sheet.heads, sheet.lines) for sheet in sheets])
+    reading = " ".join(["Figures are in percent.", *(text for word, text in READING.items() if word in words)])
+    return study_page(title(table), intro, (), charts_html, f"<p>{reading}</p>{shown}", rows_html, reference(table))
 
 
 def title(table: PaperTable) -> str:
@@ -52,7 +57,8 @@ def heading(table: PaperTable) -> str:
 def reference(table: PaperTable) -> str:
     """Where the paper's figures come from."""
     source = sources()[table.paper]
-    return f"{source.authors}: {source.title}, {source.published}, {source.url}; measured there: {source.protocol}."
+    where = f"{source.authors}: {source.title}, {source.published}, {source.url}"
+    return f"{where}; measured by its authors: {source.protocol}."
 
 
 def deviations_html(lines: Sequence[str]) -> str:

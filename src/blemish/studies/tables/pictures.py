@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.devices import resolve_device
 from blemish.fleet.cells import DETECTOR
-from blemish.report.page import Row, fitted, make_row, row_html
+from blemish.report.overlay import draw_map
+from blemish.report.page import fitted, picture_html
 from blemish.studies.objectives import shown_samples
 from blemish.studies.tables.plan import Category, Request, cell_name
 
@@ -33,10 +35,10 @@ def pictures_html(request: Request, out: Path) -> str:
     """Rows of pictures for each category that detectors of the first seed are trained on; "" for most tables."""
     if request.table.name not in SHOWN:
         return ""
-    return "\n".join(row_html(row) for category in request.categories for row in _rows(request, out, category))
+    return "\n".join(row for category in request.categories for row in _rows(request, out, category))
 
 
-def _rows(request: Request, out: Path, category: Category) -> Iterator[Row]:
+def _rows(request: Request, out: Path, category: Category) -> Iterator[str]:
     detectors = _detectors(request, out, category)
     if not detectors:
         return
@@ -44,26 +46,20 @@ def _rows(request: Request, out: Path, category: Category) -> Iterator[Row]:
         image = read_image(sample.path, next(iter(detectors.values())).bits)
         size_hw = image.shape[0], image.shape[1]
         mask = sample.mask.read(size_hw) if sample.mask else np.zeros(size_hw, np.bool_)
-        pictures: list[tuple[str, NDArray[np.uint8]]] = []
-        row = None
+        photograph = fitted(image, PICTURE_PX)
+        pictures: list[tuple[str, NDArray[np.uint8]]] = [("Photograph", photograph)]
         for label, detector in detectors.items():
             finding = detector.inspect(image, explain=True)
-            row = make_row(
-                f"{category.name}/{sample.path.parent.name}/{sample.path.name}", image, finding,
-                detector.pixel_threshold, truth=sample.defect if sample.is_defective else "good", true_mask=mask,
-                long_side_px=PICTURE_PX,
-            )  # fmt: skip
-            headings = dict(row.pictures)
-            pictures += [("Photograph", headings["Photograph"])] if not pictures else []
             for name in SHOWN[request.table.name]:
                 if name == MAP:
-                    pictures.append((f"{label}: map", headings["Anomaly map"]))
+                    heat = fitted(finding.map, PICTURE_PX)
+                    pictures.append((f"{label}: map", draw_map(photograph, heat, detector.pixel_threshold)))
                 elif name in finding.explanation:
-                    pictures.append((label, fitted(finding.explanation[name], PICTURE_PX)))
-        assert row is not None
+                    pictures.append((f"{label}: repair", fitted(finding.explanation[name], PICTURE_PX)))
         true = fitted(np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2), PICTURE_PX)
-        shown = (*pictures, ("True mask", true))
-        yield Row(row.name, row.score, row.threshold, row.is_defective, shown, row.truth, f"Verdict: {label}.")
+        name = f"{category.name}/{sample.path.parent.name}/{sample.path.name}"
+        figures = "".join(picture_html(name, *picture) for picture in [*pictures, ("True mask", true)])
+        yield f'<section class="pictures"><h2>{html.escape(name)}</h2>{figures}</section>'
 
 
 def _detectors(request: Request, out: Path, category: Category) -> Mapping[str, Detector]:

@@ -124,14 +124,15 @@ def _name(table: PaperTable, folder: Path) -> str:
 
 
 def _category(table: PaperTable, folder: Path) -> Category:
-    dataset = open_dataset(folder)
     name, known = _name(table, folder), table.dataset.categories
-    if dataset.layout not in table.dataset.layouts or (known and name not in known):
-        categories = f" ({', '.join(known)})" if known else ""
+    is_laid_out = any(layouts.LAYOUTS[layout].lacks(folder) is None for layout in table.dataset.layouts)
+    if not is_laid_out or (known and name not in known):
+        categories = f": {', '.join(known)}" if known else ""
         raise BlemishError(
-            f"{folder}: is not one of {table.dataset.name}, on which {table.name} is measured; give its folders, "
+            f"{folder}: is none of the folders of {table.dataset.name} that {table.name} is measured on; give them, "
             f"named as they are published{categories}"
         )
+    dataset = open_dataset(folder)
     defective = [sample.is_defective for sample in dataset.test]
     if not any(defective) or all(defective):
         raise BlemishError(f"{folder}: lacks good or defective test images; give the whole dataset")
@@ -189,11 +190,22 @@ def wanted(request: Request, cells: Collection[Cell]) -> list[str]:
     return [cell.name for cell in cells if cell.name in names]
 
 
-def merged(old: Sequence[Cell], new: Sequence[Cell]) -> list[Cell]:
-    """The cells of an earlier plan with those of another table added, so that both tables share a folder.
+def merged(old: Sequence[Cell], new: Sequence[Cell], out: Path) -> list[Cell]:
+    """The cells of the plan in ``out`` with those of another table added, so that both tables share a folder.
 
     An earlier cell keeps its options; evaluations are added.
+
+    Raises
+    ------
+    BlemishError
+        If the earlier plan is not one of tables.
     """
+    for cell in old:
+        names = [evaluation.name.startswith(evaluation.protocol.replace("/", "-")) for evaluation in cell.evaluations]
+        if not names or not all(names):
+            raise BlemishError(
+                f"{out}: holds trainings of `fleet fit` ({cell.name}); choose another --out for tables"
+            )
     cells = {cell.name: cell for cell in old}
     for cell in new:
         earlier = cells[cell.name].evaluations if cell.name in cells else ()

@@ -63,14 +63,19 @@ def _by_category(table: PaperTable, metric: str, figures: Sequence[Figure]) -> S
         variant.key: any(figure.difference_points is not None for figure in figures if figure.variant == variant)
         for variant in table.variants
     }
+    is_published = {
+        variant.key: any(figure.published is not None for figure in figures if figure.variant == variant)
+        for variant in table.variants
+    }
     for variant in table.variants:
-        heads += [variant.label, f"{variant.label}, paper"] + ["Δ"] * has_difference[variant.key]
+        heads += [variant.label] + [f"{variant.label}, paper"] * is_published[variant.key]
+        heads += ["Δ"] * has_difference[variant.key]
     categories = list(dict.fromkeys(figure.category for figure in figures))
     for category in categories:
         line = [category]
         for variant in table.variants:
             figure = next(one for one in figures if (one.variant, one.category) == (variant, category))
-            line += [_ours(figure), _number(figure.published)]
+            line += [_ours(figure)] + [_number(figure.published)] * is_published[variant.key]
             line += [_signed(figure.difference_points)] * has_difference[variant.key]
         lines.append(tuple(line))
     if len(categories) == 2:  # a single category and its mean
@@ -98,7 +103,10 @@ def _by_variant(table: PaperTable, metric: str, figures: Sequence[Figure], order
             line += [NOTHING] * 3 if ordering is None else _ordering(ordering)
         lines.append(tuple(line))
     n = len({figure.category for figure in figures} - {MEAN})
-    mean_of = f"; mean of {n} categories" if n > 1 else ""
+    n_published = len(table.dataset.categories)
+    is_part = n < n_published and any(figure.published is not None for figure in means.values())
+    mean_of = f"; ours: mean of {n} {'category' if n == 1 else 'categories'}" if n > 1 or is_part else ""
+    mean_of += f", the paper's: of {n_published}" if is_part else ""
     return Sheet(f"{name_of_metric(metric)}, %", f"{_meaning(metric)}{mean_of}", tuple(heads), tuple(lines))
 
 
