@@ -96,7 +96,7 @@ def _write(request: Request, out: Path, left_out: Sequence[str]) -> None:
     if left := [state.name for state in states if state.state in ("left", "running")]:
         unfinished.append(f"{len(left)} trainings are not done yet: {', '.join(left)}")
     n_done = sum(state.state == "done" for state in states)
-    state_text = f"{n_done} of {len(states)} trainings are done, with recipe {request.recipe}"
+    state_text = f"{n_done} of {len(states)} trainings done, with recipe {request.recipe}"
     figures = figures_of(request, out)
     orderings = orderings_of(table, figures)
     sheets = sheets_of(table, figures, orderings)

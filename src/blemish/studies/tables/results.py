@@ -108,7 +108,7 @@ def deviations(request: Request, left_out: Sequence[str], unfinished: Sequence[s
         if missing := [name for name in table.dataset.categories if name not in names]:
             n = len(table.dataset.categories)
             lines.append(
-                f"{len(names)} of {n} categories: means are over these, the paper's ablations over all; not given: "
+                f"{len(names)} of {n} categories, over which our means are; the paper's are over all; not given: "
                 f"{', '.join(missing)}"
             )
     for category in request.categories:

@@ -89,14 +89,15 @@ def _by_variant(table: PaperTable, metric: str, figures: Sequence[Figure], order
     means = {figure.variant.key: figure for figure in figures if (figure.metric, figure.category) == (metric, MEAN)}
     against = {ordering.variant.key: ordering for ordering in orderings if ordering.metric == metric}
     has_difference = any(figure.difference_points is not None for figure in means.values())
-    heads = ["", "ours", "paper"] + ["Δ"] * has_difference
+    is_published = any(figure.published is not None for figure in means.values())
+    heads = ["", "ours"] + ["paper"] * is_published + ["Δ"] * has_difference
     if table.reference:
         label = table.variant(table.reference).label
         heads += [f"ours − {label}", f"paper − {label}", "same sign"]
     lines = []
     for variant in table.variants:
         figure = means[variant.key]
-        line = [variant.label, _ours(figure), _number(figure.published)]
+        line = [variant.label, _ours(figure)] + [_number(figure.published)] * is_published
         line += [_signed(figure.difference_points)] * has_difference
         if table.reference:
             ordering = against.get(variant.key)
@@ -104,7 +105,7 @@ def _by_variant(table: PaperTable, metric: str, figures: Sequence[Figure], order
         lines.append(tuple(line))
     n = len({figure.category for figure in figures} - {MEAN})
     n_published = len(table.dataset.categories)
-    is_part = n < n_published and any(figure.published is not None for figure in means.values())
+    is_part = n < n_published and is_published
     mean_of = f"; ours: mean of {n} {'category' if n == 1 else 'categories'}" if n > 1 or is_part else ""
     mean_of += f", the paper's: of {n_published}" if is_part else ""
     return Sheet(f"{name_of_metric(metric)}, %", f"{_meaning(metric)}{mean_of}", tuple(heads), tuple(lines))
