@@ -57,7 +57,7 @@ _ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "occlusion": {"corruption": {"kinds": ["occlusion"]}},
         "rotation of the whole": {"corruption": {"kinds": ["elastic"], "rotation_probability": 1.0}},
         "limited by theorem 2": {"corruption": {"kinds": ["elastic"], "limit": "theorem"}},
-        "without a limit": {"corruption": {"kinds": ["elastic"], "limit": "none"}},
+        "occlusion without a limit": {"corruption": {"kinds": ["occlusion"], "limit": "none"}},
     },
 }
 """Rows of the sheet: headings in ASCII, which OpenCV can write, and settings; the variants of the papers' tables."""

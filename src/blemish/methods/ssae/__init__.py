@@ -24,7 +24,7 @@ There is no other public implementation. Where the paper is silent or ambiguous,
 - objective (4) stops when pixel AUROC on simulated damage of another kind no longer rises;
 - patches are limited to half the image's width (``corruption.limit``), up to which figure 9 finds what theorem 2
   states. The theorem's own limit is there, too, from the variance of all pixels of all good images, divided by their
-  range squared, both between the 1 % and the 99 % quantile; it allows a magnetic tile, say, too little;
+  range squared, both between the 1 % and the 99 % quantile;
 - 1 - avgmap is never below 0, and each network of the ensemble has its own average heatmap;
 - textures for occlusions are augmented as in DRÆM.
 
