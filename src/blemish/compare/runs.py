@@ -12,6 +12,7 @@ import yaml
 
 from blemish.errors import BlemishError
 from blemish.metrics.names import TITLES
+from blemish.settings import flat
 
 METRICS = tuple(TITLES)
 """The metrics that can be compared, by their names in `metrics.json`."""
@@ -174,21 +175,14 @@ def _from_run_folder(path: Path) -> tuple[dict[str, Any], Any]:
 
 def _options(detector: Mapping[str, Any]) -> dict[str, str]:
     """What determines a result in addition to method, recipe and seed: names and values as text."""
-    flat = dict(_flat(detector.get("settings") or {}))
-    flat.pop("seed", None)
-    flat["textures"] = json.dumps(detector.get("textures"), ensure_ascii=False)
+    settings = dict(flat(detector.get("settings") or {}))
+    settings.pop("seed", None)
+    options = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in settings.items()}
+    options["textures"] = json.dumps(detector.get("textures"), ensure_ascii=False)
     if detector.get("n_defects"):
-        flat["n_defects"] = str(detector["n_defects"])
+        options["n_defects"] = str(detector["n_defects"])
     if detector.get("pretrained_sha256"):
-        flat["codebook"] = detector["pretrained_sha256"][:8]
+        options["codebook"] = detector["pretrained_sha256"][:8]
     if detector.get("converted_from"):
-        flat["weights"] = "converted"
-    return flat
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False, default=str)
+        options["weights"] = "converted"
+    return options

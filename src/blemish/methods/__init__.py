@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from blemish.methods.base import Method, Settings
 from blemish.methods.draem import DRAEM
 from blemish.methods.dsr import DSR
 from blemish.methods.ssae import SSAE
+from blemish.settings import flat
 
 OWN_RECIPE = "own"
 """Recipe name of a run whose caller has built the method; all its settings are in the run's ``config.yaml``."""
@@ -51,20 +52,12 @@ def settings_of(method: str, recipe: str, seed: int = 0, settings: Mapping[str, 
 def changed_settings(method: str, recipe: str, settings: Settings) -> dict[str, Any]:
     """The settings that affect results and are not those of the recipe, by dotted name; none without a recipe."""
     of_recipe = METHODS[method].recipes.get(recipe) if method in METHODS else None
-    usual = dict(_flat(of_recipe.result_settings())) if of_recipe is not None else {}
+    usual = dict(flat(of_recipe.result_settings())) if of_recipe is not None else {}
     return {
         name: value
-        for name, value in _flat(settings.result_settings())
+        for name, value in flat(settings.result_settings())
         if name in usual and value not in (usual[name], None) and name != "seed"
     }
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def build(

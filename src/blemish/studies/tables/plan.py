@@ -125,8 +125,7 @@ def _name(table: PaperTable, folder: Path) -> str:
 
 def _category(table: PaperTable, folder: Path) -> Category:
     name, known = _name(table, folder), table.dataset.categories
-    is_laid_out = any(layouts.LAYOUTS[layout].lacks(folder) is None for layout in table.dataset.layouts)
-    if not is_laid_out or (known and name not in known):
+    if not _is_of(table, folder):
         categories = f": {', '.join(known)}" if known else ""
         raise BlemishError(
             f"{folder}: is none of the folders of {table.dataset.name} that {table.name} is measured on; give them, "
