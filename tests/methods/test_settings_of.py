@@ -43,4 +43,5 @@ def test_only_settings_that_are_not_the_recipes_and_change_results_are_named() -
         "draem", "small", 3, {"iterations": 7, "cuda_graphs": False, "anomalies": {"probability": 0.1}}
     )
     assert changed_settings("draem", "small", settings) == {"iterations": 7, "anomalies.probability": 0.1}
+    assert changed_settings("draem", "small", settings, ("iterations",)) == {"anomalies.probability": 0.1}
     assert changed_settings("draem", "unknown", settings) == {}

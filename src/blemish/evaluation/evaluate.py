@@ -263,13 +263,13 @@ def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
     `blemish compare` sorts by these values.
     """
     settings, chosen = detector.settings.result_settings(), detector.provenance.get("chosen", {})
-    changed = changed_settings(detector.method_name, detector.provenance.get("recipe", ""), detector.settings)
+    changed = changed_settings(detector.method_name, detector.provenance.get("recipe", ""), detector.settings, chosen)
     description = {
         "method": detector.method_name,
         **detector.provenance,
         # Settings chosen on good images are results: runs that differ only in them have the same settings.
         "settings": settings | dict.fromkeys(chosen, "chosen"),
-        "changed_settings": sorted({*changed} - {*chosen}),
+        "changed_settings": sorted(changed),
     }
     return {"data": name_of(path), "layout": dataset.layout, "detector": description}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,17 @@ def settings_of(method: str, recipe: str, seed: int = 0, settings: Mapping[str, 
     return recipe_settings.replaced({**overrides, "seed": seed})
 
 
-def changed_settings(method: str, recipe: str, settings: Settings) -> dict[str, Any]:
-    """The settings that affect results and are not those of the recipe, by dotted name; none without a recipe."""
+def changed_settings(method: str, recipe: str, settings: Settings, chosen: Collection[str] = ()) -> dict[str, Any]:
+    """The settings that affect results and are not those of the recipe, by dotted name; none without a recipe.
+
+    ``chosen`` are names of settings that training chose, which nobody has changed.
+    """
     of_recipe = METHODS[method].recipes.get(recipe) if method in METHODS else None
     usual = dict(flat(of_recipe.result_settings())) if of_recipe is not None else {}
     return {
         name: value
         for name, value in flat(settings.result_settings())
-        if name in usual and value not in (usual[name], None) and name != "seed"
+        if name in usual and value not in (usual[name], None) and name not in (*chosen, "seed")
     }
 
 

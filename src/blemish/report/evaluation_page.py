@@ -111,10 +111,10 @@ def _verdict(metrics: dict[str, Any]) -> str:
 
 def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
     provenance = detector.provenance
-    settings = changed_settings(detector.method_name, str(provenance.get("recipe", "")), detector.settings)
-    changed = ", ".join(
-        f"{name}={value}" for name, value in settings.items() if name not in provenance.get("chosen", {})
+    settings = changed_settings(
+        detector.method_name, str(provenance.get("recipe", "")), detector.settings, provenance.get("chosen", {})
     )
+    changed = ", ".join(f"{name}={value}" for name, value in settings.items())
     trained = (
         f"trained on {provenance['n_train']} good images (recipe {provenance['recipe']}{' with ' * bool(changed)}"
         f"{changed}, seed {provenance['seed']}), "
