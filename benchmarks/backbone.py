@@ -46,7 +46,9 @@ def main() -> None:
         pairs = zip(original(images), load_backbone(out)(images), strict=True)
         worst = max(float((ours - theirs).abs().max() / theirs.abs().max()) for theirs, ours in pairs)
     n_numbers = sum(tensor.numel() for tensor in original.state_dict().values())
-    print(f"{out}: {n_numbers:,} numbers, {out.stat().st_size:,} bytes; features differ by {worst:.1e} of their range")
+    print(
+        f"{out}: {n_numbers:,} numbers, {out.stat().st_size:,} bytes; features differ by {worst:.1e} of their range"
+    )
 
 
 if __name__ == "__main__":

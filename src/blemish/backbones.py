@@ -48,7 +48,9 @@ class SamePadding(nn.Module):
         return F.pad(x, pads)
 
 
-def _convolution(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True) -> nn.Module:
+def _convolution(
+    n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+) -> nn.Module:
     """Padding, convolution with the folded norm, ReLU6."""
     layers: list[nn.Module] = [SamePadding(kernel, stride)] if stride > 1 else []
     padding = kernel // 2 if stride == 1 else 0
@@ -98,7 +100,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of images (B, 3, H, W) float in [0, 1]: of stage k (B, widths[k], H / strides[k], W / strides[k])."""
+        """Features of images (B, 3, H, W) in [0, 1]: (B, widths[k], H / strides[k], W / strides[k]) of stage k."""
         x = self.stem(images * (255.0 / 128.0) - 127.0 / 128.0)  # (B, n_stem, H / 2, W / 2)
         features = []
         for stage in self.stages:
@@ -153,14 +155,16 @@ def load_backbone(path: str | Path | None = None, n_stages: int | None = None) -
             return load_backbone(shipped, n_stages)
     path = Path(path)
     if not path.is_file():
-        raise BlemishError(f"{path}: no such file; give the weights of an EfficientNet-lite, or leave the backbone out")
+        raise BlemishError(
+            f"{path}: no such file; give the weights of an EfficientNet-lite, or leave the backbone out"
+        )
     try:
         tensors = _read(path)
     except Exception as error:
         # torch.load and safetensors raise errors of many types for damaged files
         raise BlemishError(
-            f"{path}: cannot be read as weights ({str(error).splitlines()[0]}); give the .pth or .safetensors file of "
-            f"an EfficientNet-lite"
+            f"{path}: cannot be read as weights ({str(error).splitlines()[0]}); give the .pth or .safetensors file "
+            f"of an EfficientNet-lite"
         ) from error
     if n_stages is not None:
         tensors = {name: tensor for name, tensor in tensors.items() if _stage_of(name) < n_stages}
@@ -226,7 +230,7 @@ def folded_checkpoint(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _named(parts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     """Weights and biases of convolutions by their names: behind a padding where the convolution has a stride."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (weight, bias) in parts.items():
         is_first_depthwise = weight.shape[1] == 1 and ".0.layers." in name
         has_stride = name == "stem" or (is_first_depthwise and STAGES[_stage_of(name)][1] > 1)
