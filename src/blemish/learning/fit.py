@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -91,7 +92,9 @@ def _fitted(
         _clear(folder, keep_checkpoint=resume)
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = trainer.run()
+    began_s = time.perf_counter()
     finished = network.finish(images.train, images.validation)
+    record = replace(record, training_s=record.training_s + time.perf_counter() - began_s)
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
     detector = _detector(checked, network, images, provenance)

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from blemish.data.defects import load_defects
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_notices
 from blemish.methods.base import Ingredients, Method
 from blemish.synthesis.modified_patches import largest_share
 from blemish.synthesis.real_defects import DefectBank
@@ -41,6 +41,8 @@ def ingredients_of(
 def _textures(method: Method, folder: Path | None) -> TextureBank | None:
     """Return textures for a method that pastes them: those of a folder, or generated ones."""
     if not method.uses_textures:
+        if folder is not None:
+            print_notices([f"{folder}: textures are not used, as {method.name} with these settings pastes none"])
         return None
     size_hw = (method.settings.image_size_px,) * 2
     if folder is None:
