@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from contract import INGREDIENTS, MethodContract, TrainingContract
 
+from blemish.backbones import load_backbone
 from blemish.errors import BlemishError
 from blemish.losses import focal_loss
 from blemish.methods.base import Ingredients, Settings
@@ -34,6 +36,38 @@ class TestContract(MethodContract):
     def make(self, settings: Settings) -> DRAEM:
         assert isinstance(settings, DRAEMSettings)
         return DRAEM(settings)
+
+
+class TestContractWithABackbone(MethodContract):
+    """Recipe ``small``'s way: frozen features, a repair at half the size."""
+
+    tiny = replace(
+        TINY, encoder="imagenet", discriminative_widths=(4, 6, 8), reconstructive_widths=(8, 8), repair_reduction=2
+    )
+
+    def make(self, settings: Settings) -> DRAEM:
+        assert isinstance(settings, DRAEMSettings)
+        return DRAEM(settings)
+
+    def test_the_backbone_is_frozen_and_kept(self) -> None:
+        method, shipped = self.make(self.tiny), load_backbone()
+        trained = {id(parameter) for stage in method.stages() for parameter in stage.parameters}
+        for name, tensor in shipped.state_dict().items():
+            assert torch.equal(method.backbone.state_dict()[name], tensor)
+        assert not trained & {id(parameter) for parameter in method.backbone.parameters()}
+        assert len(method.pretrained) == len(shipped.state_dict())
+
+    def test_the_repair_has_the_size_of_the_image_and_half_its_detail(self) -> None:
+        method = self.make(self.tiny).eval()
+        images = torch.rand(2, 3, 32, 32)
+        repair = method.explain(images)["reconstruction"]
+        reduced = method.reconstructive(F.avg_pool2d(images, 2))
+        expected = F.interpolate(reduced, scale_factor=2.0, mode="bilinear").clamp(0, 1)
+        torch.testing.assert_close(repair, expected)
+
+    def test_three_widths_are_needed(self) -> None:
+        with pytest.raises(BlemishError, match=r"discriminative_widths: .* should be three"):
+            replace(self.tiny, discriminative_widths=(4, 6))
 
 
 class TestContractOfThePapersText(TrainingContract):
