@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blemish.learning.fit import fit
     from blemish.methods.draem import DRAEM, DRAEMSettings
     from blemish.methods.dsr import DSR, DSRSettings
+    from blemish.methods.patchcore import PatchCore, PatchCoreSettings
     from blemish.methods.ssae import SSAE
     from blemish.methods.ssae.settings import SSAESettings
 
@@ -34,6 +35,8 @@ __all__ = [
     "DSRSettings",
     "Detector",
     "Finding",
+    "PatchCore",
+    "PatchCoreSettings",
     "SSAESettings",
     "fit",
     "load",
@@ -47,6 +50,8 @@ _HOMES = {
     "DRAEMSettings": "blemish.methods.draem",
     "DSR": "blemish.methods.dsr",
     "DSRSettings": "blemish.methods.dsr",
+    "PatchCore": "blemish.methods.patchcore",
+    "PatchCoreSettings": "blemish.methods.patchcore",
     "SSAE": "blemish.methods.ssae",
     "SSAESettings": "blemish.methods.ssae.settings",
 }

@@ -10,12 +10,13 @@ from blemish.errors import BlemishError
 from blemish.methods.base import Method, Settings
 from blemish.methods.draem import DRAEM
 from blemish.methods.dsr import DSR
+from blemish.methods.patchcore import PatchCore
 from blemish.methods.ssae import SSAE
 from blemish.settings import flat
 
 OWN_RECIPE = "own"
 """Recipe name of a run whose caller has built the method; all its settings are in the run's ``config.yaml``."""
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, DSR, SSAE)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, DSR, SSAE, PatchCore)}
 
 
 def method_type(name: str) -> type[Method]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from blemish.errors import BlemishError
 from blemish.methods import build
 from blemish.methods.base import Ingredients, Method
 from blemish.report.overlay import draw_outlines
@@ -108,7 +109,14 @@ def damaged_rows(
     images : (B, 3, H, W) uint8 good images, of the size of the recipe.
     ingredients_of : what a method needs beside them.
     settings : replace those of the recipe, in all rows.
+
+    Raises
+    ------
+    BlemishError
+        If the method simulates no damage, or a recipe or setting is wrong.
     """
+    if method not in _ABLATIONS:
+        raise BlemishError(f"study damage: {method} trains on no damage; methods that do: {', '.join(_ABLATIONS)}")
     for name, changes in _ABLATIONS[method].items():
         network = build(method, recipe, seed, settings)
         changed: CheckedSettings = network.settings.replaced(_ALWAYS[method]).replaced(changes)
