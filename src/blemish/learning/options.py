@@ -27,10 +27,10 @@ class FitOptions(CheckedSettings):
     data: Path
     """Folder of good images, dataset of a known layout, or .csv manifest (path,label,mask,split)."""
     method: str = "draem"
-    """Which paper: draem (default), dsr, ssae."""
+    """Which paper: draem (default), dsr, ssae, patchcore."""
     recipe: str = "small"
     """paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). For ssae
-    also paper-object, and paper-CATEGORY for each category of MVTec AD."""
+    also paper-object, and paper-CATEGORY for each category of MVTec AD. patchcore's paper needs --set backbone=FILE."""
     textures: Path | None = None
     """Folder of photographs whose textures simulated damage is made of (draem, ssae; dsr only with
     `--set anomalies=image`). Default: generated textures."""

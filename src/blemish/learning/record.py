@@ -27,10 +27,12 @@ class TrainingRecord:
     training_s: float
     device: str
     precision: str
+    finish_s: float = 0.0
+    """Time of ``Method.finish``, which is all that a method without training stages takes."""
 
     @property
     def images_per_s(self) -> float:
-        """Training images per second."""
+        """Training images per second of the training steps."""
         return self.n_images_seen / self.training_s if self.training_s else 0.0
 
 

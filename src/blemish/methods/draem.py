@@ -239,7 +239,7 @@ class DRAEM(Method):
                 n_in = 6 if s.architecture == "full" else 3
                 if s.encoder == "imagenet":
                     backbone = load_backbone(n_stages=max(BACKBONE_STAGES) + 1)
-                    n_features = tuple(backbone.widths[stage] for stage in BACKBONE_STAGES)
+                    n_features = tuple(backbone.channels[stage] for stage in BACKBONE_STAGES)
                     self.discriminative: nn.Module = FeatureDecoder(n_in, n_features, s.discriminative_widths)
                 else:
                     self.discriminative = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)

@@ -113,10 +113,10 @@ def damaged_rows(
     Raises
     ------
     BlemishError
-        If the method simulates no damage.
+        If the method simulates no damage, or a recipe or setting is wrong.
     """
     if method not in _ABLATIONS:
-        raise BlemishError(f"study damage: {method} simulates no damage; methods that do: {', '.join(_ABLATIONS)}")
+        raise BlemishError(f"study damage: {method} trains on no damage; methods that do: {', '.join(_ABLATIONS)}")
     for name, changes in _ABLATIONS[method].items():
         network = build(method, recipe, seed, settings)
         changed: CheckedSettings = network.settings.replaced(_ALWAYS[method]).replaced(changes)
