@@ -162,6 +162,6 @@ def _provenance(
         },
         "n_measured": n_measure, "are_measured_trained_on": are_trained_on, "n_calibration": n_calibration,
         "chosen": {"scale": choice.scale, "map_rule": choice.map_rule, "score_rule": choice.score_rule},
-        "pixel_auroc_of_damage": choice.pixel_auroc, "image_auroc_of_damage": choice.image_auroc,
+        "pixel_ap_of_damage": choice.pixel_ap, "image_auroc_of_damage": choice.image_auroc,
         "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip

@@ -1,29 +1,27 @@
 """The scale of each part of a joined detector, and the rule that joins them: from good images alone.
 
 The rule is chosen by how well the joined maps and scores find simulated damage in good images other than those that
-the scale was measured on. The damage is of four kinds that are equally important: foreign textures and plain colours,
-as in DRÆM's training, and deformed and moved patches that keep the colours, as in SSAE's. So no part is preferred for
-having been trained on the kind that it is measured by.
+the scale was measured on: damage of kinds that no method trains on (``unknown_damage.py``), so that no part is
+preferred for having been trained on the kind that it is measured by. Maps are compared by their average precision,
+since outlines and scores come from the top of a map.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
+from blemish.learning.unknown_damage import damaged_copies
 from blemish.methods.base import Method
 from blemish.methods.combined import CELLS, Combined, CombinedSettings, Rule, Scale, ScoreRule, joined, top_of
-from blemish.metrics import auroc
+from blemish.metrics import auroc, average_precision
 from blemish.runtimes.torch import TorchRuntime, device_of
-from blemish.synthesis.modified_patches import CorruptionSettings, Kind, corrupt
-from blemish.synthesis.pasted_textures import AnomalySettings, spoil
-from blemish.synthesis.textures import TextureBank
 
 BATCH = 8
 FEW = 0.99
@@ -40,7 +38,7 @@ MIN_PLACE = 20
 MOST_DAMAGED = 24
 """Good images that are damaged, at most; by each kind."""
 MOST_PIXELS = 500_000
-"""The pixel AUROC of more pixels is computed on evenly spaced ones."""
+"""The average precision of more pixels is computed on evenly spaced ones."""
 TIE = 3
 """Figures that are equal in so many decimals are equal: then the first choice counts."""
 
@@ -52,8 +50,16 @@ class Measured(NamedTuple):
     scores: Tensor
 
 
+class Damaged(NamedTuple):
+    """The same of n damaged images, with masks (n, 1, H, W) bool."""
+
+    maps: Tensor
+    scores: Tensor
+    masks: Tensor
+
+
 class ScaleValues(NamedTuple):
-    """The buffers of ``Combined`` by their names."""
+    """Buffers of ``Combined`` by their names."""
 
     map_centre: Tensor
     map_spread: Tensor
@@ -63,35 +69,45 @@ class ScaleValues(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """How the parts are joined, and how well each way finds simulated damage, in [0, 1]; empty without damage."""
+    """How the parts are joined, and how well each way finds simulated damage, in [0, 1]."""
 
     scale: Scale
     map_rule: Rule
     score_rule: ScoreRule
-    pixel_auroc: dict[str, float]
+    pixel_ap: dict[str, float]
     """By scale and rule, such as ``place geometric``."""
     image_auroc: dict[str, float]
     """By rule, with the chosen map."""
+    map_weight: Tensor
+    """(P,) in proportion to the average precision of each part's own map."""
+    score_weight: Tensor
+    """(P,) in proportion to how far the AUROC of each part's own score is above chance."""
 
 
 def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choice, Combined]:
     """Join trained methods with a scale and a rule from good images (N, 3, S, S) uint8, S the largest part's size."""
-    first = next(iter(methods.values())).settings
+    first = next(iter(methods.values()))
     described = {
         name: {"method": method.name, "settings": asdict(method.settings)} for name, method in methods.items()
     }
-    settings = CombinedSettings(image_size_px=good.shape[-1], resizing=first.resizing, seed=seed, parts=described)
-    network = TorchRuntime(Combined(settings, methods)).prepared
+    settings = CombinedSettings(
+        image_size_px=good.shape[-1], resizing=first.settings.resizing, seed=seed, parts=described
+    )
+    device = device_of(first)
+    network = TorchRuntime(Combined(settings, methods).to(device)).prepared
     assert isinstance(network, Combined)
     measured = _measured(network, good)
-    numbers = torch.arange(min(len(good), MOST_DAMAGED)) * len(good) // min(len(good), MOST_DAMAGED)
-    damaged = [(_measured(network, images), masks) for images, masks in damaged_copies(good[numbers], seed)]
+    n = min(len(good), MOST_DAMAGED)
+    numbers = torch.arange(n) * len(good) // n
+    damaged = [Damaged(*_measured(network, images), masks) for images, masks in damaged_copies(good[numbers], seed)]
     choice = chosen(measured, damaged, numbers)
     final = replace(settings, scale=choice.scale, map_rule=choice.map_rule, score_rule=choice.score_rule)
     method = Combined(final, methods)
     for name, values in scale_values(measured, choice.scale)._asdict().items():
         getattr(method, name).copy_(values)
-    return choice, method.to(device_of(method.methods[next(iter(methods))]))
+    method.map_weight.copy_(choice.map_weight)
+    method.score_weight.copy_(choice.score_weight)
+    return choice, method.to(device)
 
 
 @torch.inference_mode()
@@ -104,26 +120,6 @@ def _measured(network: Combined, images: Tensor) -> Measured:
         maps, scores = network.measured(values.contiguous(memory_format=torch.channels_last))
         results.append((maps.cpu(), scores.cpu()))
     return Measured(*(torch.cat(values) for values in zip(*results, strict=True)))
-
-
-def damaged_copies(good: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (N, 3, S, S) uint8 with each kind of damage: (N, 3, S, S) float in [0, 1], masks (N, 1, S, S) bool.
-
-    Damage is small and often faint, since what is large or bright is found by any rule.
-    """
-    images, generator = good.float() / 255.0, Generator().manual_seed(seed)
-    textures = TextureBank.procedural((good.shape[-2], good.shape[-1]), seed=seed)
-    for source in ("textures", "colours"):
-        damage = AnomalySettings(
-            probability=1.0, min_opacity=0.1, min_threshold=0.6, max_threshold=0.9, source=source
-        )
-        spoiled, masks = spoil(images, textures, generator, damage)
-        yield spoiled, masks > 0
-    kinds: tuple[Kind, ...] = ("elastic", "swap")
-    for kind in kinds:
-        patches = CorruptionSettings(kinds=(kind,), limit="none", min_side=0.05, max_side=0.2)
-        corrupted, shapes = corrupt(images, None, generator, patches)
-        yield corrupted, shapes > 0
 
 
 def scale_values(measured: Measured, scale: Scale) -> ScaleValues:
@@ -157,87 +153,116 @@ def _smooth(cells: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(cells[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
 
 
-def chosen(good: Measured, damaged: Sequence[tuple[Measured, Tensor]], numbers: Tensor) -> Choice:
-    """Choose scale and rules by the mean AUROC over the kinds of damage.
+def chosen(good: Measured, damaged: Sequence[Damaged], numbers: Tensor) -> Choice:
+    """Choose scale and rules by the mean over the kinds of damage.
 
-    Each half of the images is judged on the scale of the other half.
+    Each half of the images is judged on the scale of the other half. Of ways that are equally good, the first one in
+    the order of ``Scale`` and ``Rule`` is taken.
 
     Parameters
     ----------
-    damaged : for each kind, what the parts say of the damaged images, and their masks (n, 1, H, W) bool.
+    damaged : what the parts say of damaged images, for each kind of damage.
     numbers : (n,) int, which of the good images were damaged.
     """
+    weights = Weights(*(_shares(figures) for figures in _skills(good, damaged)))
     halves = [torch.arange(len(good.maps)) % 2 == half for half in (0, 1)]
-    scales = [scale for scale in get_args(Scale) if scale == "image" or len(good.maps) >= MIN_PLACE]
-    pixel_auroc, maps = dict[str, float](), dict[tuple[Scale, Rule], list[_Fold]]()
-    for scale in scales:
-        folds = [_fold(good, damaged, numbers, half, scale) for half in halves]
-        for rule in get_args(Rule):
-            figures = [_pixel_auroc(fold, rule, number) for fold in folds for number in range(len(damaged))]
-            pixel_auroc[f"{scale} {rule}"] = _mean(figures)
-            maps[scale, rule] = folds
-    best_scale, best_rule = max(maps, key=lambda way: round(pixel_auroc[" ".join(way)], TIE))
+    pixel_ap, folds = dict[str, float](), dict[Scale, list[_Fold]]()
+    ways = [
+        (scale, rule)
+        for scale in get_args(Scale) if scale == "image" or len(good.maps) >= MIN_PLACE
+        for rule in get_args(Rule)
+    ]  # fmt: skip
+    for scale, rule in ways:
+        if scale not in folds:
+            folds[scale] = [_fold(good, damaged, numbers, half, scale) for half in halves]
+        pixel_ap[f"{scale} {rule}"] = _mean(
+            [
+                _pixel_ap(joined(kind.maps, rule, weights.map_weight), kind.masks)
+                for fold in folds[scale]
+                for kind in fold.damaged
+            ]
+        )
+    best_scale, best_rule = max(ways, key=lambda way: round(pixel_ap[" ".join(way)], TIE))
     image_auroc = {
         rule: _mean(
-            [
-                _image_auroc(fold, rule, best_rule, number)
-                for fold in maps[best_scale, best_rule]
-                for number in range(len(damaged))
-            ]
+            [_found(fold.good, kind, rule, best_rule, weights) for fold in folds[best_scale] for kind in fold.damaged]
         )
         for rule in get_args(ScoreRule)
     }
     score_rule = max(image_auroc, key=lambda rule: round(image_auroc[rule], TIE))
-    return Choice(best_scale, best_rule, score_rule, _known(pixel_auroc), _known(image_auroc))
+    return Choice(best_scale, best_rule, score_rule, _rounded(pixel_ap), _rounded(image_auroc), *weights)
+
+
+class Weights(NamedTuple):
+    """The parts' weights (P,) in the rule ``weighted``."""
+
+    map_weight: Tensor
+    score_weight: Tensor
+
+
+def _skills(good: Measured, damaged: Sequence[Damaged]) -> tuple[list[float], list[float]]:
+    """How well each part finds the damage: average precision of its map, and AUROC above chance of its score."""
+    parts = range(good.maps.shape[1])
+    precisions = [_mean([_pixel_ap(kind.maps[:, part], kind.masks) for kind in damaged]) for part in parts]
+    aurocs = [
+        _mean([_image_auroc(good.scores[:, part], kind.scores[:, part], kind.masks) for kind in damaged])
+        for part in parts
+    ]
+    return precisions, [2.0 * figure - 1.0 for figure in aurocs]
+
+
+def _shares(skills: Sequence[float]) -> Tensor:
+    """Weights (P,) in proportion to the skills; equal ones if there are none."""
+    values = torch.tensor(skills).clamp_min(1e-3)
+    return values / values.sum()
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """z of one half of the images, on the scale of the other half; ``damaged`` and ``masks`` by kind."""
+    """z of one half of the images, on the scale of the other half; damaged ones by kind."""
 
     good: Measured
-    damaged: list[Measured]
-    masks: list[Tensor]
+    damaged: list[Damaged]
 
 
-def _fold(
-    good: Measured, damaged: Sequence[tuple[Measured, Tensor]], numbers: Tensor, half: Tensor, scale: Scale
-) -> _Fold:
+def _fold(good: Measured, damaged: Sequence[Damaged], numbers: Tensor, half: Tensor, scale: Scale) -> _Fold:
     values = scale_values(Measured(good.maps[~half], good.scores[~half]), scale)
-    size_hw = good.maps.shape[-2:]
     centre, spread = (
-        F.interpolate(cells[None], size_hw, mode="bilinear", align_corners=False) for cells in values[:2]
+        F.interpolate(cells[None], good.maps.shape[-2:], mode="bilinear", align_corners=False)
+        for cells in (values.map_centre, values.map_spread)
     )
 
-    def scaled(measured: Measured, is_kept: Tensor) -> Measured:
-        maps = ((measured.maps[is_kept] - centre) / spread).clamp_min(0.0)
-        scores = ((measured.scores[is_kept] - values.score_centre) / values.score_spread).clamp_min(0.0)
-        return Measured(maps, scores)
+    def scaled(maps: Tensor, scores: Tensor, is_kept: Tensor) -> Measured:
+        z = ((maps[is_kept] - centre) / spread).clamp_min(0.0)
+        return Measured(z, ((scores[is_kept] - values.score_centre) / values.score_spread).clamp_min(0.0))
 
-    is_kept = half[numbers]
+    of_half = half[numbers]
     return _Fold(
-        scaled(good, half),
-        [scaled(measured, is_kept) for measured, _ in damaged],
-        [masks[is_kept] for _, masks in damaged],
+        scaled(good.maps, good.scores, half),
+        [Damaged(*scaled(kind.maps, kind.scores, of_half), kind.masks[of_half]) for kind in damaged],
     )
 
 
-def _pixel_auroc(fold: _Fold, rule: Rule, kind: int) -> float:
-    maps, masks = joined(fold.damaged[kind].maps, rule), fold.masks[kind]
+def _pixel_ap(maps: Tensor, masks: Tensor) -> float:
     stride = max(1, -(-masks.numel() // MOST_PIXELS))
-    return auroc(maps.flatten()[::stride], masks.flatten()[::stride])
+    return average_precision(maps.flatten()[::stride], masks.flatten()[::stride])
 
 
-def _image_auroc(fold: _Fold, rule: ScoreRule, map_rule: Rule, kind: int) -> float:
-    def scores(measured: Measured) -> Tensor:
+def _found(good: Measured, damaged: Damaged, rule: ScoreRule, map_rule: Rule, weights: Weights) -> float:
+    """Image AUROC of the joined scores of z."""
+
+    def scores(images: Measured | Damaged) -> Tensor:
         if rule == "map":
-            return top_of(joined(measured.maps, map_rule), measured.maps.shape[-1])
-        return joined(measured.scores, rule)[:, 0]
+            return top_of(joined(images.maps, map_rule, weights.map_weight), images.maps.shape[-1])
+        return joined(images.scores, rule, weights.score_weight)[:, 0]
 
-    is_damaged = fold.masks[kind].flatten(1).any(1)  # invisible damage is none
-    values = torch.cat([scores(fold.good), scores(fold.damaged[kind])[is_damaged]])
-    labels = torch.arange(len(values)) >= len(fold.good.scores)
-    return auroc(values, labels)
+    return _image_auroc(scores(good), scores(damaged), damaged.masks)
+
+
+def _image_auroc(good: Tensor, damaged: Tensor, masks: Tensor) -> float:
+    """AUROC of the scores (N,) of good and (n,) of damaged images, without those where nothing changed."""
+    values = torch.cat([good, damaged[masks.flatten(1).any(1)]])
+    return auroc(values, torch.arange(len(values)) >= len(good))
 
 
 def _mean(figures: Sequence[float]) -> float:
@@ -246,5 +271,5 @@ def _mean(figures: Sequence[float]) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def _known(figures: Mapping[str, float]) -> dict[str, float]:
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(figure, 4) for name, figure in figures.items()}

@@ -14,6 +14,7 @@ parts' z:
 - ``geometric``: exp(mean(log(1 + z))) - 1. Where the tail of good values falls like a power, log(1 + z) is
   proportional to the logarithm of the tail's probability, whatever the power; so this is Fisher's way to join
   p-values. A part whose z is a hundred times as large as another's does not drown it.
+- ``weighted``: the same with a weight for each part.
 - ``mean``: a part counts as much as it is sure.
 - ``maximum``: the part that is most alarmed decides.
 
@@ -36,8 +37,8 @@ from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method, Settings, 
 from blemish.scoring import smoothed_maximum
 from blemish.settings import CheckedSettings
 
-Rule = Literal["geometric", "mean", "maximum"]
-ScoreRule = Literal["geometric", "mean", "maximum", "map"]
+Rule = Literal["geometric", "weighted", "mean", "maximum"]
+ScoreRule = Literal["geometric", "weighted", "mean", "maximum", "map"]
 Scale = Literal["image", "place"]
 CELLS = 32
 """Cells along each side of the image in which a scale ``place`` is measured."""
@@ -83,13 +84,17 @@ class CombinedSettings(Settings):
         return values
 
 
-def joined(z: Tensor, rule: Rule) -> Tensor:
-    """One value of the parts' z: (B, P, ...) float >= 0 to (B, 1, ...)."""
+def joined(z: Tensor, rule: Rule, weights: Tensor) -> Tensor:
+    """One value of the parts' z: (B, P, ...) float >= 0, with weights (P,), to (B, 1, ...)."""
     if rule == "maximum":
         return z.amax(1, keepdim=True)
     if rule == "mean":
         return z.mean(1, keepdim=True)
-    return torch.expm1(torch.log1p(z).mean(1, keepdim=True))
+    logarithms = torch.log1p(z)  # (B, P, ...)
+    if rule == "geometric":
+        return torch.expm1(logarithms.mean(1, keepdim=True))
+    weighted = logarithms * weights.view(1, -1, *[1] * (z.ndim - 2))
+    return torch.expm1(weighted.sum(1, keepdim=True))
 
 
 class Combined(Method):
@@ -108,10 +113,14 @@ class Combined(Method):
     """(P, CELLS, CELLS), or (P, 1, 1) for the scale ``image``."""
     map_spread: Tensor
     """As ``map_centre``, above 0."""
+    map_weight: Tensor
+    """(P,), adding up to 1; used by the rule ``weighted``."""
     score_centre: Tensor
     """(P,)."""
     score_spread: Tensor
     """(P,), above 0."""
+    score_weight: Tensor
+    """As ``map_weight``."""
 
     def __init__(self, settings: CombinedSettings | None = None, parts: Mapping[str, Method] | None = None) -> None:
         super().__init__(settings)
@@ -133,6 +142,7 @@ class Combined(Method):
         for kind, shape in (("map", (len(parts), n_cells, n_cells)), ("score", (len(parts),))):
             self.register_buffer(f"{kind}_centre", torch.zeros(shape))
             self.register_buffer(f"{kind}_spread", torch.ones(shape))
+            self.register_buffer(f"{kind}_weight", torch.full((len(parts),), 1.0 / len(parts)))
 
     @classmethod
     def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
@@ -155,12 +165,12 @@ class Combined(Method):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         maps, scores = self.measured(images)  # (B, P, H, W), (B, P)
-        anomaly_map = joined(self._scaled(maps), self.settings.map_rule)  # (B, 1, H, W)
+        anomaly_map = joined(self._scaled(maps), self.settings.map_rule, self.map_weight)  # (B, 1, H, W)
         rule = self.settings.score_rule
         if rule == "map":
             return anomaly_map, top_of(anomaly_map, self.settings.image_size_px)
         z = ((scores - self.score_centre) / self.score_spread).clamp_min(0.0)  # (B, P)
-        return anomaly_map, joined(z, rule)[:, 0]
+        return anomaly_map, joined(z, rule, self.score_weight)[:, 0]
 
     def measured(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Each part's own map, at the size of the images, and score: (B, 3, H, W) to (B, P, H, W) and (B, P)."""
