@@ -69,6 +69,10 @@ class CombinedSettings(Settings):
     map_rule: Rule = "geometric"
     score_rule: ScoreRule = "geometric"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "parts", _as_read(self.parts))
+
     def part(self, name: str) -> PartSettings:
         """The part of this name."""
         return PartSettings.from_dict(self.parts[name])
@@ -82,6 +86,13 @@ class CombinedSettings(Settings):
             for name, part in self.parts.items()
         }
         return values
+
+
+def _as_read(value: Any) -> Any:
+    """Nested settings as a file returns them, so that settings are equal before and after: lists, not tuples."""
+    if isinstance(value, Mapping):
+        return {key: _as_read(inner) for key, inner in value.items()}
+    return [_as_read(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def joined(z: Tensor, rule: Rule, weights: Tensor) -> Tensor:
