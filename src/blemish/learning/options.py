@@ -30,7 +30,8 @@ class FitOptions(CheckedSettings):
     """Which paper: draem (default), dsr, ssae, patchcore."""
     recipe: str = "small"
     """paper (the authors' schedule), fast (today's GPU), small (a laptop's CPU; default). For ssae
-    also paper-object, and paper-CATEGORY for each category of MVTec AD. patchcore's paper needs --set backbone=FILE."""
+    also paper-object, and paper-CATEGORY for each category of MVTec AD. For patchcore, paper needs a file of the
+    paper's network: --set backbone=FILE."""
     textures: Path | None = None
     """Folder of photographs whose textures simulated damage is made of (draem, ssae; dsr only with
     `--set anomalies=image`). Default: generated textures."""

@@ -155,14 +155,16 @@ def nearest_distances(queries: Tensor, memory: Tensor) -> Tensor:
     -------
     (B, Q) float32 >= 0.
     """
-    flat = queries.flatten(0, 1)  # (B Q, D)
+    flat = queries.reshape(-1, queries.shape[2])  # (B Q, D)
     squares = memory.square().sum(1)  # (N,)
     partial = [  # (B Q,) each: squared distances without the squares of the queries
         torch.addmm(square, flat, vectors.T, alpha=-2.0).amin(1)
-        for vectors, square in zip(memory.split(CHUNK), squares.split(CHUNK), strict=True)  # (n, D), (n,)
+        for vectors, square in zip(
+            torch.split(memory, CHUNK), torch.split(squares, CHUNK), strict=True
+        )  # (n, D), (n,)
     ]
     nearest = torch.stack(partial).amin(0) + flat.square().sum(1)  # (B Q,)
-    return nearest.clamp_min(0.0).sqrt().unflatten(0, queries.shape[:2])
+    return nearest.clamp_min(0.0).sqrt().view(queries.shape[:2])
 
 
 # --- the method --------------------------------------------------------------------------------------------------
@@ -200,8 +202,8 @@ class PatchCore(Method):
         if backbone is None:
             if s.backbone == WIDE_RESNET:
                 raise BlemishError(
-                    f"setting backbone: the weights of {WIDE_RESNET} do not come with blemish; give a file of them, as "
-                    f"torchvision has it (--set backbone=FILE), or take recipe small"
+                    f"setting backbone: the weights of {WIDE_RESNET} do not come with blemish; give a file of them, "
+                    f"as torchvision has it (--set backbone=FILE), or take recipe small"
                 )
             backbone = load_backbone(None if s.backbone == SHIPPED else s.backbone, n_stages)
         if len(backbone.channels) < n_stages:
@@ -232,7 +234,7 @@ class PatchCore(Method):
             features = self._features(images.float())  # (B, D, h, w)
             queries = features.flatten(2).transpose(1, 2)  # (B, h w, D)
             distances = nearest_distances(queries, self.memory)  # (B, h w)
-            patch_map = distances.view(len(images), 1, *features.shape[-2:])  # (B, 1, h, w)
+            patch_map = distances.view(-1, 1, *features.shape[-2:])  # (B, 1, h, w)
             anomaly_map = self._smoothed(F.interpolate(patch_map, size_hw, mode="bilinear"))  # (B, 1, H, W)
             if self.settings.image_score == "map":
                 return anomaly_map, anomaly_map.amax((1, 2, 3))  # (B,)
@@ -305,7 +307,7 @@ class PatchCore(Method):
         """
         candidates, n_before = [], 0
         rows: Tensor | None = None
-        for batch in images.split(self.settings.batch_size):
+        for batch in torch.split(images, self.settings.batch_size):
             features = self._features(batch.to(self.memory.device).float() / 255.0)  # (b, D, h, w)
             vectors = features.permute(0, 2, 3, 1).flatten(0, 2)  # (b h w, D)
             if rows is None:
