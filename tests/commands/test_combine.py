@@ -64,8 +64,12 @@ def test_run_folders_become_one_file_that_inspects(
         (["a", "b", "--false-rejects", "2"], "the false-reject rate must lie between 0 and 1, not 2.0"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_no_file(
-    workshop: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_mistakes_are_a_line_and_leave_no_file(
+    workshop: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(workshop)
     Path("old.blemish").write_bytes(b"kept")

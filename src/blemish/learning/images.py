@@ -96,8 +96,7 @@ def split_images(
     ``is_quiet`` prints nothing about data that were told of before.
     """
     dataset = open_dataset(data, layout, only="train")
-    if not is_quiet:
-        print_notices(notices_of(dataset))
+    print_notices([] if is_quiet else notices_of(dataset))
     paths = [sample.path for sample in dataset.train]
     if len(paths) < MIN_IMAGES:
         raise BlemishError(
@@ -132,9 +131,8 @@ def split_images(
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
     n_good = len(paths) if calibration is None else len(train) + len(validation)
-    return SplitImages(
-        train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt, n_good, tuple(all_paths)
-    )
+    apart_texts = apart.notice, apart.doubt
+    return SplitImages(train, validation, calibrate, used_bits, sizes_hw, *apart_texts, n_good, tuple(all_paths))
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:

@@ -31,8 +31,8 @@ FEW_SCORES = 0.95
 LEAST_SHARE = 0.25
 """Least spread of a place, as a share of that of the whole image: where good images show nothing, little is seen by
 chance."""
-LEAST = 1e-3
-"""Least spread, as a share of the largest value of good images."""
+LEAST = 1e-2
+"""Least spread, as a share of the largest value of good images: less would raise the last digits of a probability."""
 MIN_PLACE = 20
 """Fewest good images from which each place gets a scale of its own."""
 MOST_DAMAGED = 24
