@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from blemish.detector import Detector, Finding
     from blemish.devices import Precision
+    from blemish.learning.combining import combine
     from blemish.learning.fit import fit
     from blemish.methods.draem import DRAEM, DRAEMSettings
     from blemish.methods.dsr import DSR, DSRSettings
@@ -38,11 +39,13 @@ __all__ = [
     "PatchCore",
     "PatchCoreSettings",
     "SSAESettings",
+    "combine",
     "fit",
     "load",
 ]
 
 _HOMES = {
+    "combine": "blemish.learning.combining",
     "fit": "blemish.learning.fit",
     "Detector": "blemish.detector",
     "Finding": "blemish.detector",

@@ -19,8 +19,8 @@ from blemish.inspection.framing import Framing, Whole, describe, from_descriptio
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
-from blemish.methods import method_type
 from blemish.methods.base import Method, Settings
+from blemish.methods.combined import restored_type
 from blemish.runtimes.base import Runtime, needed
 from blemish.runtimes.export import to_openvino
 from blemish.runtimes.openvino import OpenVINORuntime
@@ -214,7 +214,7 @@ class Detector:
         if is_compiled:
             needed("openvino")
         try:
-            method_class = method_type(description["method"])
+            method_class = restored_type(description["method"])
             settings = method_class.settings_type.from_dict(description["settings"])
             runtime_or_method: Runtime | Method
             if is_compiled:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
+from blemish.cli.combine import combine
 from blemish.cli.compare import compare
 from blemish.cli.console import lost_output, prepare_console, silence_libraries
 from blemish.cli.convert import convert
@@ -32,7 +33,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,  # main reports it, with how to continue
 )
-for command in (data, fit, tune, inspect, evaluate, export, compare, demo, pretrain, convert, study, fleet):
+for command in (data, fit, tune, combine, inspect, evaluate, export, compare, demo, pretrain, convert, study, fleet):
     app.command(command)
 
 

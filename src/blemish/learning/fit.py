@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -15,20 +14,20 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from torch import Tensor
 
 from blemish.data.layouts import name_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import owned_folder, write_text
 from blemish.learning.calibration import calibrated, calibrated_on_training
-from blemish.learning.images import SplitImages, split_images
+from blemish.learning.images import SplitImages, digest_of, split_images
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter, TrainingRecord
 from blemish.learning.training import Trainer
-from blemish.methods import OWN_RECIPE, build, settings_of
+from blemish.methods import NOT_TRAINED, OWN_RECIPE, build, settings_of
 from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method
+from blemish.methods.combined import Combined
 
 
 def fit(
@@ -143,6 +142,8 @@ def _options(data: str | Path, method: str | Method, options: Mapping[str, Any])
     """Return the checked options; for a method object, method and seed come from the object."""
     if not isinstance(method, Method):
         return FitOptions.from_dict({"data": data, "method": method, **options})
+    if isinstance(method, Combined):
+        raise BlemishError(NOT_TRAINED)
     if fixed := sorted({"recipe", "settings", "codebook"} & {*options}):
         raise BlemishError(f"{', '.join(fixed)}: not used with a method object; pass them when you build the method")
     from_method = {"method": method.name, "recipe": OWN_RECIPE, "seed": method.settings.seed}
@@ -189,7 +190,7 @@ def _fingerprint(images: SplitImages, method: Method, ingredients: Ingredients) 
     """Return a digest of images and settings that must be equal to resume from a checkpoint."""
     banks = [bank.images for bank in (ingredients.textures, ingredients.defects) if bank is not None]
     settings = json.dumps(method.settings.result_settings(), sort_keys=True)
-    return _digest(images.train, images.validation, *banks, *method.pretrained, settings)
+    return digest_of(images.train, images.validation, *banks, *method.pretrained, settings)
 
 
 def _provenance(
@@ -201,23 +202,13 @@ def _provenance(
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
         "bits": images.bits, "smallest_blemish_px": images.smallest_blemish_px,
-        "data_sha256": _digest(images.train, images.validation, images.calibration),
+        "data_sha256": images.sha256,
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,
-        "pretrained_sha256": _digest(*method.pretrained) if method.pretrained else None,
+        "pretrained_sha256": digest_of(*method.pretrained) if method.pretrained else None,
         "n_defects": 0 if ingredients.defects is None else len(ingredients.defects),
         "iterations": record.iterations, "precision": record.precision, "device": record.device,
         "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip
-
-
-def _digest(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        is_tensor = isinstance(part, Tensor)
-        digest.update(
-            part.cpu().contiguous().view(-1).numpy() if is_tensor else str(part).encode()
-        )  # no copy: it may be large
-    return digest.hexdigest()
 
 
 def _summary(detector: Detector, record: TrainingRecord, images: SplitImages) -> dict[str, Any]:

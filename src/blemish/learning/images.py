@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +52,13 @@ class SplitImages:
     """Why the rate of false rejects cannot be promised; see ``thresholds.Threshold``."""
     n_good: int = 0
     """How many good images the data have, held-out ones included: the number that an epoch is made of."""
+    paths: tuple[Path, ...] = ()
+    """Files of all three, in this order."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all three, by which a detector's provenance names its data."""
+        return digest_of(self.train, self.validation, self.calibration)
 
     @property
     def smallest_blemish_px(self) -> float:
@@ -73,8 +81,10 @@ def split_images(
     size_hw: tuple[int, int],
     seed: int,
     validation_share: float = 0.0,
-    bits: int | Literal["auto"] = "auto",
+    bits: int | Literal["auto"] | None = "auto",
     resizing: Resizing = "area",
+    *,
+    is_quiet: bool = False,
 ) -> SplitImages:
     """Read the good training images; hold out calibration images, or read them from the folder ``calibration``.
 
@@ -83,9 +93,11 @@ def split_images(
     No photograph is both trained on and calibrated with, also if it was saved twice (``learning/copies.py``); or else
     there is a ``doubt``. The share ``validation_share`` of the good images (at least 2 images if it is above 0) is
     also held out. How many ``bits`` of 16-bit values are used is decided from all of them, unless it is given.
+    ``is_quiet`` prints nothing about data that were told of before.
     """
     dataset = open_dataset(data, layout, only="train")
-    print_notices(_notices(dataset))
+    if not is_quiet:
+        print_notices(notices_of(dataset))
     paths = [sample.path for sample in dataset.train]
     if len(paths) < MIN_IMAGES:
         raise BlemishError(
@@ -95,7 +107,7 @@ def split_images(
     held_out: list[Path] | None = [] if calibration == "none" else None
     if calibration is not None and calibration != "none":
         other = open_dataset(calibration, only="train")
-        print_notices(_notices(other))
+        print_notices(notices_of(other))
         held_out = [sample.path for sample in other.train]
         if len(held_out) < MIN_HELD_OUT:
             raise BlemishError(
@@ -105,7 +117,7 @@ def split_images(
     all_paths = [path for part in parts for path in part]
     used_bits = _bits(all_paths, held_out or ()) if bits == "auto" else bits
     loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
-    fingerprints = _fingerprints(all_paths, loaded)
+    fingerprints = fingerprints_of(all_paths, loaded)
     if calibration is None or held_out is None:
         apart = to_divide(data, paths, fingerprints)
     elif calibration == "none":
@@ -113,14 +125,16 @@ def split_images(
     else:
         apart = from_calibration(data, paths, calibration, held_out, fingerprints)
     if apart.notice:  # rare, so that reading once more does not matter
-        print_notices([apart.notice])
+        print_notices([] if is_quiet else [apart.notice])
         parts = _parts(apart.groups, apart.calibration, seed, validation_share)
         all_paths = [path for part in parts for path in part]
         loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
     n_good = len(paths) if calibration is None else len(train) + len(validation)
-    return SplitImages(train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt, n_good)
+    return SplitImages(
+        train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt, n_good, tuple(all_paths)
+    )
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:
@@ -141,7 +155,7 @@ def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:
     return bits
 
 
-def _notices(dataset: Dataset) -> list[str]:
+def notices_of(dataset: Dataset) -> list[str]:
     return [fault.text for fault in dataset.faults if fault.is_notice and fault.split in ("train", None)]
 
 
@@ -150,26 +164,37 @@ def _parts(
 ) -> tuple[list[Path], list[Path], list[Path]]:
     """Divide groups of files of one photograph each into training, validation and calibration images."""
     if held_out is None:
-        order = _shuffled(groups, seed)
+        order = shuffled(groups, seed)
         n_calibration = n_held_out(len(groups))
         held_out = [group[0] for group in order[:n_calibration]]
         good = order[n_calibration:]
     else:
         good = [*groups]
     if validation_share:
-        good = _shuffled(good, seed + 1)
+        good = shuffled(good, seed + 1)
     n_validation = max(2, round(validation_share * len(groups))) if validation_share else 0
     train = [path for group in good[n_validation:] for path in group]
     return train, [group[0] for group in good[:n_validation]], [*held_out]
 
 
-def _fingerprints(paths: Sequence[Path], images: Tensor) -> dict[Path, Fingerprint]:
+def fingerprints_of(paths: Sequence[Path], images: Tensor) -> dict[Path, Fingerprint]:
     """Fingerprints of images (N, 3, H, W) uint8, by their files."""
     with ThreadPoolExecutor() as pool:
         fingerprints = pool.map(lambda image: Fingerprint.of(image.permute(1, 2, 0).numpy()), images)
         return dict(zip(paths, fingerprints, strict=True))
 
 
-def _shuffled(items: Sequence[Item], seed: int) -> list[Item]:
+def shuffled(items: Sequence[Item], seed: int) -> list[Item]:
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))
     return [items[number] for number in order.tolist()]
+
+
+def digest_of(*parts: Any) -> str:
+    """The SHA-256 digest of tensors and texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        is_tensor = isinstance(part, Tensor)
+        digest.update(
+            part.cpu().contiguous().view(-1).numpy() if is_tensor else str(part).encode()
+        )  # no copy: it may be large
+    return digest.hexdigest()

@@ -18,6 +18,11 @@ OWN_RECIPE = "own"
 """Recipe name of a run whose caller has built the method; all its settings are in the run's ``config.yaml``."""
 METHODS: dict[str, type[Method]] = {method.name: method for method in (DRAEM, DSR, SSAE, PatchCore)}
 
+NOT_TRAINED = (
+    "method combined: is not trained; train its parts, and join them: blemish combine A.blemish B.blemish --good DIR"
+)
+"""The mistake of who wants to train ``methods.combined.Combined``, which is not among ``METHODS``."""
+
 
 def method_type(name: str) -> type[Method]:
     """The class of the method with this name.
@@ -27,6 +32,8 @@ def method_type(name: str) -> type[Method]:
     BlemishError
         If there is no such method.
     """
+    if name == "combined":
+        raise BlemishError(NOT_TRAINED)
     if name not in METHODS:
         raise BlemishError(f"unknown method {name!r}; there are: {', '.join(METHODS)}")
     return METHODS[name]

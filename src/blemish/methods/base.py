@@ -165,9 +165,9 @@ class Method(Learner):
     name: ClassVar[str]
     settings_type: ClassVar[type[Settings]]
     recipes: ClassVar[Mapping[str, Settings]]
-    exact: ClassVar[tuple[str, ...]] = ()
+    exact: tuple[str, ...] = ()
     """Modules that compute in float32 even when inspection runs in bf16, because their output is rounded to codes."""
-    exact_on_cpu: ClassVar[tuple[str, ...]] = ()
+    exact_on_cpu: tuple[str, ...] = ()
     """Further modules that do so on a CPU only. On a GPU they compute as in training."""
     validation_share: ClassVar[float] = 0.0
     """Share of the good images that is kept out of training, for ``validate`` and ``finish``."""

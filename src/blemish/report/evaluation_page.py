@@ -114,19 +114,25 @@ def _intro(detector: Detector, metrics: dict[str, Any]) -> str:
     settings = changed_settings(
         detector.method_name, str(provenance.get("recipe", "")), detector.settings, provenance.get("chosen", {})
     )
-    changed = ", ".join(f"{name}={value}" for name, value in settings.items())
-    trained = (
-        f"trained on {provenance['n_train']} good images (recipe {provenance['recipe']}{' with ' * bool(changed)}"
-        f"{changed}, seed {provenance['seed']}), "
-        if {"n_train", "recipe", "seed"} <= set(provenance)
-        else ""
-    )
+    trained = _trained(provenance, ", ".join(f"{name}={value}" for name, value in settings.items()))
     without_masks = metrics["n_defective"] and not metrics["n_masks"]
     return html.escape(
         f"A detector of method {detector.method_name}, {trained}evaluated on {metrics['n_good']} good and "
         f"{metrics['n_defective']} defective images. Their labels were used only for this report: the threshold "
         + _threshold_source(detector)
         + (" The defective images have no masks, so there are no figures of pixels." if without_masks else "")
+    )
+
+
+def _trained(provenance: dict[str, Any], changed: str) -> str:
+    """What the detector has learned from, and with which settings; of a joined one, what it is made of."""
+    if parts := provenance.get("parts"):
+        return f"which joins {', '.join(parts)} (recipes: {provenance['recipe']}), "
+    if not {"n_train", "recipe", "seed"} <= set(provenance):
+        return ""
+    return (
+        f"trained on {provenance['n_train']} good images (recipe {provenance['recipe']}{' with ' * bool(changed)}"
+        f"{changed}, seed {provenance['seed']}), "
     )
 
 

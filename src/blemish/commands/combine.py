@@ -1,0 +1,39 @@
+"""``blemish combine``: join trained detectors to one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from blemish.artifact import artifact_at
+from blemish.devices import Device
+from blemish.errors import BlemishError
+from blemish.files import make_folder
+from blemish.learning.combining import combine
+
+
+def combine_run(
+    paths: Sequence[Path], good: Path, out: Path, false_rejects: float, seed: int, layout: str, device: Device
+) -> None:
+    """Write the joined detector, and print what was chosen and what the threshold promises."""
+    detectors = [artifact_at(path) for path in paths]
+    if out.suffix != ".blemish":
+        raise BlemishError(f"--out {out}: should end in .blemish")
+    if out.resolve() in [path.resolve() for path in detectors]:
+        raise BlemishError(f"--out {out}: is one of the detectors; choose another name")
+    if out.exists():  # a detector may have taken hours to train
+        raise BlemishError(f"--out {out}: exists already; choose another name")
+    resolved = [path.resolve() for path in detectors]
+    if twice := [path for number, path in enumerate(detectors) if resolved[number] in resolved[:number]]:
+        raise BlemishError(f"{twice[0]}: is given twice; give each detector once")
+    make_folder(out.parent)
+    detector = combine(detectors, good=good, false_rejects=false_rejects, seed=seed, layout=layout, device=device)
+    about = detector.provenance
+    chosen, names = about["chosen"], ", ".join(about["parts"])
+    print(
+        f"{names}: joined by {chosen['map_rule']}, scale of each {chosen['scale']}; image score by "
+        f"{chosen['score_rule']}"
+    )
+    print(detector.threshold.explain())
+    detector.save(out)
+    print(f"{out}: image threshold {detector.threshold.value:.4g}")

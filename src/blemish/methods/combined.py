@@ -1,0 +1,274 @@
+"""Several trained methods as one: each part's map and score on one scale, and a rule that joins them. Ours.
+
+    blemish combine draem.blemish ssae.blemish --good parts/good --out both.blemish
+
+Methods fail differently: what one overlooks, another may find. Their scores cannot be compared, since one is a
+probability and another an error of some size. So each value is told as how far it is above what good images show:
+
+    z = max(0, (value - centre) / spread)
+
+``centre`` is the usual value of good images, ``spread`` how far beyond it few of them come; both are measured by
+``learning/combining.py``, either the same for the whole image or place by place. A rule then makes one value of the
+parts' z:
+
+- ``geometric``: exp(mean(log(1 + z))) - 1. Where the tail of good values falls like a power, log(1 + z) is
+  proportional to the logarithm of the tail's probability, whatever the power; so this is Fisher's way to join
+  p-values. A part whose z is a hundred times as large as another's does not drown it.
+- ``weighted``: the same with a weight for each part.
+- ``mean``: a part counts as much as it is sure.
+- ``maximum``: the part that is most alarmed decides.
+
+The image score is made of the parts' image scores by such a rule, or is the smoothed maximum of the joined map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from blemish.errors import BlemishError
+from blemish.methods import NOT_TRAINED, method_type
+from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method, Settings, Stage
+from blemish.scoring import smoothed_maximum
+from blemish.settings import CheckedSettings
+
+Rule = Literal["geometric", "weighted", "mean", "maximum"]
+ScoreRule = Literal["geometric", "weighted", "mean", "maximum", "map"]
+Scale = Literal["image", "place"]
+CELLS = 32
+"""Cells along each side of the image in which a scale ``place`` is measured."""
+WINDOW_SHARE = 21 / 256
+"""Side of the window of the score ``map``, as a share of the image's side; as in DRÆM."""
+
+
+@dataclass(frozen=True)
+class PartSettings(CheckedSettings):
+    """A part: the name of its method, and its settings."""
+
+    method: str
+    settings: Mapping[str, Any]
+
+    def build(self) -> Settings:
+        """The settings as the method's own dataclass."""
+        return method_type(self.method).settings_type.from_dict(self.settings)
+
+
+@dataclass(frozen=True)
+class CombinedSettings(Settings):
+    """Which parts are joined, and how."""
+
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """``PartSettings`` by the name of the part, in order."""
+    scale: Scale = "image"
+    """``place``: centre and spread of each place of the map, for objects that always lie alike."""
+    map_rule: Rule = "geometric"
+    score_rule: ScoreRule = "geometric"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "parts", _as_read(self.parts))
+
+    def part(self, name: str) -> PartSettings:
+        """The part of this name."""
+        return PartSettings.from_dict(self.parts[name])
+
+    def result_settings(self) -> dict[str, Any]:
+        """Without the seeds and ``SPEED_SETTINGS`` of the parts, so that runs of other seeds have equal settings."""
+        values = super().result_settings()
+        left_out = ("seed", *SPEED_SETTINGS)
+        values["parts"] = {
+            name: {**part, "settings": {key: value for key, value in part["settings"].items() if key not in left_out}}
+            for name, part in self.parts.items()
+        }
+        return values
+
+
+def _as_read(value: Any) -> Any:
+    """Nested settings as a file returns them, so that settings are equal before and after: lists, not tuples."""
+    if isinstance(value, Mapping):
+        return {key: _as_read(inner) for key, inner in value.items()}
+    return [_as_read(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def joined(z: Tensor, rule: Rule, weights: Tensor) -> Tensor:
+    """One value of the parts' z: (B, P, ...) float >= 0, with weights (P,), to (B, 1, ...)."""
+    if rule == "maximum":
+        return z.amax(1, keepdim=True)
+    if rule == "mean":
+        return z.mean(1, keepdim=True)
+    logarithms = torch.log1p(z)  # (B, P, ...)
+    if rule == "geometric":
+        return torch.expm1(logarithms.mean(1, keepdim=True))
+    weighted = logarithms * weights.view(1, -1, *[1] * (z.ndim - 2))
+    return torch.expm1(weighted.sum(1, keepdim=True))
+
+
+class Combined(Method):
+    """Trained methods that inspect together. Never trained itself.
+
+    Parameters
+    ----------
+    parts : the trained methods by name, as ``settings.parts`` describes them; None makes them anew.
+    """
+
+    name = "combined"
+    settings_type = CombinedSettings
+    settings: CombinedSettings
+    recipes: ClassVar[dict[str, Settings]] = {}
+    map_centre: Tensor
+    """(P, CELLS, CELLS), or (P, 1, 1) for the scale ``image``."""
+    map_spread: Tensor
+    """As ``map_centre``, above 0."""
+    map_weight: Tensor
+    """(P,), adding up to 1; used by the rule ``weighted``."""
+    score_centre: Tensor
+    """(P,)."""
+    score_spread: Tensor
+    """(P,), above 0."""
+    score_weight: Tensor
+    """As ``map_weight``."""
+
+    def __init__(self, settings: CombinedSettings | None = None, parts: Mapping[str, Method] | None = None) -> None:
+        super().__init__(settings)
+        s = self.settings
+        if parts is None:
+            parts = {name: method_type(s.part(name).method).build(s.part(name).build()) for name in s.parts}
+        if len(parts) < 2 or parts.keys() != s.parts.keys():
+            raise BlemishError(
+                f"setting parts: {', '.join(s.parts) or 'none'}; two trained methods or more are needed"
+            )
+        if s.image_size_px != max(part.settings.image_size_px for part in parts.values()):
+            raise BlemishError(f"setting image_size_px: {s.image_size_px} should be that of the largest part")
+        self.parts = nn.ModuleDict({**parts})
+        self.exact = tuple(f"parts.{name}.{module}" for name, part in parts.items() for module in part.exact)
+        self.exact_on_cpu = tuple(
+            f"parts.{name}.{module}" for name, part in parts.items() for module in part.exact_on_cpu
+        )
+        n_cells = CELLS if s.scale == "place" else 1
+        for kind, shape in (("map", (len(parts), n_cells, n_cells)), ("score", (len(parts),))):
+            self.register_buffer(f"{kind}_centre", torch.zeros(shape))
+            self.register_buffer(f"{kind}_spread", torch.ones(shape))
+            self.register_buffer(f"{kind}_weight", torch.full((len(parts),), 1.0 / len(parts)))
+
+    @classmethod
+    def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
+        assert isinstance(settings, CombinedSettings)
+        parts = {}
+        for name in settings.parts:
+            start, part = f"parts.{name}.", settings.part(name)
+            own = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
+            parts[name] = method_type(part.method).restored(part.build(), own)
+        method = cls(settings, parts)
+        method.load_state_dict(tensors)
+        return method
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The parts by name."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, Method)}
+
+    # --- inspection -------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps, scores = self.measured(images)  # (B, P, H, W), (B, P)
+        anomaly_map = joined(self._scaled(maps), self.settings.map_rule, self.map_weight)  # (B, 1, H, W)
+        rule = self.settings.score_rule
+        if rule == "map":
+            return anomaly_map, top_of(anomaly_map, self.settings.image_size_px)
+        z = ((scores - self.score_centre) / self.score_spread).clamp_min(0.0)  # (B, P)
+        return anomaly_map, joined(z, rule, self.score_weight)[:, 0]
+
+    def measured(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Each part's own map, at the size of the images, and score: (B, 3, H, W) to (B, P, H, W) and (B, P)."""
+        maps, scores = [], []
+        for part in self.parts.values():
+            anomaly_map, score = part(self._seen_by(part, images))  # (B, 1, h, w), (B,)
+            maps.append(self._at_size(anomaly_map.float(), images))  # (B, 1, H, W)
+            scores.append(score.float())
+        return torch.cat(maps, 1), torch.stack(scores, 1)
+
+    def _seen_by(self, part: nn.Module, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) at the size of a part: pixels are averaged by area, as photographs are."""
+        assert isinstance(part, Method)
+        for axis in (2, 3):
+            length = images.shape[axis]
+            own_px = max(1, round(length * part.settings.image_size_px / self.settings.image_size_px))
+            if own_px != length:
+                images = _averaged(images, axis, own_px)
+        return images
+
+    @staticmethod
+    def _at_size(pictures: Tensor, images: Tensor) -> Tensor:
+        """Maps or pictures (B, C, h, w) of a part at the size of the images, interpolated."""
+        size_hw = images.shape[-2:]
+        same = pictures.shape[-2:] == size_hw
+        return pictures if same else F.interpolate(pictures, size_hw, mode="bilinear", align_corners=False)
+
+    def _scaled(self, maps: Tensor) -> Tensor:
+        """z of the parts' maps, (B, P, H, W)."""
+        centre, spread = self.map_centre[None], self.map_spread[None]  # (1, P, h, w)
+        if self.settings.scale == "place":
+            centre, spread = self._at_size(centre, maps), self._at_size(spread, maps)  # (1, P, H, W)
+        return ((maps - centre) / spread).clamp_min(0.0)
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> dict[str, Tensor]:
+        """Each part's map as z / (1 + z), so that half is what few good images reach, and its own explanations."""
+        z = self._scaled(self.measured(images)[0])  # (B, P, H, W)
+        pictures = {}
+        for number, (name, part) in enumerate(self.methods.items()):
+            share = z[:, number : number + 1] / (1.0 + z[:, number : number + 1])  # (B, 1, H, W)
+            pictures[f"{name} map"] = share.expand(-1, 3, -1, -1)
+            for heading, picture in part.explain(self._seen_by(part, images)).items():
+                pictures[f"{name} {heading}"] = self._at_size(picture.float(), images)
+        return pictures
+
+    # --- never trained ----------------------------------------------------------------------------------------
+
+    @property
+    def uses_textures(self) -> bool:
+        return False
+
+    @property
+    def pretrained(self) -> tuple[Tensor, ...]:
+        return tuple(self.state_dict().values())
+
+    def stages(self) -> tuple[Stage, ...]:
+        return ()
+
+    def loss(self, stage: Stage, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
+        raise BlemishError(NOT_TRAINED)
+
+
+def top_of(anomaly_map: Tensor, image_size_px: int) -> Tensor:
+    """The image score ``map``: smoothed maximum of the joined map, (B, 1, H, W) to (B,)."""
+    return smoothed_maximum(anomaly_map, int(image_size_px * WINDOW_SHARE) // 2 * 2 + 1)
+
+
+def _averaged(images: Tensor, axis: int, n_cells: int) -> Tensor:
+    """Average an axis of (B, C, H, W) over ``n_cells`` equal lengths. A product of matrices: exports anywhere."""
+    length = images.shape[axis]
+    if length % n_cells == 0:
+        ratio = length // n_cells
+        return F.avg_pool2d(images, (ratio, 1) if axis == 2 else (1, ratio))
+    start = torch.arange(n_cells, device=images.device)[:, None] * (length / n_cells)  # (n, 1)
+    pixel = torch.arange(length, device=images.device)[None]  # (1, length)
+    overlap = torch.minimum(start + length / n_cells, pixel + 1) - torch.maximum(start, pixel)  # (n, length)
+    weights = (overlap.clamp_min(0.0) * (n_cells / length)).to(images.dtype)
+    return torch.matmul(weights, images) if axis == 2 else torch.matmul(images, weights.T)
+
+
+def restored_type(name: str) -> type[Method]:
+    """The class of the method of a detector's file: also ``Combined``, which ``fit`` does not know.
+
+    Raises
+    ------
+    BlemishError
+        If there is no such method.
+    """
+    return Combined if name == Combined.name else method_type(name)
