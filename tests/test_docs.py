@@ -35,6 +35,7 @@ TINY = {
         "iterations=2", "image_size_px=32", "widths=[4]", "filters_per_dilation=2", "dilations=[1]", "n_stacks=1",
         "patch_px=1", "validate_every=1", "corruption.kinds=[elastic]",
     ],
+    "patchcore": ["image_size_px=32", "max_vectors=50", "max_candidates=200"],
 }  # fmt: skip
 """Settings with which a method trains in a moment."""
 

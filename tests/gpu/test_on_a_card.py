@@ -223,3 +223,14 @@ def test_export_of_what_was_trained_on_the_card(trained: Run, name: str, needed:
     pytest.importorskip(needed)
     run("export", trained.detector, "--out", tmp_path / name)
     assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_patchcore_remembers_on_the_card_what_it_does_on_the_cpu(photographs: Path, tmp_path: Path) -> None:
+    scores = {}
+    for name, device in (("cpu", "cpu"), ("card", DEVICE)):
+        run("fit", photographs, "--method", "patchcore", "--device", device, "--out", tmp_path / name)
+        options = ("--device", device, "--out", tmp_path / f"{name}-findings")
+        run("inspect", tmp_path / name, photographs / "test", *options)
+        scores[name] = [row["score"] for row in rows(tmp_path / f"{name}-findings" / "findings.jsonl")]
+    # rounding may choose other patches, all of which lie near the same ones
+    assert scores["card"] == pytest.approx(scores["cpu"], rel=0.1)

@@ -24,7 +24,7 @@ from test_docs import TINY
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZES_HW = [(64, 64), (128, 128), (97, 203), (300, 120), (20, 31), (40, 500), (1200, 1601)]
-METHODS = ("draem", "dsr", "ssae")
+METHODS = ("draem", "dsr", "ssae", "patchcore")
 
 
 def blemish(*words: object) -> int:

@@ -19,11 +19,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Generator, Tensor, nn
 
+from blemish.errors import BlemishError
 from blemish.files import replace_file
 from blemish.methods.base import Method
 from blemish.runtimes.base import needed
@@ -151,8 +152,12 @@ def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | N
     Raises
     ------
     BlemishError
-        If OpenVINO, or NNCF for 8 bits, is not installed.
+        If OpenVINO, or NNCF for 8 bits, is not installed, or nothing of the method can be computed in 8 bits.
     """
+    if good is not None and all(_is_exact(method, path) for path, part in method.named_modules() if _convolves(part)):
+        raise BlemishError(
+            f"--precision int8: {method.name} needs all its convolutions in float32; take --precision float32"
+        )
     openvino = needed("openvino")
     nncf = needed("nncf") if good is not None else None
     with quiet_libraries():
@@ -213,8 +218,7 @@ def _convolutions_in_float(method: Method, program: torch.export.ExportedProgram
     """
     float_paths = {*method.exact}
     for path, part in method.named_modules():
-        is_convolution = isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
-        if is_convolution and min(part.in_channels, part.out_channels) <= FEW_CHANNELS:
+        if _convolves(part) and min(part.in_channels, part.out_channels) <= FEW_CHANNELS:
             float_paths.add(path)
     nodes = set()
     for node in program.graph.nodes:
@@ -222,8 +226,17 @@ def _convolutions_in_float(method: Method, program: torch.export.ExportedProgram
         if any(module == path or module.startswith(f"{path}.") for module in modules for path in float_paths):
             nodes.add(node.name)
     operations = model.get_ordered_ops()
-    names = [node.get_friendly_name() for node in operations if node.get_type_name().startswith("Convolution")]
+    names = [node.get_friendly_name() for node in operations if "Convolution" in node.get_type_name()]  # grouped, too
     return [name for name in names if name.split("/")[0] in nodes]
+
+
+def _convolves(part: nn.Module) -> TypeGuard[nn.Conv2d | nn.ConvTranspose2d]:
+    return isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
+
+
+def _is_exact(method: Method, path: str) -> bool:
+    """Whether a module is one of ``Method.exact`` or a part of one."""
+    return any(path == name or path.startswith(f"{name}.") for name in method.exact)
 
 
 def write_openvino(
