@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -51,6 +52,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file completely or not at all."""
     with replace_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # a file name may be in another encoding
+
+
+def digest_of_file(path: Path) -> str:
+    """A digest of a file's bytes, 16 characters, by which the same file is recognized under any name.
+
+    Raises
+    ------
+    BlemishError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except OSError as error:
+        raise BlemishError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 _MOST_CHECKED_BYTES = 1 << 20

@@ -114,8 +114,31 @@ def test_a_folder_with_the_name_of_theirs_and_other_images_promises_nothing(work
     shutil.copytree(workshop / "good", tmp_path / "good")
     Image.fromarray(part(999)).save(tmp_path / "good" / "another.png")
     detector = combine(parts_of(workshop), good=tmp_path / "good", false_rejects=0.2, device="cpu")
-    assert "may have been trained on some of these images" in detector.threshold.doubt
+    assert "parts were trained on" in detector.threshold.doubt
     assert not detector.threshold.is_promised
+
+
+def test_images_that_were_trained_on_promise_nothing_under_any_name(workshop: Path, tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    split = split_images(workshop / "good", None, "auto", (32, 32), seed=0)
+    for number, path in enumerate(split.paths[:20]):
+        shutil.copy(path, tmp_path / "some" / f"copy {number}.png")
+    detector = combine(parts_of(workshop), good=tmp_path / "some", false_rejects=0.2, device="cpu")
+    assert detector.threshold.doubt == "parts were trained on 20 of these 20 images"
+    assert not detector.threshold.is_promised
+
+
+def test_among_further_photographs_those_that_were_trained_on_are_left_out(
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(workshop / "more", tmp_path / "mixed")
+    split = split_images(workshop / "good", None, "auto", (32, 32), seed=0)
+    for path in split.paths[:4]:
+        shutil.copy(path, tmp_path / "mixed" / f"trained {path.name}")
+    detector = combine(parts_of(workshop), good=tmp_path / "mixed", false_rejects=0.2, device="cpu")
+    assert "parts were trained on 4 of these images; they are left out" in capsys.readouterr().err
+    assert (detector.provenance["n_measured"], detector.threshold.n_calibration) == (12, 12)
+    assert detector.threshold.is_promised
 
 
 def test_the_folder_may_be_called_otherwise(workshop: Path, both: Detector, tmp_path: Path) -> None:

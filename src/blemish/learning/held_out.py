@@ -20,7 +20,7 @@ from blemish.data.loading import load_images, load_photographs
 from blemish.errors import BlemishError, print_notices
 from blemish.learning.calibration import TRAINED_ON
 from blemish.learning.copies import to_divide
-from blemish.learning.images import SplitImages, fingerprints_of, notices_of, shuffled, split_images
+from blemish.learning.images import SplitImages, digests_of_files, fingerprints_of, notices_of, shuffled, split_images
 from blemish.methods.base import Method
 from blemish.settings import Resizing
 from blemish.thresholds import MIN_HELD_OUT, n_needed
@@ -100,7 +100,7 @@ def good_images(
     resizing = parts[0].method.settings.resizing
     splits = {part.source: split for part in parts if (split := _split_of(part, good, layout, len(paths)))}
     if not splits:
-        doubt = _doubt_by_name(parts, Path(good), len(paths))
+        paths, doubt = _not_seen(parts, Path(good), paths)
         return _of_further_photographs(good, paths, doubt, size_hw, bits, resizing, false_rejects, seed)
     measure, calibration, doubt = _held_out([*splits.values()])
     if unknown := [part.source for part in parts if part.source not in splits]:
@@ -158,6 +158,18 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 
 # --- a folder of further photographs ---------------------------------------------------------------------------
+
+
+def _not_seen(parts: Sequence[Part], good: Path, paths: list[Path]) -> tuple[list[Path], str]:
+    """The photographs that no part was trained on, and the doubt; all, with a doubt, if there are too few of them."""
+    seen = {digest for part in parts for digest in part.provenance.get("seen", ())}
+    new = [path for path, digest in zip(paths, digests_of_files(paths), strict=True) if digest not in seen]
+    if len(new) < 2 * MIN_HELD_OUT:
+        return paths, f"parts were trained on {len(paths) - len(new)} of these {len(paths)} images"
+    if len(new) < len(paths):
+        print_notices([f"{good}: parts were trained on {len(paths) - len(new)} of these images; they are left out"])
+    unknown = [part for part in parts if "seen" not in part.provenance]
+    return new, _doubt_by_name(unknown, good, len(new))
 
 
 def _doubt_by_name(parts: Sequence[Part], good: Path, n_good: int) -> str:

@@ -18,6 +18,7 @@ from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import Dataset, open_dataset
 from blemish.data.loading import load_photographs
 from blemish.errors import BlemishError, print_notices
+from blemish.files import digest_of_file
 from blemish.inspection.likeness import Likeness
 from blemish.learning.copies import Apart, from_calibration, to_divide
 from blemish.settings import Resizing
@@ -54,6 +55,11 @@ class SplitImages:
     """How many good images the data have, held-out ones included: the number that an epoch is made of."""
     paths: tuple[Path, ...] = ()
     """Files of all three, in this order."""
+
+    @property
+    def seen(self) -> list[str]:
+        """Digests of the files of training and validation images, sorted."""
+        return sorted(digests_of_files(self.paths[: len(self.train) + len(self.validation)]))
 
     @property
     def sha256(self) -> str:
@@ -173,6 +179,12 @@ def _parts(
     n_validation = max(2, round(validation_share * len(groups))) if validation_share else 0
     train = [path for group in good[n_validation:] for path in group]
     return train, [group[0] for group in good[:n_validation]], [*held_out]
+
+
+def digests_of_files(paths: Sequence[Path]) -> list[str]:
+    """``files.digest_of_file`` of each file."""
+    with ThreadPoolExecutor() as pool:
+        return [*pool.map(digest_of_file, paths)]
 
 
 def fingerprints_of(paths: Sequence[Path], images: Tensor) -> dict[Path, Fingerprint]:
