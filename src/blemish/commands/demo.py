@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     from blemish.thresholds import Threshold
 
 DEMO_SETTINGS: dict[str, Any] = {
+    "image_size_px": 128,
+    "encoder": "trained",
+    "patch_px": 2,
+    "repair_reduction": 1,
+    "score_window_px": 11,
     "iterations": 500,
     "reconstructive_widths": [32, 64, 128],
     "discriminative_widths": [24, 48, 64],
     "rotation_probability": 0.0,
 }
-"""Replace the settings of recipe `small`; training takes three minutes on two cores."""
+"""Replace the settings of recipe `small`: for cut-outs of 128 px, three minutes on two cores."""
 FALSE_REJECTS = 0.01
 
 TITLE = "blemish demo: trained on good bricks only, finds defects it has never seen"
