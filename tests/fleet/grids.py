@@ -14,7 +14,7 @@ SETTINGS: dict[str, Any] = {
     "image_size_px": 16,
     "batch_size": 2,
     "reconstructive_widths": [4, 4],
-    "discriminative_widths": [4, 4],
+    "discriminative_widths": [4, 4, 4],
     "score_window_px": 5,
     "epochs": None,
     "iterations": 20,
