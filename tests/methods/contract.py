@@ -277,7 +277,10 @@ class InspectionContract(_Contract):
             program = traced(*_network(method)).run_decompositions()
             model = needed("openvino").convert_model(program)
         in_float = {name.split("/")[0] for name in _convolutions_in_float(method, program, model)}
-        convolutions = [node for node in program.graph.nodes if "convolution" in str(node.target)]
+        in_model = {node.get_friendly_name().split("/")[0] for node in model.get_ordered_ops()}
+        convolutions = [
+            node for node in program.graph.nodes if "convolution" in str(node.target) and node.name in in_model
+        ]
         assert convolutions
         for node in convolutions:  # NNCF knows them by the names of these nodes
             path = [path for path, _ in node.meta["nn_module_stack"].values()][-1]
