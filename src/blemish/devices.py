@@ -6,9 +6,9 @@ import ctypes
 import functools
 import importlib
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,15 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if fast else "float32"
+
+
+def exactly(like: Tensor) -> AbstractContextManager[Any]:
+    """A context in which the device of ``like`` computes in float32, also under autocast.
+
+    An exported graph has no autocast. There the context is empty: torch would make its content a graph of its own,
+    whose operations no longer tell which module they are of, and 8 bits would reach what has to stay in float.
+    """
+    return nullcontext() if torch.compiler.is_compiling() else torch.autocast(like.device.type, enabled=False)
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:

@@ -16,8 +16,10 @@ from blemish.learning.calibration import calibrated
 from blemish.learning.graphed import GraphedStep
 from blemish.learning.training import Trainer
 from blemish.methods.base import Ingredients, Method, Settings, Stage
+from blemish.runtimes.base import needed
+from blemish.runtimes.export import _convolutions_in_float, _network, quiet_libraries, traced
 from blemish.runtimes.graphed import GraphedInspection
-from blemish.runtimes.torch import TorchRuntime
+from blemish.runtimes.torch import FEW_CHANNELS, TorchRuntime
 from blemish.synthesis.textures import TextureBank
 from card import capture, graphs
 
@@ -269,6 +271,24 @@ class InspectionContract(_Contract):
             detector.maps_and_scores(images), detector.compiled().maps_and_scores(images), strict=True
         ):
             torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
+
+    def test_eight_bits_leave_exact_modules_and_few_channels_in_float(self, method: Method) -> None:
+        with quiet_libraries():
+            program = traced(*_network(method)).run_decompositions()
+            model = needed("openvino").convert_model(program)
+        in_float = {name.split("/")[0] for name in _convolutions_in_float(method, program, model)}
+        in_model = {node.get_friendly_name().split("/")[0] for node in model.get_ordered_ops()}
+        convolutions = [
+            node for node in program.graph.nodes if "convolution" in str(node.target) and node.name in in_model
+        ]
+        assert convolutions
+        for node in convolutions:  # NNCF knows them by the names of these nodes
+            path = [path for path, _ in node.meta["nn_module_stack"].values()][-1]
+            part = method.get_submodule(path)
+            assert isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d)
+            is_exact = any(path.startswith(f"{name}.") or path == name for name in method.exact)
+            has_few = min(part.in_channels, part.out_channels) <= FEW_CHANNELS
+            assert (node.name in in_float) == (is_exact or has_few), path
 
     def test_inspections_repeated_as_a_graph_give_the_same(
         self, method: Method, capsys: pytest.CaptureFixture[str]

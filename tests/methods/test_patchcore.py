@@ -34,7 +34,6 @@ from blemish.methods.patchcore import (
     patch_features,
     projected,
 )
-from blemish.runtimes.export import _convolutions_in_float, _network, quiet_libraries, traced
 from test_backbones import efficientnet_state, resnet_state
 
 TINY = PatchCoreSettings(
@@ -346,18 +345,6 @@ def test_tensors_of_another_method_are_refused(tmp_path: Path, good: Path) -> No
         PatchCore.restored(detector.settings, tensors)
     detector.save(tmp_path / "x.blemish")
     assert Detector.load(tmp_path / "x.blemish").settings == detector.settings
-
-
-def test_grouped_convolutions_of_an_exact_network_stay_in_float_too() -> None:
-    openvino = pytest.importorskip("openvino")
-    method = PatchCore(replace(TINY, stages=(1, 2)))  # of the network that ships: of more channels than few
-    with quiet_libraries():
-        program = traced(*_network(method)).run_decompositions()
-        model = openvino.convert_model(program)
-    in_float = _convolutions_in_float(method, program, model)
-    convolutions = [node for node in model.get_ordered_ops() if "Convolution" in node.get_type_name()]
-    assert {node.get_type_name() for node in convolutions} == {"Convolution", "GroupConvolution"}
-    assert {node.get_friendly_name() for node in convolutions} == {*in_float}
 
 
 def test_eight_bits_are_refused_as_distances_need_all_digits() -> None:

@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from blemish.backbones import Backbone, layout_of, load_backbone
+from blemish.devices import exactly
 from blemish.errors import BlemishError
 from blemish.layers import blur_matrix
 from blemish.methods.base import Chosen, Ingredients, Method, Settings, Stage
@@ -230,7 +231,7 @@ class PatchCore(Method):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         size_hw = images.shape[-2:]  # images: (B, 3, H, W)
-        with torch.autocast(images.device.type, enabled=False):
+        with exactly(images):
             features = self._features(images.float())  # (B, D, h, w)
             queries = features.flatten(2).transpose(1, 2)  # (B, h w, D)
             distances = nearest_distances(queries, self.memory)  # (B, h w)

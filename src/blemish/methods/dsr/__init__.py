@@ -52,6 +52,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from blemish.devices import exactly
 from blemish.graphs import side_by_side
 from blemish.layers import UNet, pad_to_multiple
 from blemish.losses import focal_loss, l2_loss
@@ -59,7 +60,7 @@ from blemish.methods.base import Chosen, Ingredients, Method, Settings, Stage, c
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
 from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction, initialize
 from blemish.methods.dsr.settings import DSRSettings as DSRSettings
-from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder, exactly
+from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.draw import coin, drawn, indices_to_process
 from blemish.synthesis.geometry import randomly_rotate
@@ -179,7 +180,7 @@ class DSR(Method):
 
     def _reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """I_spc and I_gen of images (B, 3, H, W): (B, 3, H, W) float32 each."""
-        with exactly(images):
+        with exactly(images):  # in bf16, 6 to 13 % of an image's codes are others
             low, high = self.vq.encode(images.float())  # (B, D, H / 8, W / 8), (B, D, H / 4, W / 4)
         restored_low, restored_high, general = side_by_side(
             images.device,

@@ -191,14 +191,6 @@ def as_vectors(features: Tensor) -> Tensor:
 # --- the networks (figures 2 and 3) ------------------------------------------------------------------------------
 
 
-def exactly(like: Tensor) -> torch.autocast:
-    """A context in which the device of ``like`` computes in float32, also under autocast.
-
-    In bf16, 6 to 13 % of an image's codes are others.
-    """
-    return torch.autocast(like.device.type, enabled=False)
-
-
 class ResidualLayer(nn.Module):
     """y + conv1x1(ReLU(conv3x3(y))) without biases, where y = ReLU(x) because the authors' ReLU works in place."""
 
