@@ -243,7 +243,8 @@ def fraction(percent: float | None) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
-        headline, accuracy, protocols, image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings, draem_3, dsr_5, dsr_6,
+        headline, accuracy, protocols, image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings,
+        draem_3, dsr_5, dsr_6,
         false_rejects, unlike, good_test_images,
     )
 }  # fmt: skip
