@@ -307,19 +307,20 @@ class PatchCore(Method):
 
         Which, is drawn once for all images; so no more than these are held in memory.
         """
-        candidates, n_before = [], 0
-        rows: Tensor | None = None
+        n_before, n_kept, n_patches = 0, 0, 0
+        candidates, rows = torch.empty(0), torch.empty(0, dtype=torch.long)
         for batch in torch.split(images, self.settings.batch_size):
             features = self._features(batch.to(self.memory.device).float() / 255.0)  # (b, D, h, w)
             vectors = features.permute(0, 2, 3, 1).flatten(0, 2)  # (b h w, D)
-            if rows is None:
+            if not n_patches:
                 n_patches = len(images) * features.shape[-2] * features.shape[-1]
                 n = min(n_patches, self.settings.max_candidates or n_patches)
                 rows = torch.randperm(n_patches, generator=generator)[:n].sort().values  # (n,)
+                candidates = vectors.new_empty(n, vectors.shape[1])  # a list of parts would need twice the memory
             here = rows[(rows >= n_before) & (rows < n_before + len(vectors))] - n_before
-            candidates.append(vectors[here.to(vectors.device)])
-            n_before += len(vectors)
-        return torch.cat(candidates), n_before
+            candidates[n_kept : n_kept + len(here)] = vectors[here.to(vectors.device)]
+            n_before, n_kept = n_before + len(vectors), n_kept + len(here)
+        return candidates, n_patches
 
 
 def _distances(vectors: Tensor, memory: Tensor) -> Tensor:
