@@ -11,7 +11,7 @@ from PIL import Image
 
 from blemish.cli import main
 
-TINY = ("--device", "cpu", "--set", "iterations=1", "--set", "image_size_px=32", "--set", "batch_size=2")
+TINY = ("--device", "cpu", "--set", "iterations=1", "--set", "image_size_px=64", "--set", "batch_size=2")
 SIZE_HW = (32, 40)
 CLASSES = np.zeros(SIZE_HW, np.uint8)
 CLASSES[8:20, 8:14], CLASSES[8:20, 14:20] = 1, 2

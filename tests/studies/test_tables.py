@@ -48,7 +48,7 @@ TINY: dict[str, Settings] = {
     ),
 }  # fmt: skip
 """In place of recipe ``small``: trained in a moment."""
-SET = ["--set", "iterations=2", "--set", "image_size_px=32", "--set", "batch_size=2"]
+SET = ["--set", "iterations=2", "--set", "image_size_px=64", "--set", "batch_size=2"]
 """The same for trainings in processes of their own."""
 SMALL = DRAEM.recipes["small"]
 
