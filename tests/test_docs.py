@@ -29,11 +29,11 @@ TINY = {
     ],
     "dsr": [
         "iterations=2", "image_size_px=64", "restriction_widths=[8, 8]", "decoder_widths=[8, 8, 8]",
-        "detection_widths=[4, 8]",
+        "detection_widths=[4, 8]", "encoder=trained",
     ],
     "ssae": [
         "iterations=2", "image_size_px=32", "widths=[4]", "filters_per_dilation=2", "dilations=[1]", "n_stacks=1",
-        "patch_px=1", "validate_every=1", "corruption.kinds=[elastic]",
+        "patch_px=1", "validate_every=1", "corruption.kinds=[elastic]", "encoder=trained", "difference=ssim",
     ],
     "patchcore": ["image_size_px=32", "max_vectors=50", "max_candidates=200"],
 }  # fmt: skip

@@ -190,8 +190,8 @@ class Backbone(nn.Module):
         for name in ("gain", "offset"):  # they follow from the family, so they are no part of the state
             self.register_buffer(name, torch.tensor(getattr(family, name)).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Outputs of the stages, (B, C_s, ceil(H / stride_s), ceil(W / stride_s)) float each.
+    def forward(self, images: Tensor, n_stages: int | None = None) -> list[Tensor]:
+        """Outputs of the first ``n_stages`` stages, or of all, (B, C_s, ceil(H / stride_s), ceil(W / stride_s)) each.
 
         EfficientNet's stages 0 to 6 have the strides 2, 4, 8, 16, 16, 32 and 32, ResNet's 0 to 3 have 4, 8, 16, 32.
 
@@ -201,7 +201,7 @@ class Backbone(nn.Module):
         """
         x = self.stem(images * self.gain + self.offset)  # (B, C, H / 2, W / 2), in a ResNet (B, C, H / 4, W / 4)
         outputs = []
-        for stage in self.stages:
+        for stage in self.stages[:n_stages]:
             x = stage(x)  # (B, C_s, H_s, W_s)
             outputs.append(x)
         return outputs

@@ -92,7 +92,7 @@ QUICK_DSR = [
     "--method", "dsr", "--device", "cpu", "--set", "iterations=3", "--set", "upsampling_iterations=2",
     "--set", "upsampling=reconstructions",
     "--set", "image_size_px=64", "--set", "restriction_widths=[8, 8]", "--set", "decoder_widths=[8, 8, 8]",
-    "--set", "detection_widths=[4, 8]",
+    "--set", "detection_widths=[4, 8]", "--set", "encoder=trained",
 ]  # fmt: skip
 
 

@@ -143,9 +143,9 @@ def test_cost_is_steps_by_the_time_of_a_step(folder: Path, monkeypatch: pytest.M
     [
         ("draem", {name: value for name, value in SETTINGS.items() if name != "iterations"}),
         ("dsr", {"image_size_px": 64, "upsampling": "reconstructions", "restriction_widths": [8, 8],
-                 "decoder_widths": [8, 8, 8], "detection_widths": [4, 8]}),
+                 "decoder_widths": [8, 8, 8], "detection_widths": [4, 8], "encoder": "trained"}),
         ("ssae", {"image_size_px": 32, "widths": [4], "dilations": [1], "n_stacks": 1, "patch_px": 1,
-                  "filters_per_dilation": 2}),
+                  "filters_per_dilation": 2, "encoder": "trained", "difference": "ssim"}),
     ],
 )  # fmt: skip
 def test_a_step_of_each_method_can_be_timed(folder: Path, method: str, settings: dict[str, object]) -> None:

@@ -29,6 +29,7 @@ from blemish.report.results import write_results
 from learning.test_fit import TINY, part, save_parts
 
 SMALLER: dict[str, Any] = {
+    "encoder": "trained", "difference": "ssim",
     "image_size_px": 16, "widths": [4], "filters_per_dilation": 2, "dilations": [1], "n_stacks": 1, "patch_px": 1,
     "iterations": 2, "validate_every": 1, "mean_px": 3,
 }  # fmt: skip

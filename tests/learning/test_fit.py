@@ -235,6 +235,7 @@ def test_validation_images_are_taken_from_training_where_calibration_has_its_own
 
 
 TINY_SSAE: dict[str, Any] = {
+    "encoder": "trained", "difference": "ssim",
     "image_size_px": 32, "batch_size": 4, "widths": [4, 6], "patch_px": 1, "filters_per_dilation": 3,
     "dilations": [1, 2], "n_stacks": 1, "iterations": 6, "corruption": {"kinds": ["elastic"]},
 }  # fmt: skip
@@ -296,7 +297,7 @@ def test_textures_are_made_for_a_method_that_pastes_them(
 
 TINY_DSR: dict[str, Any] = {
     "image_size_px": 32, "batch_size": 4, "restriction_widths": [8, 8], "decoder_widths": [8, 8, 8],
-    "detection_widths": [4, 8], "iterations": 2, "upsampling_iterations": 2,
+    "detection_widths": [4, 8], "iterations": 2, "upsampling_iterations": 2, "encoder": "trained",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from blemish.learning.fit import state_of
 from blemish.learning.tuning import tune
 
 TINY: dict[str, Any] = {
+    "encoder": "trained", "difference": "ssim",
     "image_size_px": 16, "widths": [4], "filters_per_dilation": 2, "dilations": [1], "n_stacks": 1, "patch_px": 1,
     "iterations": 2, "batch_size": 2, "corruption": {"kinds": ["elastic"]},
 }  # fmt: skip

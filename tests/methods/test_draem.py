@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import INGREDIENTS, MethodContract, TrainingContract
+from contract import INGREDIENTS, MethodContract, TrainingContract, good_images
 
 from blemish.backbones import load_backbone
 from blemish.errors import BlemishError
+from blemish.learning.training import Trainer
 from blemish.losses import focal_loss
 from blemish.methods.base import Ingredients, Settings
 from blemish.methods.draem import DRAEM, DiscriminativeNetwork, DRAEMSettings, ReconstructiveNetwork
+from blemish.methods.features import encoders_of
 from blemish.synthesis.pasted_textures import PAPER_AUGMENTATIONS, AnomalySettings
 from blemish.synthesis.real_defects import DefectBank
 
@@ -51,11 +53,31 @@ class TestContractWithABackbone(MethodContract):
 
     def test_the_backbone_is_frozen_and_kept(self) -> None:
         method, shipped = self.make(self.tiny), load_backbone()
-        trained = {id(parameter) for stage in method.stages() for parameter in stage.parameters}
+        trained = {
+            parameter for stage in method.stages() for parameter in (*stage.parameters, *stage.slow_parameters)
+        }
+        (encoder,) = encoders_of(method)
         for name, tensor in shipped.state_dict().items():
-            assert torch.equal(method.backbone.state_dict()[name], tensor)
-        assert not trained & {id(parameter) for parameter in method.backbone.parameters()}
+            assert torch.equal(encoder.state_dict()[name], tensor)
+        assert trained
+        assert not trained & {*encoder.parameters()}
         assert len(method.pretrained) == len(shipped.state_dict())
+
+    def test_the_encoder_is_trained_more_slowly(self) -> None:
+        settings = replace(
+            self.tiny, encoder_rate=0.1, learning_rate=0.1, schedule="step", ema_decay=0.0, iterations=1
+        )
+        method = self.make(settings)
+        (stage,) = method.stages()
+        slow, own = stage.slow_parameters, stage.parameters
+        assert {*slow} == {*encoders_of(method)[0].parameters()}
+        assert {*slow} | {*own} == {*method.parameters()}
+        before = [parameter.detach().clone() for parameter in (*slow, *own)]
+        Trainer(method, good_images(8), INGREDIENTS, device="cpu").run()
+        steps = [(new.detach() - old).abs().amax() for new, old in zip((*slow, *own), before, strict=True)]
+        assert max(steps[: len(slow)]) == pytest.approx(0.01, rel=0.02), "Adam's first step is the rate"
+        assert max(steps[len(slow) :]) == pytest.approx(0.1, rel=0.02)
+        assert not method.pretrained
 
     def test_the_repair_has_the_size_of_the_image_and_half_its_detail(self) -> None:
         method = self.make(self.tiny).eval()

@@ -19,6 +19,7 @@ from blemish.methods.base import Method, Settings
 from blemish.methods.dsr import DSR, DSRSettings
 from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction
 from blemish.methods.dsr.vq import VQAutoencoder
+from blemish.methods.features import encoders_of
 from blemish.synthesis.pasted_textures import Spoiled
 from blemish.synthesis.real_defects import DefectBank
 from blemish.synthesis.replaced_codes import LatentSettings
@@ -77,6 +78,28 @@ class TestContract(MethodContract):
 
 class TestContractOfThePapersUpsampling(TestContract):
     tiny = replace(TINY, upsampling="image")
+
+
+class TestContractWithAPretrainedEncoder(TestContract):
+    """Recipe ``small``'s way, and an upsampling module of the same kind."""
+
+    tiny = replace(TINY, encoder="imagenet", detection_widths=(4, 6, 8), image_weight=0.0)
+
+    def test_the_encoders_are_frozen(self) -> None:
+        method = self.make(self.tiny)
+        encoders = encoders_of(method)
+        frozen = {parameter for part in (method.vq, *encoders) for parameter in part.parameters()}
+        stages = [{*stage.parameters} for stage in method.stages()]
+        assert len(encoders) == 2
+        assert len(stages) == 2
+        assert all(stages)
+        assert not stages[0] & stages[1]
+        assert stages[0] | stages[1] == {*method.parameters()} - frozen
+        assert len(method.pretrained) == sum(len(part.state_dict()) for part in (method.vq, *encoders))
+
+    def test_three_widths_are_needed(self) -> None:
+        with pytest.raises(BlemishError, match=r"detection_widths: .* should be three"):
+            replace(self.tiny, detection_widths=(4, 6))
 
 
 class TestContractOfRankingByFeatures(TrainingContract):

@@ -16,7 +16,7 @@ from blemish.methods import build, changed_settings, settings_of
         ("draem", "small", {"iterations": 7, "anomalies": {"probability": 0.25}}),
         ("draem", "own", {"iterations": 7, "reconstructive_widths": [4, 4], "discriminative_widths": [4, 4]}),
         ("dsr", "small", {}),
-        ("ssae", "small", {"widths": [4]}),
+        ("ssae", "small", {"widths": [4, 6, 8]}),
     ],
 )
 def test_settings_without_a_network_are_those_with_one(method: str, recipe: str, settings: dict[str, Any]) -> None:

@@ -15,12 +15,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.learning.calibration import calibrated
 from blemish.methods.base import Ingredients, Settings
-from blemish.methods.ssae import (
-    SSAE,
-    Autoencoder,
-    SSAESettings,
-    StackedDilatedConvolution,
-)
+from blemish.methods.ssae import SSAE, SSAESettings
 from blemish.methods.ssae.heatmaps import (
     CORRECTIONS,
     N_MEANS,
@@ -28,6 +23,7 @@ from blemish.methods.ssae.heatmaps import (
     mean_sides_px,
     smooth_map,
 )
+from blemish.methods.ssae.networks import Autoencoder, StackedDilatedConvolution
 from blemish.synthesis.modified_patches import CorruptionSettings
 
 TINY = SSAESettings(

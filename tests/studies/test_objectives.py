@@ -16,6 +16,7 @@ from blemish.errors import BlemishError
 from blemish.studies.objectives import study_objectives
 
 TINY: dict[str, Any] = {
+    "encoder": "trained", "difference": "ssim",
     "image_size_px": 16, "widths": [4], "filters_per_dilation": 2, "dilations": [1], "n_stacks": 1, "patch_px": 1,
     "iterations": 2, "batch_size": 2, "validate_every": 1, "corruption": {"kinds": ["elastic"]},
 }  # fmt: skip

@@ -217,14 +217,15 @@ class Trainer:
 
     def _begin(self, stage: Stage) -> tuple[Any, Any]:
         """Return the objective of a stage and the optimizer of its parameters."""
-        trained_ids = {id(parameter) for parameter in stage.parameters}
+        groups = stage.groups()
+        trained_ids = {id(parameter) for group in groups for parameter in group["params"]}
         for parameter in self.method.parameters():
             parameter.requires_grad_(id(parameter) in trained_ids)
         self.method.train()
         options = {"fused": True} if self.device.type == "cuda" else {}
         if self.uses_graphs:
             options = {"fused": True, "capturable": True}
-        optimizer = stage.optimizer(list(stage.parameters), lr=stage.learning_rate, **options)
+        optimizer = stage.optimizer(groups, lr=stage.learning_rate, **options)
         if self.uses_graphs:  # a tensor, which a graph reads at each step
             for group in optimizer.param_groups:
                 group["lr"] = torch.tensor(stage.learning_rate, device=self.device)
@@ -392,7 +393,8 @@ def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
 
 def _set_rate(optimizer: Any, rate: float) -> None:
     for group in optimizer.param_groups:
+        group_rate = rate * group["rate_factor"]
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(group_rate)
         else:
-            group["lr"] = rate
+            group["lr"] = group_rate

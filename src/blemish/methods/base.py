@@ -77,6 +77,9 @@ class Stage:
     """Passes over all good images, instead of ``iterations``; those that are held out count, too."""
     schedule: Callable[[float], float] = field(default=lambda progress: 1.0)
     """Maps the progress of the stage, in [0, 1), to a factor on the learning rate."""
+    slow_parameters: tuple[nn.Parameter, ...] = ()
+    """Further parameters, which are trained with ``slow_rate`` times the learning rate: those that are pretrained."""
+    slow_rate: float = 1.0
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     ema_decay: float = 0.0
     """Above 0, the stage ends with an exponential moving average of the weights instead of the last weights."""
@@ -89,6 +92,11 @@ class Stage:
     patience: int = 0
     """Stop after this many validations in a row without an improvement, counted from the first one on whole images; 0
     never stops early."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What the stage trains as groups for an optimizer; ``rate_factor`` multiplies the learning rate."""
+        groups = ((self.parameters, 1.0), (self.slow_parameters, self.slow_rate))
+        return [{"params": list(parameters), "rate_factor": factor} for parameters, factor in groups if parameters]
 
     def n_iterations(self, n_good: int) -> int:
         """Steps of this stage for ``n_good`` good images, of which some may be held out.

@@ -24,9 +24,10 @@ Differences from the authors' code:
 - the order of the augmentations is random only among those that map grey values (``synthesis/photometric.py``);
 - all recipes but these two reduce photographs by area averaging, not bilinearly.
 
-Recipe ``small`` is ours, for two cores and minutes. Its discriminative network sees the image through a frozen
-backbone that was trained on photographs of everything (``backbones.py``): it decodes these features, the image and
-its repair, on patches of 4x4 pixels. A narrow reconstructive network repairs the image at half its size.
+Recipe ``small`` is ours, for two cores and minutes. Its discriminative network sees the image through an encoder that
+was trained on photographs of everything (``methods/features.py``), and trains it further at a tenth of the learning
+rate. It decodes these features, the image and its repair, on patches of 4x4 pixels. A narrow reconstructive network
+repairs the image at half its size.
 """
 
 from __future__ import annotations
@@ -39,19 +40,21 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from blemish.backbones import load_backbone
 from blemish.errors import BlemishError
 from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, pad_to_multiple, upsample_twice
 from blemish.losses import focal_loss, l2_loss, msgms_map, ssim_loss, ssim_map
 from blemish.methods.base import Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.features import (
+    EncoderKind,
+    FeatureUNet,
+    check_feature_widths,
+    encoder_parameters,
+    own_parameters,
+)
 from blemish.scoring import smoothed_maximum
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.pasted_textures import PAPER_AUGMENTATIONS, AnomalySettings, spoil
 from blemish.synthesis.real_defects import DefectSettings
-
-BACKBONE_STAGES = (1, 2, 4)
-"""The stages of the backbone that the discriminative network decodes, at 1/4, 1/8 and 1/16 of the image's size."""
-BACKBONE_STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ class DRAEMSettings(Settings):
     discriminative_widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
     patch_px: int = 1
     """Both networks work on patches of this side as if they were pixels: 2 is a quarter of the work. Ours."""
-    encoder: Literal["trained", "imagenet"] = "trained"
-    """``imagenet``: the discriminative network decodes the features of a frozen backbone instead of training an
-    encoder; ``discriminative_widths`` are then three, at 1/4, 1/8 and 1/16 of the size. Ours."""
+    encoder: EncoderKind = "trained"
+    """``imagenet``: the discriminative network is a ``FeatureUNet``, with three ``discriminative_widths``. Ours."""
+    encoder_rate: float = 0.0
+    """Learning rate of the ImageNet encoder as a share of ``learning_rate``; 0 freezes it. Ours."""
     repair_reduction: int = 1
     """The reconstructive network repairs the image reduced by this factor. Ours."""
     anomalies: AnomalySettings = field(default_factory=AnomalySettings)
@@ -91,16 +95,13 @@ class DRAEMSettings(Settings):
         self.check_widths("reconstructive_widths", "discriminative_widths")
         self.check_range("patch_px", "repair_reduction", least=1)
         self.check_range("learning_rate", least=0)
-        self.check_range("rotation_probability", "milestones", "step_factor", least=0, most=1)
+        self.check_range("rotation_probability", "encoder_rate", "milestones", "step_factor", least=0, most=1)
         self.check_range("ema_decay", least=0, most=0.99999)
         self.check_window("score_window_px")
         if self.epochs is None and self.iterations < 1:
             raise BlemishError(f"setting iterations: {self.iterations} should be at least 1, as epochs is not set")
-        if self.encoder == "imagenet" and len(self.discriminative_widths) != len(BACKBONE_STAGES):
-            raise BlemishError(
-                f"setting discriminative_widths: {self.discriminative_widths} should be three with encoder imagenet, "
-                f"the channels at 1/4, 1/8 and 1/16 of the image's size, such as [32, 64, 96]"
-            )
+        if self.encoder == "imagenet":
+            check_feature_widths("discriminative_widths", self.discriminative_widths)
 
 
 # --- the networks (section 3.1 and 3.2) ----------------------------------------------------------------------
@@ -144,39 +145,6 @@ class DiscriminativeNetwork(UNet):
         super().__init__(n_in, widths, _decoder_widths(widths), patch_px)
 
 
-class FeatureDecoder(nn.Module):
-    """The discriminative network that decodes a backbone's features, and sees image and repair in patches. Ours.
-
-    Parameters
-    ----------
-    n_in : channels of the pictures.
-    n_features : channels of the backbone's stages at 1/4, 1/8 and 1/16 of the image's size.
-    widths : channels of the network at these sizes.
-    """
-
-    patch_px = 4
-
-    def __init__(self, n_in: int, n_features: tuple[int, ...], widths: tuple[int, ...]) -> None:
-        super().__init__()
-        (fine, middle, coarse), (n_fine, n_middle, n_coarse) = widths, n_features
-        self.coarse = conv_norm_relu(n_coarse, coarse)
-        self.reduce_coarse = nn.Conv2d(coarse, coarse // 2, 1)
-        self.middle = conv_norm_relu(coarse // 2 + n_middle, middle)
-        self.reduce_middle = nn.Conv2d(middle, middle // 2, 1)
-        self.patches = nn.Conv2d(n_in * self.patch_px**2, fine, 1)
-        self.fine = double_conv(middle // 2 + n_fine + fine, fine, fine)
-        self.head = nn.Conv2d(fine, 2 * self.patch_px**2, 3, padding=1)
-
-    def forward(self, pictures: Tensor, features: list[Tensor]) -> Tensor:
-        """Logits (B, 2, H, W) of pictures (B, n_in, H, W) and features (B, n, H / 4, W / 4) and so on."""
-        fine, middle, coarse = features
-        x = self.reduce_coarse(self.coarse(coarse))  # (B, coarse / 2, H / 16, W / 16)
-        x = self.middle(torch.cat([upsample_twice(x), middle], 1))  # (B, middle, H / 8, W / 8)
-        patches = self.patches(F.pixel_unshuffle(pictures, self.patch_px))  # (B, fine, H / 4, W / 4)
-        x = torch.cat([upsample_twice(self.reduce_middle(x)), fine, patches], 1)  # (B, ..., H / 4, W / 4)
-        return F.pixel_shuffle(self.head(self.fine(x)), self.patch_px)  # (B, 2, H, W)
-
-
 def _initialize(module: nn.Module) -> None:
     """The authors' initial weights: convolutions N(0, 0.02), batch norm N(1, 0.02), its bias 0."""
     if isinstance(module, nn.Conv2d):
@@ -210,12 +178,13 @@ class DRAEM(Method):
         "fast": DRAEMSettings(epochs=None, iterations=8_000, learning_rate=2e-4, schedule="cosine", ema_decay=0.999),
         "small": DRAEMSettings(
             encoder="imagenet",
+            encoder_rate=0.1,
             reconstructive_widths=(32, 64, 96, 128),
             discriminative_widths=(32, 64, 96),
             patch_px=4,
             repair_reduction=2,
             epochs=None,
-            iterations=1200,
+            iterations=700,
             learning_rate=2e-3,
             schedule="cosine",
             ema_decay=0.99,
@@ -227,25 +196,21 @@ class DRAEM(Method):
         s = self.settings
         repair_px = s.repair_reduction * s.patch_px * 2 ** (len(s.reconstructive_widths) - 1)
         encoder_px = s.patch_px * 2 ** (len(s.discriminative_widths) - 1)
-        self.multiple_px = math.lcm(repair_px, BACKBONE_STRIDE if s.encoder == "imagenet" else encoder_px)
+        self.multiple_px = math.lcm(repair_px, FeatureUNet.multiple_px if s.encoder == "imagenet" else encoder_px)
         if s.image_size_px % self.multiple_px:
             raise BlemishError(f"setting image_size_px: {s.image_size_px} should be a multiple of {self.multiple_px}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
             if s.architecture != "discriminative":
-                self.reconstructive = ReconstructiveNetwork(s.reconstructive_widths, s.patch_px)
-            backbone = None
+                self.reconstructive = ReconstructiveNetwork(s.reconstructive_widths, s.patch_px).apply(_initialize)
             if s.architecture in ("full", "discriminative"):
                 n_in = 6 if s.architecture == "full" else 3
+                self.discriminative: nn.Module
                 if s.encoder == "imagenet":
-                    backbone = load_backbone(n_stages=max(BACKBONE_STAGES) + 1)
-                    n_features = tuple(backbone.channels[stage] for stage in BACKBONE_STAGES)
-                    self.discriminative: nn.Module = FeatureDecoder(n_in, n_features, s.discriminative_widths)
+                    self.discriminative = FeatureUNet(n_in, 2, s.discriminative_widths)
                 else:
-                    self.discriminative = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)
-            self.apply(_initialize)
-        if backbone is not None:
-            self.backbone = backbone  # after the others have got their initial weights
+                    network = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)
+                    self.discriminative = network.apply(_initialize)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         height, width = images.shape[-2:]  # images: (B, 3, H, W)
@@ -275,11 +240,8 @@ class DRAEM(Method):
 
     def _detect(self, pictures: Tensor, images: Tensor) -> Tensor:
         """Anomaly map (B, 1, H, W) float32 of what is compared (B, 3 or 6, H, W), and of images (B, 3, H, W)."""
-        if self.settings.encoder == "imagenet":
-            features = self.backbone(images)  # of each stage (B, n, h, w)
-            logits = self.discriminative(pictures, [features[stage] for stage in BACKBONE_STAGES])  # (B, 2, H, W)
-        else:
-            logits = self.discriminative(pictures)  # (B, 2, H, W)
+        is_feature_net = isinstance(self.discriminative, FeatureUNet)
+        logits = self.discriminative(pictures, images) if is_feature_net else self.discriminative(pictures)
         anomaly_map: Tensor = logits.float().softmax(1)[:, 1:]
         return anomaly_map
 
@@ -309,7 +271,7 @@ class DRAEM(Method):
 
     @property
     def pretrained(self) -> tuple[Tensor, ...]:
-        return tuple(self.backbone.state_dict().values()) if hasattr(self, "backbone") else ()
+        return () if self.settings.encoder_rate else encoder_parameters(self)
 
     @property
     def uses_defects(self) -> bool:
@@ -319,11 +281,12 @@ class DRAEM(Method):
         s = self.settings
         is_step = s.schedule == "step"
         schedule = step_schedule(s.milestones, s.step_factor) if is_step else cosine_schedule(0.05)
-        trained = [part for name, part in self.named_children() if name != "backbone"]
         return (
             Stage(
                 "joint",
-                tuple(parameter for part in trained for parameter in part.parameters()),
+                own_parameters(self),
+                slow_parameters=encoder_parameters(self) if s.encoder_rate else (),
+                slow_rate=s.encoder_rate,
                 iterations=s.iterations,
                 epochs=s.epochs,
                 batch_size=s.batch_size,

@@ -9,6 +9,7 @@ from typing import Literal
 from blemish.errors import BlemishError
 from blemish.methods.base import Settings
 from blemish.methods.dsr.vq import MULTIPLE_PX
+from blemish.methods.features import EncoderKind, FeatureUNet, check_feature_widths
 from blemish.synthesis.pasted_textures import AnomalySettings
 from blemish.synthesis.real_defects import DefectSettings
 from blemish.synthesis.replaced_codes import LatentSettings
@@ -23,6 +24,9 @@ class DSRSettings(Settings):
     """Channels of the object-specific decoder: its first convolution, then the outputs of its two blocks."""
     detection_widths: tuple[int, ...] = (64, 128, 256, 256)
     """Channels of the detection module and of the upsampling module."""
+    encoder: EncoderKind = "trained"
+    """``imagenet``: these two modules are a ``FeatureUNet`` each, with three widths, and see I_gen or the image
+    through a frozen encoder, too. Ours."""
     patch_px: int = 1
     """These two modules work on patches of this side as if they were pixels: 2 is a quarter of the work. Ours."""
     anomalies: Literal["latent", "image"] = "latent"
@@ -63,6 +67,8 @@ class DSRSettings(Settings):
             raise BlemishError("settings feature_weight, image_weight: both are 0; set at least one above 0")
         if len(self.decoder_widths) != 3:
             raise BlemishError(f"setting decoder_widths: {self.decoder_widths} should be 3 numbers")
+        if self.encoder == "imagenet":
+            check_feature_widths("detection_widths", self.detection_widths)
         if self.image_size_px % self.multiple_px or self.image_size_px < 2 * self.multiple_px:
             raise BlemishError(
                 f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}, "
@@ -76,4 +82,6 @@ class DSRSettings(Settings):
         restriction = MULTIPLE_PX * 2 ** (len(self.restriction_widths) - 1)
         decoder = 4 * MULTIPLE_PX // 2  # the image decoder halves maps of 1/4 of the size twice
         detection = self.patch_px * 2 ** (len(self.detection_widths) - 1)
+        if self.encoder == "imagenet":
+            detection = FeatureUNet.multiple_px
         return math.lcm(restriction, decoder, detection)

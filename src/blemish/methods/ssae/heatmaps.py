@@ -17,14 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blemish.backbones import Backbone
 from blemish.losses import ssim_map
 from blemish.metrics import auroc
 
-Difference = Literal["squared", "ssim"]
+Difference = Literal["squared", "ssim", "features"]
 N_MEANS = (1, 2, 3)
 MEAN_SHARES = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 9)
 """Window sides k to try, as shares of the image's side: 3, 5, 7, 9, 11 and 15 px at 128 px."""
-CORRECTIONS: dict[Difference, tuple[int, ...]] = {"ssim": (0, 1, 2, 4, 8), "squared": (0, 32, 128, 256, 512)}
+CORRECTIONS: dict[Difference, tuple[int, ...]] = {
+    "ssim": (0, 1, 2, 4, 8),
+    "squared": (0, 32, 128, 256, 512),
+    "features": (0, 1, 2, 4, 8),
+}
 """Exponents t to try: larger for squared errors, which are a few hundredths where 1 - SSIM is a few tenths."""
 MAX_PIXELS = 1_000_000
 """The pixel AUROC of larger sets of maps is computed on evenly spaced pixels, at most this many."""
@@ -35,6 +40,16 @@ def difference_map(image: Tensor, repair: Tensor, difference: Difference) -> Ten
     if difference == "squared":
         return (image.float() - repair.float()).square().mean(1, keepdim=True)
     return (1.0 - ssim_map(repair, image)).clamp_min(0.0).mean(1, keepdim=True)
+
+
+def feature_difference_map(encoder: Backbone, image: Tensor, repair: Tensor) -> Tensor:
+    """1 - cosine similarity of what the first stage of ``encoder`` sees of two (B, 3, H, W) images in [0, 1]. Ours.
+
+    It does not depend on contrast: a faint change of structure counts as much as a strong one. (B, 1, H, W) float32.
+    """
+    seen, expected = (encoder(picture, n_stages=1)[0].float() for picture in (image, repair))  # (B, C, H / 2, W / 2)
+    difference = 1.0 - F.cosine_similarity(seen, expected, dim=1)[:, None]  # (B, 1, H / 2, W / 2)
+    return F.interpolate(difference.clamp_min(0.0), image.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def smooth_map(heatmap: Tensor, n_means: int, mean_px: int) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from blemish.errors import BlemishError
 from blemish.methods.base import Settings
+from blemish.methods.features import EncoderKind, FeatureUNet, check_feature_widths
 from blemish.methods.ssae.heatmaps import Difference
 from blemish.synthesis.modified_patches import CorruptionSettings, Kind
 
@@ -24,6 +25,8 @@ class SSAESettings(Settings):
     """Lambda of both objectives: the weight of the modified area; the rest has the weight 1 - lambda."""
     widths: tuple[int, ...] = (64, 128, 256)
     """Filters of the encoder's blocks, and in reverse order of the decoder's."""
+    encoder: EncoderKind = "trained"
+    """``imagenet``: the network is a ``ResidualFilter``, with three widths, for objective ``filter`` alone. Ours."""
     filters_per_dilation: int = 64
     kernel: int = 3
     """Filter size f of the dilated convolutions: 3 or 5."""
@@ -49,7 +52,8 @@ class SSAESettings(Settings):
     """Objective (4) stops after this many validations in a row without an improvement, counted from the first one on
     whole images. 0: never."""
     difference: Difference = "squared"
-    """Difference of image and repair: the mean over channels of (X - F(X))^2, or of 1 - SSIM."""
+    """Difference of image and repair: the mean over channels of (X - F(X))^2, or of 1 - SSIM; or, with encoder
+    imagenet, 1 - cosine similarity of the encoder's first features (``features``, ours)."""
     mean_px: int = 11
     """Side k of the means that smooth the heatmap (eq. 3): odd."""
     n_means: int = 2
@@ -76,6 +80,12 @@ class SSAESettings(Settings):
             raise BlemishError("setting dilations: none; give at least one, such as [1, 2, 4]")
         if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
             raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
+        if self.encoder == "imagenet":
+            check_feature_widths("widths", self.widths)
+            if self.objective != "filter":
+                raise BlemishError(f"setting objective: {self.objective} needs encoder trained; filter takes either")
+        elif self.difference == "features":
+            raise BlemishError("setting difference: features needs encoder imagenet; take squared or ssim without it")
         if self.image_size_px % self.multiple_px:
             raise BlemishError(
                 f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}"
@@ -84,7 +94,8 @@ class SSAESettings(Settings):
     @property
     def multiple_px(self) -> int:
         """The sides of the network's input are multiples of this."""
-        return int(self.patch_px * 2 ** len(self.widths))
+        is_pretrained = self.encoder == "imagenet"
+        return FeatureUNet.multiple_px if is_pretrained else int(self.patch_px * 2 ** len(self.widths))
 
 
 # --- recipes (section 4.1 and 4.3) -------------------------------------------------------------------------------
@@ -163,21 +174,21 @@ RECIPES: dict[str, Settings] = {
     ),
     "small": replace(
         _OBJECT,
-        image_size_px=128,
-        batch_size=4,
-        widths=(64,),
-        patch_px=4,
+        encoder="imagenet",
+        batch_size=8,
+        widths=(32, 64, 96),
         n_stacks=2,
         filters_per_dilation=24,
         dilations=(1, 2, 4, 8),
         kernel=3,
+        balance=0.05,
         corruption=CorruptionSettings(kinds=_OCCLUDED),
-        iterations=16000,
-        learning_rate=3e-3,
+        iterations=1000,
+        learning_rate=2e-3,
         schedule="cosine",
-        ema_decay=0.998,
+        ema_decay=0.99,
         crops=(1.0,),
-        difference="ssim",
+        difference="features",
         image_score="max",
     ),
 }
