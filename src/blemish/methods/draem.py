@@ -24,10 +24,9 @@ Differences from the authors' code:
 - the order of the augmentations is random only among those that map grey values (``synthesis/photometric.py``);
 - all recipes but these two reduce photographs by area averaging, not bilinearly.
 
-Recipe ``small`` is ours, for two cores and minutes. Its discriminative network sees the image through an encoder that
-was trained on photographs of everything (``methods/features.py``), and trains it further at a tenth of the learning
-rate. It decodes these features, the image and its repair, on patches of 4x4 pixels. A narrow reconstructive network
-repairs the image at half its size.
+Recipe ``small`` is ours, for two cores and minutes. Its discriminative network sees the image through an ImageNet
+encoder (``methods/features.py``), which stays frozen: it decodes these features, the image and its repair, on patches
+of 4x4 pixels. A narrow reconstructive network repairs the image at half its size.
 """
 
 from __future__ import annotations
@@ -178,13 +177,12 @@ class DRAEM(Method):
         "fast": DRAEMSettings(epochs=None, iterations=8_000, learning_rate=2e-4, schedule="cosine", ema_decay=0.999),
         "small": DRAEMSettings(
             encoder="imagenet",
-            encoder_rate=0.1,
             reconstructive_widths=(32, 64, 96, 128),
             discriminative_widths=(32, 64, 96),
             patch_px=4,
             repair_reduction=2,
             epochs=None,
-            iterations=700,
+            iterations=1200,
             learning_rate=2e-3,
             schedule="cosine",
             ema_decay=0.99,

@@ -48,7 +48,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +58,19 @@ from blemish.devices import exactly
 from blemish.graphs import side_by_side
 from blemish.layers import UNet, pad_to_multiple
 from blemish.losses import focal_loss, l2_loss
-from blemish.methods.base import Chosen, Ingredients, Method, Settings, Stage, cosine_schedule, step_schedule
+from blemish.methods.base import (
+    Chosen,
+    Ingredients,
+    Method,
+    Settings,
+    Stage,
+    cosine_schedule,
+    progressive_crops,
+    step_schedule,
+)
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
 from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction, initialize
+from blemish.methods.dsr.settings import RECIPES
 from blemish.methods.dsr.settings import DSRSettings as DSRSettings
 from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder
 from blemish.methods.features import FeatureUNet, encoders_of, own_parameters
@@ -69,9 +79,7 @@ from blemish.synthesis.draw import coin, drawn, indices_to_process
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
 from blemish.synthesis.perlin import perlin_masks
-from blemish.synthesis.real_defects import DefectSettings
 from blemish.synthesis.replaced_codes import (
-    LatentSettings,
     grid_mask,
     neighbour_table,
     replace_codes,
@@ -110,18 +118,7 @@ class DSR(Method):
     settings: DSRSettings
     exact = ("vq.encoder_high", "vq.encoder_low", "vq.upsample_low", "vq.merge_high", "vq.decoder")
     exact_on_cpu = ("restriction_low", "restriction_high")
-    recipes: ClassVar[dict[str, Settings]] = {
-        "paper": DSRSettings(resizing="bilinear", latent=LatentSettings(ranking="features")),
-        "paper-text": DSRSettings(resizing="bilinear", latent=LatentSettings(min_reach=0.05), upsampling="image"),
-        "fast": DSRSettings(
-            iterations=9_000, upsampling_iterations=1_000, learning_rate=4e-4, schedule="cosine", ema_decay=0.999
-        ),
-        "small": DSRSettings(
-            encoder="imagenet", batch_size=4, restriction_widths=(32, 64, 96), detection_widths=(32, 64, 96),
-            image_weight=0.0, rotation_probability=0.0, upsampling="none", iterations=300, learning_rate=2e-3,
-            schedule="cosine", ema_decay=0.99, defects=DefectSettings(turn=False),
-        ),
-    }  # fmt: skip
+    recipes = RECIPES
 
     def __init__(self, settings: DSRSettings | None = None, codebook: VQAutoencoder | None = None) -> None:
         super().__init__(settings)
@@ -257,6 +254,7 @@ class DSR(Method):
             "detection",
             tuple(parameter for parameter in own_parameters(self) if parameter not in fixed),
             iterations=s.iterations,
+            crop_px=progressive_crops(s.crops, s.image_size_px, s.multiple_px),
             batch_size=s.batch_size,
             learning_rate=s.learning_rate,
             schedule=cosine if s.schedule == "cosine" else step_schedule((0.8,), 0.1),
@@ -306,7 +304,7 @@ class DSR(Method):
             losses["image"] = s.image_weight * l2_loss(specific, images)
         pairs, masks = torch.cat([specific.detach(), general], 1), damage.masks  # (B, 6, H, W), (B, 1, H, W)
         if ingredients.defects is not None:  # N real defects
-            real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
+            real = ingredients.defects.draw(len(images), generator, s.defects, images.device, images.shape[-1])
             with torch.no_grad():
                 pairs = torch.cat([pairs, torch.cat(self._reconstruct(real.images), 1)])  # (B + N, 6, H, W)
             masks = torch.cat([masks, _coarse(real.masks, MULTIPLE_PX // 2)])  # (B + N, 1, H, W)
