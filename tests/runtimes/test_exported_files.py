@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import openvino
 import pytest
+import yaml
 from PIL import Image
 
 from blemish.cli import main
@@ -57,7 +58,7 @@ def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     settings_type = method_type(request.param).settings_type
     values = {
-        name: json.loads(value)
+        name: yaml.safe_load(value)
         for name, value in (word.split("=") for word in TINY[request.param])
         if "." not in name
     }

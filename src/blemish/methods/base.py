@@ -308,14 +308,16 @@ def cosine_schedule(warm_up: float) -> Callable[[float], float]:
     return rate
 
 
-def progressive_crops(shares: Sequence[float], image_size_px: int, multiple_px: int) -> Callable[[float], int]:
+def progressive_crops(
+    shares: Sequence[float], image_size_px: int, multiple_px: int, n_least: int = 1
+) -> Callable[[float], int]:
     """Sides for ``Stage.crop_px``: ``shares`` of the image's side in turn, each for an equal part of a stage.
 
-    The sides are multiples of ``multiple_px``.
+    The sides are multiples of ``multiple_px``, at least ``n_least`` of them.
     """
 
     def side_px(progress: float) -> int:
         share = shares[int(progress * len(shares))]
-        return multiple_px * max(1, round(share * image_size_px / multiple_px))
+        return multiple_px * max(n_least, round(share * image_size_px / multiple_px))
 
     return side_px

@@ -254,7 +254,7 @@ class DSR(Method):
             "detection",
             tuple(parameter for parameter in own_parameters(self) if parameter not in fixed),
             iterations=s.iterations,
-            crop_px=progressive_crops(s.crops, s.image_size_px, s.multiple_px),
+            crop_px=progressive_crops(s.crops, s.image_size_px, s.multiple_px, n_least=2),
             batch_size=s.batch_size,
             learning_rate=s.learning_rate,
             schedule=cosine if s.schedule == "cosine" else step_schedule((0.8,), 0.1),
