@@ -205,7 +205,11 @@ class DRAEM(Method):
                 n_in = 6 if s.architecture == "full" else 3
                 self.discriminative: nn.Module
                 if s.encoder == "imagenet":
-                    self.discriminative = FeatureUNet(n_in, 2, s.discriminative_widths)
+                    feature_net = FeatureUNet(n_in, 2, s.discriminative_widths)
+                    for part in feature_net.children():
+                        if part is not feature_net.encoder:
+                            part.apply(_initialize)
+                    self.discriminative = feature_net
                 else:
                     network = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)
                     self.discriminative = network.apply(_initialize)
