@@ -26,7 +26,6 @@ BIN = ".venv/bin/"
 TINY = {
     "draem": [
         "iterations=2", "image_size_px=32", "reconstructive_widths=[4, 8, 8]", "discriminative_widths=[4, 8, 8]",
-        "encoder=trained",
     ],
     "dsr": [
         "iterations=2", "image_size_px=64", "restriction_widths=[8, 8]", "decoder_widths=[8, 8, 8]",

@@ -48,6 +48,7 @@ from blemish.methods.features import (
     FeatureUNet,
     check_feature_widths,
     encoder_parameters,
+    encoders_of,
     own_parameters,
 )
 from blemish.scoring import smoothed_maximum
@@ -200,19 +201,18 @@ class DRAEM(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
             if s.architecture != "discriminative":
-                self.reconstructive = ReconstructiveNetwork(s.reconstructive_widths, s.patch_px).apply(_initialize)
+                self.reconstructive = ReconstructiveNetwork(s.reconstructive_widths, s.patch_px)
             if s.architecture in ("full", "discriminative"):
                 n_in = 6 if s.architecture == "full" else 3
                 self.discriminative: nn.Module
                 if s.encoder == "imagenet":
-                    feature_net = FeatureUNet(n_in, 2, s.discriminative_widths)
-                    for part in feature_net.children():
-                        if part is not feature_net.encoder:
-                            part.apply(_initialize)
-                    self.discriminative = feature_net
+                    self.discriminative = FeatureUNet(n_in, 2, s.discriminative_widths)
                 else:
-                    network = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)
-                    self.discriminative = network.apply(_initialize)
+                    self.discriminative = DiscriminativeNetwork(n_in, s.discriminative_widths, s.patch_px)
+            pretrained = {module for encoder in encoders_of(self) for module in encoder.modules()}
+            for module in self.modules():
+                if module not in pretrained:
+                    _initialize(module)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         height, width = images.shape[-2:]  # images: (B, 3, H, W)
