@@ -40,8 +40,8 @@ Recipe ``small`` is ours, for two cores and minutes. Its detection module sees t
 frozen ImageNet encoder (``methods/features.py``). It has no object-specific image decoder (table 6, without L_img),
 which takes a third of a step and changes nothing that we could measure, and no upsampling module: after two minutes
 of training on smudges, that module harms the anomaly map of real defects more than it helps. It rotates neither good
-images nor real defects (in its few steps it learns parts in the orientation of the photographs). Most steps see crops,
-which cost a quarter; whole images come last.
+images nor real defects (in its few steps it learns parts in the orientation of the photographs). Most steps see
+crops, which cost a quarter; whole images come last.
 """
 
 from __future__ import annotations
