@@ -97,13 +97,6 @@ class TestContractWithAPretrainedEncoder(TestContract):
         assert stages[0] | stages[1] == {*method.parameters()} - frozen
         assert len(method.pretrained) == sum(len(part.state_dict()) for part in (method.vq, *encoders))
 
-    def test_crops_come_first_and_whole_images_last(self) -> None:
-        (stage, _) = self.make(replace(self.tiny, image_size_px=64, crops=(0.5, 0.5, 1.0))).stages()
-        assert stage.crop_px is not None
-        assert [stage.crop_px(progress) for progress in (0.0, 0.34, 0.66, 0.67, 0.99)] == [32, 32, 32, 64, 64]
-        with pytest.raises(BlemishError, match=r"crops: .* shares of the image's side"):
-            replace(self.tiny, crops=(0.5, 1.5))
-
     def test_three_widths_are_needed(self) -> None:
         with pytest.raises(BlemishError, match=r"detection_widths: .* should be three"):
             replace(self.tiny, detection_widths=(4, 6))

@@ -48,22 +48,6 @@ def test_none_is_drawn_twice_before_all_were_drawn(n_defects: int, share: float,
     assert len(set(drawn)) == min(n, n_defects)
 
 
-@pytest.mark.parametrize("place", [(0, 0), (7, 3), (15, 15)])
-def test_crops_show_the_defect_with_its_mask(place: tuple[int, int]) -> None:
-    images, masks = torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
-    images[0, :, *place], masks[0, 0, *place] = 255, 1
-    bank, generator, places = DefectBank(images, masks), torch.Generator().manual_seed(0), set()
-    for _ in range(40):
-        crops = bank.draw(4, generator, DefectSettings(share=1.0), torch.device("cpu"), 8)
-        assert crops.images.shape == (4, 3, 8, 8)
-        assert torch.equal(crops.images[:, :1], crops.masks), "image and mask are cropped alike"
-        assert (crops.masks.sum((1, 2, 3)) == 1).all(), "the defect is in the crop"
-        places |= {int(position) for position in crops.masks.flatten(1).argmax(1)}
-    assert len(places) > 5 or place != (7, 3), "at many places of the crop, but not beyond the image"
-    whole = bank.draw(4, generator, DefectSettings(share=1.0), torch.device("cpu"), 16)
-    assert whole.images.shape == (4, 3, 16, 16)
-
-
 def test_a_share_is_checked() -> None:
     with pytest.raises(BlemishError, match="share"):
         DefectSettings(share=-1.0)

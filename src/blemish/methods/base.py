@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -52,11 +52,6 @@ class Settings(CheckedSettings):
         for name in names:
             if not getattr(self, name):
                 raise BlemishError(f"setting {name}: empty; give the channels of one block or more, such as [16, 32]")
-
-    def check_crops(self, crops: tuple[float, ...]) -> None:
-        """Raise BlemishError if the setting ``crops`` is empty or has a share outside of (0, 1]."""
-        if not crops or not all(0.0 < share <= 1.0 for share in crops):
-            raise BlemishError(f"setting crops: {crops} should be shares of the image's side, in (0, 1]")
 
     def check_window(self, name: str) -> None:
         """Raise BlemishError if the side of a square window is even, below 1 or larger than the image."""
@@ -306,18 +301,3 @@ def cosine_schedule(warm_up: float) -> Callable[[float], float]:
         return 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up)))
 
     return rate
-
-
-def progressive_crops(
-    shares: Sequence[float], image_size_px: int, multiple_px: int, n_least: int = 1
-) -> Callable[[float], int]:
-    """Sides for ``Stage.crop_px``: ``shares`` of the image's side in turn, each for an equal part of a stage.
-
-    The sides are multiples of ``multiple_px``, at least ``n_least`` of them.
-    """
-
-    def side_px(progress: float) -> int:
-        share = shares[int(progress * len(shares))]
-        return multiple_px * max(n_least, round(share * image_size_px / multiple_px))
-
-    return side_px

@@ -40,8 +40,7 @@ Recipe ``small`` is ours, for two cores and minutes. Its detection module sees t
 frozen ImageNet encoder (``methods/features.py``). It has no object-specific image decoder (table 6, without L_img),
 which takes a third of a step and changes nothing that we could measure, and no upsampling module: after two minutes
 of training on smudges, that module harms the anomaly map of real defects more than it helps. It rotates neither good
-images nor real defects (in its few steps it learns parts in the orientation of the photographs). Most steps see
-crops, which cost a quarter; whole images come last.
+images nor real defects (in its few steps it learns parts in the orientation of the photographs).
 """
 
 from __future__ import annotations
@@ -66,7 +65,6 @@ from blemish.methods.base import (
     Settings,
     Stage,
     cosine_schedule,
-    progressive_crops,
     step_schedule,
 )
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
@@ -255,7 +253,6 @@ class DSR(Method):
             "detection",
             tuple(parameter for parameter in own_parameters(self) if parameter not in fixed),
             iterations=s.iterations,
-            crop_px=progressive_crops(s.crops, s.image_size_px, s.multiple_px, n_least=2),
             batch_size=s.batch_size,
             learning_rate=s.learning_rate,
             schedule=cosine if s.schedule == "cosine" else step_schedule((0.8,), 0.1),
@@ -305,7 +302,7 @@ class DSR(Method):
             losses["image"] = s.image_weight * l2_loss(specific, images)
         pairs, masks = torch.cat([specific.detach(), general], 1), damage.masks  # (B, 6, H, W), (B, 1, H, W)
         if ingredients.defects is not None:  # N real defects
-            real = ingredients.defects.draw(len(images), generator, s.defects, images.device, images.shape[-1])
+            real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
             with torch.no_grad():
                 pairs = torch.cat([pairs, torch.cat(self._reconstruct(real.images), 1)])  # (B + N, 6, H, W)
             masks = torch.cat([masks, _coarse(real.masks, MULTIPLE_PX // 2)])  # (B + N, 1, H, W)

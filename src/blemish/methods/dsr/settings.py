@@ -41,8 +41,6 @@ class DSRSettings(Settings):
     image_weight: float = 10.0
     """Lambda_3 of eq. 3; 0 is DSR_L_feat (table 6), without an object-specific image decoder."""
     iterations: int = 100_000
-    crops: tuple[float, ...] = (1.0,)
-    """Stage 2 sees crops whose sides are these shares of the image's, each for an equal part of its steps. Ours."""
     learning_rate: float = 2e-4
     upsampling: Literal["reconstructions", "image", "none"] = "reconstructions"
     """Input of the upsampling module besides M; ``none`` is DSR_U- (table 6), without this module."""
@@ -69,7 +67,6 @@ class DSRSettings(Settings):
             raise BlemishError("settings feature_weight, image_weight: both are 0; set at least one above 0")
         if len(self.decoder_widths) != 3:
             raise BlemishError(f"setting decoder_widths: {self.decoder_widths} should be 3 numbers")
-        self.check_crops(self.crops)
         if self.encoder == "imagenet":
             check_feature_widths("detection_widths", self.detection_widths)
         if self.image_size_px % self.multiple_px or self.image_size_px < 2 * self.multiple_px:
@@ -100,7 +97,7 @@ RECIPES: dict[str, Settings] = {
     ),
     "small": DSRSettings(
         encoder="imagenet", batch_size=4, restriction_widths=(32, 64, 96), detection_widths=(32, 64, 96),
-        image_weight=0.0, rotation_probability=0.0, upsampling="none", iterations=1200, crops=(0.5,) * 7 + (1.0,),
+        image_weight=0.0, rotation_probability=0.0, upsampling="none", iterations=300,
         learning_rate=2e-3, schedule="cosine", ema_decay=0.99, defects=DefectSettings(turn=False),
     ),
 }  # fmt: skip

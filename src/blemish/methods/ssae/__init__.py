@@ -50,7 +50,6 @@ from blemish.methods.base import (
     Method,
     Stage,
     cosine_schedule,
-    progressive_crops,
     step_schedule,
 )
 from blemish.methods.features import encoders_of, own_parameters
@@ -216,13 +215,19 @@ class SSAE(Method):
                 learning_rate=s.learning_rate,
                 schedule=cosine_schedule(0.05) if s.schedule == "cosine" else step_schedule((), 1.0),
                 ema_decay=s.ema_decay,
-                crop_px=progressive_crops(s.crops, s.image_size_px, s.multiple_px),
+                crop_px=self._crop_px,
                 validate_every=s.validate_every if objective == "amplify" else 0,
                 patience=s.patience,
             )
             for objective, name in NETWORKS.items()
             if hasattr(self, name)
         )
+
+    def _crop_px(self, progress: float) -> int:
+        """Side of the crops at this progress: the shares of ``crops`` in turn, in multiples of ``multiple_px``."""
+        share = self.settings.crops[int(progress * len(self.settings.crops))]
+        multiple_px = self.settings.multiple_px
+        return multiple_px * max(1, round(share * self.settings.image_size_px / multiple_px))
 
     @property
     def pretrained(self) -> tuple[Tensor, ...]:

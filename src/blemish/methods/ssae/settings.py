@@ -78,7 +78,8 @@ class SSAESettings(Settings):
             raise BlemishError(f"settings kernel, mean_px: {self.kernel}, {self.mean_px} should both be odd")
         if not self.dilations:
             raise BlemishError("setting dilations: none; give at least one, such as [1, 2, 4]")
-        self.check_crops(self.crops)
+        if not self.crops or not all(0.0 < share <= 1.0 for share in self.crops):
+            raise BlemishError(f"setting crops: {self.crops} should be shares of the image's side, in (0, 1]")
         if self.encoder == "imagenet":
             check_feature_widths("widths", self.widths)
             if self.objective != "filter":
