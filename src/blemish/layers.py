@@ -87,6 +87,7 @@ class UNet(nn.Module):
     widths : channels of each encoder block; H and W are multiples of ``patch_px`` x 2^(number of blocks - 1).
     up_widths : output channels of each decoder step, the deepest first.
     patch_px : the network works on patches of this side as if they were pixels; the output has full resolution.
+    n_out : channels of the output; two are logits, of which channel 1 is the anomaly.
     """
 
     def __init__(
@@ -96,25 +97,26 @@ class UNet(nn.Module):
         up_widths: tuple[int, ...],
         patch_px: int = 1,
         norm: Norm = nn.BatchNorm2d,
+        n_out: int = 2,
     ) -> None:
         super().__init__()
         self.patch_px = patch_px
         self.encoder = Encoder(n_in * patch_px**2, widths, norm)
         n_now, self.ups, self.blocks = widths[-1], nn.ModuleList(), nn.ModuleList()
-        for n_skip, n_out in zip(reversed(widths[:-1]), up_widths, strict=True):
-            self.ups.append(conv_norm_relu(n_now, n_out, norm))
-            self.blocks.append(double_conv(n_out + n_skip, n_out, n_out, norm))
-            n_now = n_out
-        self.head = nn.Conv2d(n_now, 2 * patch_px**2, 3, padding=1)
+        for n_skip, n_up in zip(reversed(widths[:-1]), up_widths, strict=True):
+            self.ups.append(conv_norm_relu(n_now, n_up, norm))
+            self.blocks.append(double_conv(n_up + n_skip, n_up, n_up, norm))
+            n_now = n_up
+        self.head = nn.Conv2d(n_now, n_out * patch_px**2, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> logits (B, 2, H, W), channel 1 is the anomaly
+    def forward(self, x: Tensor) -> Tensor:  # (B, n_in, H, W) -> (B, n_out, H, W)
         x = F.pixel_unshuffle(x, self.patch_px)  # (B, n_in * p^2, h, w) with p = patch_px, h = H / p, w = W / p
         *skips, x = self.encoder(x)  # level k: (B, widths[k], h / 2^k, w / 2^k)
         for up, block in zip(self.ups, self.blocks, strict=True):
-            x = torch.cat([up(upsample_twice(x)), skips.pop()], 1)  # (B, n_out + n_skip, 2 h', 2 w')
-            x = block(x)  # (B, n_out, 2 h', 2 w'): twice the size at each step
-        x = self.head(x)  # (B, 2 p^2, h, w)
-        return F.pixel_shuffle(x, self.patch_px)  # (B, 2, H, W)
+            x = torch.cat([up(upsample_twice(x)), skips.pop()], 1)  # (B, n_up + n_skip, 2 h', 2 w')
+            x = block(x)  # (B, n_up, 2 h', 2 w'): twice the size at each step
+        x = self.head(x)  # (B, n_out p^2, h, w)
+        return F.pixel_shuffle(x, self.patch_px)  # (B, n_out, H, W)
 
 
 def upsample_twice(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from blemish.learning.training import Trainer
 from blemish.losses import focal_loss
 from blemish.methods.base import Method, Settings
 from blemish.methods.dsr import DSR, DSRSettings
-from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction
+from blemish.methods.dsr.networks import ObjectSpecificDecoder, ResidualRestriction, SubspaceRestriction
 from blemish.methods.dsr.vq import VQAutoencoder
 from blemish.methods.features import encoders_of
 from blemish.synthesis.pasted_textures import Spoiled
@@ -83,7 +83,7 @@ class TestContractOfThePapersUpsampling(TestContract):
 class TestContractWithAPretrainedEncoder(TestContract):
     """Recipe ``small``'s way, and an upsampling module of the same kind."""
 
-    tiny = replace(TINY, encoder="imagenet", detection_widths=(4, 6, 8), image_weight=0.0)
+    tiny = replace(TINY, encoder="imagenet", restriction="residual", detection_widths=(4, 6, 8), image_weight=0.0)
 
     def test_the_encoders_are_frozen(self) -> None:
         method = self.make(self.tiny)
@@ -135,6 +135,24 @@ def test_paper_recipe_is_the_authors_code() -> None:
     assert (detection.batch_size, detection.learning_rate, detection.ema_decay) == (8, 2e-4, 0.0)
     assert [round(detection.schedule(p), 6) for p in (0.0, 0.79, 0.8, 0.999)] == [1.0, 1.0, 0.1, 0.1]
     assert [upsampling.schedule(p) for p in (0.0, 0.8, 0.9, 0.999)] == [1.0] * 4
+
+
+def test_a_residual_restriction_begins_with_the_features_and_can_take_away_a_single_cell() -> None:
+    torch.manual_seed(0)
+    network, good = ResidualRestriction(4, (8, 8)), torch.randn(2, 4, 8, 8)
+    damaged = good.clone()
+    damaged[:, :, 3, 5] = 4.0
+    assert torch.allclose(network(good), good * torch.tensor(2.0).sigmoid())
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = (network(damaged) - good).square().mean() + (network(good) - good).square().mean()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        error = (network(damaged) - good).square()
+    assert error.mean() < 0.02  # of features of variance 1
+    assert error[:, :, 3, 5].mean() < 0.3 * (damaged - good)[:, :, 3, 5].square().mean()
 
 
 def test_norms_are_of_single_images() -> None:

@@ -37,9 +37,10 @@ coarse as the codes of the high level. The paper does not say what table 6 does 
 train the object-specific image decoder, we let the general decoder decode both.
 
 Recipe ``small`` is ours, for two cores and minutes. Its detection module sees the general reconstruction through a
-frozen ImageNet encoder (``methods/features.py``). It has no object-specific image decoder (table 6, without L_img),
-which takes a third of a step and changes nothing that we could measure, and no upsampling module: after two minutes
-of training on smudges, that module harms the anomaly map of real defects more than it helps. It rotates neither good
+frozen ImageNet encoder (``methods/features.py``). Its subspace restriction changes the features in place of making
+them anew (``networks.ResidualRestriction``). It has no object-specific image decoder (table 6, without L_img), which
+takes a third of a step and changes nothing that we could measure, and no upsampling module: after two minutes of
+training on smudges, that module harms the anomaly map of real defects more than it helps. It rotates neither good
 images nor real defects (in its few steps it learns parts in the orientation of the photographs).
 """
 
@@ -68,7 +69,7 @@ from blemish.methods.base import (
     step_schedule,
 )
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
-from blemish.methods.dsr.networks import ObjectSpecificDecoder, SubspaceRestriction, initialize
+from blemish.methods.dsr.networks import ObjectSpecificDecoder, ResidualRestriction, SubspaceRestriction, initialize
 from blemish.methods.dsr.settings import RECIPES
 from blemish.methods.dsr.settings import DSRSettings as DSRSettings
 from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder
@@ -127,8 +128,9 @@ class DSR(Method):
         n_features = self.vq.codebook_low.codes.shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
-            self.restriction_low = SubspaceRestriction(n_features, s.restriction_widths)
-            self.restriction_high = SubspaceRestriction(n_features, s.restriction_widths)
+            restriction = ResidualRestriction if s.restriction == "residual" else SubspaceRestriction
+            self.restriction_low = restriction(n_features, s.restriction_widths)
+            self.restriction_high = restriction(n_features, s.restriction_widths)
             if s.image_weight:
                 self.decoder = ObjectSpecificDecoder(n_features, s.decoder_widths).apply(initialize)
             self.detection = self._module(6)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from blemish.layers import Encoder, conv_norm_relu, double_conv, upsample_twice
+from blemish.layers import Encoder, UNet, conv_norm_relu, double_conv, upsample_twice
 from blemish.methods.dsr.vq import double, image_decoder
 
 
@@ -30,6 +30,30 @@ class SubspaceRestriction(nn.Module):
             x = block(up(upsample_twice(x)))  # (B, n_out, 2 h', 2 w'): twice the size at each step
         features: Tensor = self.head(x)  # (B, D, h, w)
         return features.float()
+
+
+class ResidualRestriction(nn.Module):
+    """F~ = K Q + R: keeps a share K of the features and adds R, both of a U-Net with skip connections. Ours.
+
+    The bottleneck above has to learn all that makes up a good part before damage can show. After minutes, the grain
+    of a surface is still lost, and its loss hides defects. This network begins with K = 0.88 and R = 0, and learns
+    what to take away.
+    """
+
+    def __init__(self, n_features: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        up_widths = tuple(reversed(widths[:-1]))
+        self.unet = UNet(n_features, widths, up_widths, norm=nn.InstanceNorm2d, n_out=2 * n_features)
+        weight, bias = self.unet.head.weight, self.unet.head.bias
+        assert bias is not None
+        for tensor in (weight, bias):
+            nn.init.zeros_(tensor)
+        nn.init.constant_(bias[:n_features], 2.0)  # sigmoid(2) = 0.88
+
+    def forward(self, quantized: Tensor) -> Tensor:  # Q (B, D, h, w) -> F~ (B, D, h, w) float32
+        keep, change = self.unet(quantized).float().chunk(2, 1)  # (B, D, h, w) each
+        features: Tensor = keep.sigmoid() * quantized + change  # (B, D, h, w)
+        return features
 
 
 class ObjectSpecificDecoder(nn.Module):

@@ -19,6 +19,8 @@ from blemish.synthesis.replaced_codes import LatentSettings
 class DSRSettings(Settings):
     """Networks, damage and schedule of stages 2 and 3. The defaults are the authors' code: recipe ``paper``."""
 
+    restriction: Literal["bottleneck", "residual"] = "bottleneck"
+    """The subspace restriction: the paper's, without skip connections, or one that changes the features (ours)."""
     restriction_widths: tuple[int, ...] = (128, 256, 512)
     decoder_widths: tuple[int, ...] = (256, 512, 1024)
     """Channels of the object-specific decoder: its first convolution, then the outputs of its two blocks."""
@@ -96,8 +98,8 @@ RECIPES: dict[str, Settings] = {
         iterations=9_000, upsampling_iterations=1_000, learning_rate=4e-4, schedule="cosine", ema_decay=0.999
     ),
     "small": DSRSettings(
-        encoder="imagenet", batch_size=4, restriction_widths=(32, 64, 96), detection_widths=(32, 64, 96),
-        image_weight=0.0, rotation_probability=0.0, upsampling="none", iterations=300,
+        encoder="imagenet", batch_size=4, restriction="residual", restriction_widths=(32, 64, 96),
+        detection_widths=(32, 64, 96), image_weight=0.0, rotation_probability=0.0, upsampling="none", iterations=300,
         learning_rate=2e-3, schedule="cosine", ema_decay=0.99, defects=DefectSettings(turn=False),
     ),
 }  # fmt: skip
