@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from contract import INGREDIENTS, MethodContract, TrainingContract, good_images
+from tiny_dsr import TINY, codebook, damaged, dsr
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
@@ -24,30 +25,6 @@ from blemish.synthesis.pasted_textures import Spoiled
 from blemish.synthesis.real_defects import DefectBank
 from blemish.synthesis.replaced_codes import LatentSettings
 
-TINY = DSRSettings(
-    image_size_px=32,
-    batch_size=4,
-    restriction_widths=(8, 8),
-    decoder_widths=(8, 8, 8),
-    detection_widths=(4, 8),
-    iterations=25,
-    upsampling_iterations=25,
-    learning_rate=1e-3,
-    schedule="cosine",
-    ema_decay=0.9,
-)
-
-
-def codebook(seed: int = 0) -> VQAutoencoder:
-    """A small VQ autoencoder with random weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return VQAutoencoder(n_codes=40, n_features=8, n_hidden=4, n_layers=1)
-
-
-def dsr(settings: DSRSettings = TINY) -> DSR:
-    return DSR(settings, codebook())
-
 
 class TestContract(MethodContract):
     tiny = TINY
@@ -60,16 +37,15 @@ class TestContract(MethodContract):
         """With the codes of float32: of two codes that are almost equally near, bf16 may take the other one."""
         assert isinstance(method, DSR)
         float32_codes: list[torch.Tensor] = []
-        codebooks = method.vq.codebook_low, method.vq.codebook_high
+        levels = method.vq.codebook_low, method.vq.codebook_high
         hooks = [
-            codebook.register_forward_hook(lambda module, inputs, codes: float32_codes.append(codes))
-            for codebook in codebooks
+            level.register_forward_hook(lambda module, inputs, codes: float32_codes.append(codes)) for level in levels
         ]
         expected, _ = method.eval()(images)
         for hook in hooks:
             hook.remove()
-        for codebook in codebooks:
-            codebook.register_forward_hook(lambda module, inputs, codes: float32_codes.pop(0))
+        for level in levels:
+            level.register_forward_hook(lambda module, inputs, codes: float32_codes.pop(0))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got, _ = method(images)
         assert not float32_codes
@@ -83,7 +59,10 @@ class TestContractOfThePapersUpsampling(TestContract):
 class TestContractWithAPretrainedEncoder(TestContract):
     """Recipe ``small``'s way, and an upsampling module of the same kind."""
 
-    tiny = replace(TINY, encoder="imagenet", restriction="residual", detection_widths=(4, 6, 8), image_weight=0.0)
+    tiny = replace(
+        TINY, encoder="imagenet", restriction="residual", detection_widths=(4, 6, 8), image_weight=0.0,
+        smudged_share=0.5, keep_grey=True,
+    )  # fmt: skip
 
     def test_the_encoders_are_frozen(self) -> None:
         method = self.make(self.tiny)
@@ -212,72 +191,7 @@ def test_the_shipped_codebook_reconstructs_and_is_what_dsr_takes() -> None:
         assert level.codes.std().item() == pytest.approx(1.0, abs=1e-2)
 
 
-# --- stage 2 -------------------------------------------------------------------------------------------------
-
-
-def damaged(settings: DSRSettings, n: int = 64) -> tuple[DSR, torch.Tensor, object]:
-    method, images = dsr(settings), torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return method, images, method._damage(images, INGREDIENTS.textures, torch.Generator().manual_seed(2))
-
-
-def test_half_of_the_anomalies_are_on_both_levels_and_masks_follow_the_level() -> None:
-    _, _, damage = damaged(replace(TINY, anomaly_probability=1.0), n=400)
-    low = (damage.damaged_low != damage.low).any(1, keepdim=True).float()
-    high = (damage.damaged_high != damage.high).any(1, keepdim=True).float()
-    is_low, is_high = low.flatten(1).any(1), high.flatten(1).any(1)
-    any_mask = damage.masks.flatten(1).any(1)
-    assert torch.equal(any_mask, is_low | is_high)
-    n_damaged = any_mask.sum().item()
-    assert n_damaged > 100, "too few damaged images for this test"
-    for share, expected in (((is_low & is_high), 0.5), ((is_low & ~is_high), 0.25), ((~is_low & is_high), 0.25)):
-        assert share.sum().item() / n_damaged == pytest.approx(expected, abs=0.1)
-    for number in any_mask.nonzero()[:, 0].tolist():
-        level, cell_px = (low, 8) if is_low[number] else (high, 4)
-        cells = F.max_pool2d(damage.masks[number : number + 1], cell_px)
-        assert torch.equal(cells, level[number : number + 1]), "every masked cell was replaced, and no other"
-        enlarged = cells.repeat_interleave(cell_px, 2).repeat_interleave(cell_px, 3)
-        assert torch.equal(enlarged, damage.masks[number : number + 1])
-
-
-def test_half_of_the_images_stay_as_they_are() -> None:
-    method, images, damage = damaged(TINY, n=300)
-    is_clean = ~damage.masks.flatten(1).any(1)
-    assert 0.5 <= is_clean.float().mean() < 0.75  # a mask may come out empty, too
-    low, high = method.vq.encode(images)
-    for before, after in ((low, damage.damaged_low), (high, damage.damaged_high)):
-        torch.testing.assert_close(after[is_clean], before[is_clean], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(damage.low, low, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(damage.high, high, atol=1e-5, rtol=1e-5)
-
-
-def test_no_masked_position_gets_one_of_the_nearest_codes() -> None:
-    settings = replace(TINY, anomaly_probability=1.0, latent=LatentSettings(similarity_bound=0.25, min_reach=0.5))
-    method, _, damage = damaged(settings)
-    changed = (damage.damaged_low != damage.low).any(1)
-    codes = method.vq.codebook_low.codes
-    before = damage.low.permute(0, 2, 3, 1)[changed]
-    after = damage.damaged_low.permute(0, 2, 3, 1)[changed]
-    assert len(before) > 50, "too few changed codes for this test"
-    rank = (torch.cdist(before, codes) < (before - after).norm(dim=1, keepdim=True) - 1e-5).sum(1)
-    assert rank.min() >= 10  # a quarter of 40
-
-
-def test_high_codes_follow_from_a_damaged_low_level() -> None:
-    """Where both levels are damaged, Q_hi outside of the mask is what the encoder computes from the new Q_lo."""
-    method, images, damage = damaged(replace(TINY, anomaly_probability=1.0), n=40)
-    with torch.no_grad():
-        early = method.vq.encoder_high(images)
-        recomputed = method.vq.codebook_high.quantized(method.vq.features_high(early, damage.damaged_low))
-    is_low = (damage.damaged_low != damage.low).flatten(1).any(1)
-    is_high = (damage.damaged_high != damage.high).flatten(1).any(1)
-    outside = F.max_pool2d(damage.masks, 4) == 0
-    both, low_only = is_low & is_high, is_low & ~is_high
-    assert both.any(), "no image for this test"
-    assert low_only.any(), "no image for this test"
-    difference = (damage.damaged_high - recomputed).abs().amax(1, keepdim=True)
-    assert difference[both][outside[both]].max() < 1e-4
-    assert torch.equal(damage.damaged_high[low_only], damage.high[low_only])
+# --- training -------------------------------------------------------------------------------------------------
 
 
 def test_the_detection_loss_moves_no_reconstruction() -> None:

@@ -13,7 +13,7 @@ from blemish.errors import BlemishError
 from blemish.methods.base import Settings
 from blemish.methods.features import FeatureUNet, encoder_parameters, encoders_of, own_parameters
 from blemish.methods.ssae import SSAE, SSAESettings
-from blemish.methods.ssae.heatmaps import feature_difference_map
+from blemish.methods.ssae.heatmaps import feature_difference_map, joined_map
 from blemish.synthesis.modified_patches import CorruptionSettings
 
 TINY = SSAESettings(
@@ -70,11 +70,17 @@ def test_the_difference_of_features_does_not_depend_on_contrast() -> None:
     assert feature_difference_map(encoder, image, image).abs().max() < 1e-5
 
 
+def test_joined_differences_need_both() -> None:
+    features, squared = torch.tensor([0.0, 0.4, 0.4, 0.1]), torch.tensor([0.2, 0.0, 0.1, 0.4])
+    got = joined_map(features.view(1, 1, 2, 2), squared.view(1, 1, 2, 2))
+    torch.testing.assert_close(got.flatten(), torch.tensor([0.0, 0.0, 0.2, 0.2]))
+
+
 class TestSSAE(MethodContract):
     """Recipe ``small``'s way: changes from frozen features, compared in the first of them."""
 
     tiny = replace(
-        TINY, encoder="imagenet", widths=(4, 6, 8), difference="features", correction=1, image_score="max",
+        TINY, encoder="imagenet", widths=(4, 6, 8), difference="joined", correction=1, image_score="max",
         iterations=25,
     )  # fmt: skip
 
@@ -109,5 +115,6 @@ class TestSSAE(MethodContract):
             replace(self.tiny, **changes)  # type: ignore[arg-type]
 
     def test_its_difference_needs_it(self) -> None:
-        with pytest.raises(BlemishError, match="features needs encoder imagenet"):
-            replace(TINY, difference="features")
+        for difference in ("features", "joined"):
+            with pytest.raises(BlemishError, match=f"{difference} needs encoder imagenet"):
+                replace(TINY, difference=difference)  # type: ignore[arg-type]

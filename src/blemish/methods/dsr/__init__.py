@@ -11,7 +11,7 @@ no textures are needed.
 
 The codes, their encoder and the general decoder (stage 1, figures 2 and 3) are in ``vq.py``; their weights come with
 the package and are not trained further. Stage 2 trains the object-specific decoder (``networks.py``) and the
-detection module, stage 3 the upsampling module (section 3.7).
+detection module on simulated anomalies (``damage.py``), stage 3 the upsampling module (section 3.7).
 
 Where the paper and the authors' code differ, recipe ``paper`` follows the code, which produced the published numbers,
 and ``paper-text`` follows the text in the points that are marked T:
@@ -38,10 +38,12 @@ train the object-specific image decoder, we let the general decoder decode both.
 
 Recipe ``small`` is ours, for two cores and minutes. Its detection module sees the general reconstruction through a
 frozen ImageNet encoder (``methods/features.py``). Its subspace restriction changes the features in place of making
-them anew (``networks.ResidualRestriction``). It has no object-specific image decoder (table 6, without L_img), which
-takes a third of a step and changes nothing that we could measure, and no upsampling module: after two minutes of
-training on smudges, that module harms the anomaly map of real defects more than it helps. It rotates neither good
-images nor real defects (in its few steps it learns parts in the orientation of the photographs).
+them anew (``networks.ResidualRestriction``). Half of its damage are the smudges of stage 3: replaced codes alone look
+like coloured noise, and real defects do not. A grey photograph is reconstructed without colour, so that colour cannot
+give damage away. It has no object-specific image decoder (table 6, without L_img), which takes a third of a step and
+changes nothing that we could measure, and no upsampling module: after two minutes of training on smudges, that module
+harms the anomaly map of real defects more than it helps. It rotates neither good images nor real defects (in its few
+steps it learns parts in the orientation of the photographs).
 """
 
 from __future__ import annotations
@@ -49,10 +51,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from blemish.devices import exactly
@@ -69,40 +70,18 @@ from blemish.methods.base import (
     step_schedule,
 )
 from blemish.methods.dsr.codebook import empty_autoencoder, load_codebook
+from blemish.methods.dsr.damage import Damaged, coarse, grey_where, with_replaced_codes, with_spoiled_areas
 from blemish.methods.dsr.networks import ObjectSpecificDecoder, ResidualRestriction, SubspaceRestriction, initialize
 from blemish.methods.dsr.settings import RECIPES
 from blemish.methods.dsr.settings import DSRSettings as DSRSettings
-from blemish.methods.dsr.vq import MULTIPLE_PX, VQAutoencoder
+from blemish.methods.dsr.vq import MULTIPLE_PX, Codebook, VQAutoencoder
 from blemish.methods.features import FeatureUNet, encoders_of, own_parameters
 from blemish.scoring import smoothed_maximum
-from blemish.synthesis.draw import coin, drawn, indices_to_process
 from blemish.synthesis.geometry import randomly_rotate
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
-from blemish.synthesis.perlin import perlin_masks
-from blemish.synthesis.replaced_codes import (
-    grid_mask,
-    neighbour_table,
-    replace_codes,
-    replace_features,
-)
 from blemish.synthesis.textures import TextureBank
 
 # --- the method ------------------------------------------------------------------------------------------------
-
-
-class Damaged(NamedTuple):
-    """The quantized features of a batch of good images, and the same with simulated anomalies."""
-
-    low: Tensor
-    """Q_lo (B, D, H / 8, W / 8) float32."""
-    high: Tensor
-    """Q_hi (B, D, H / 4, W / 4) float32."""
-    damaged_low: Tensor
-    """Q_lo with anomalies, (B, D, H / 8, W / 8) float32."""
-    damaged_high: Tensor
-    """Q_hi with anomalies, (B, D, H / 4, W / 4) float32."""
-    masks: Tensor
-    """(B, 1, H, W) float, 1 where codes were replaced; as coarse as the codes of the damaged level."""
 
 
 class DSR(Method):
@@ -138,7 +117,7 @@ class DSR(Method):
                 self.detection.apply(initialize)
             if s.upsampling != "none":
                 self.upsampling = self._module(8 if s.upsampling == "reconstructions" else 5)
-        self._neighbours: dict[str, Tensor] = {}  # neighbour tables of the two codebooks; only while training
+        self._neighbours: dict[Codebook, Tensor] = {}  # neighbour tables of the two codebooks; only while training
 
     def _module(self, n_in: int) -> nn.Module:
         """A detection or upsampling module of ``n_in`` channels: 5.61 M parameters by default."""
@@ -191,7 +170,9 @@ class DSR(Method):
             lambda: self.restriction_high(high),  # (B, D, H / 4, W / 4)
             lambda: self._general(low, high),  # (B, 3, H, W)
         )
-        return self._specific(restored_low, restored_high), general
+        return self._coloured_as(images, self._specific(restored_low, restored_high)), self._coloured_as(
+            images, general
+        )
 
     def _general(self, low: Tensor, high: Tensor) -> Tensor:
         """I_gen (B, 3, H, W) float32 of Q_lo (B, D, H / 8, W / 8) and Q_hi (B, D, H / 4, W / 4) (section 3.2)."""
@@ -206,6 +187,10 @@ class DSR(Method):
             )  # (B, 2 D, H / 4, W / 4)
         image: Tensor = self.decoder(joined) if self.settings.image_weight else self.vq.decoder(joined).float()
         return image
+
+    def _coloured_as(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+        """A reconstruction (B, 3, H, W), with ``keep_grey`` without colour where the image has none."""
+        return grey_where(images, reconstruction) if self.settings.keep_grey else reconstruction
 
     def _detect(self, specific: Tensor, general: Tensor) -> Tensor:
         """M (B, 1, H, W) float32 (section 3.4) of I_spc and I_gen, (B, 3, H, W) each."""
@@ -279,8 +264,10 @@ class DSR(Method):
         with exactly(images):
             damage = self._damage(images.float(), ingredients.textures, generator)
         pictures = {
-            "decoded codes": self._general(damage.low, damage.high),
-            "decoded codes, damaged": self._general(damage.damaged_low, damage.damaged_high),
+            "decoded codes": self._coloured_as(images, self._general(damage.low, damage.high)),
+            "decoded codes, damaged": self._coloured_as(
+                images, self._general(damage.damaged_low, damage.damaged_high)
+            ),
         }
         return {name: picture.clamp(0.0, 1.0) for name, picture in pictures.items()}, damage.masks
 
@@ -292,10 +279,12 @@ class DSR(Method):
         with torch.no_grad():
             with exactly(images):
                 damage = self._damage(images.float(), ingredients.textures, generator)
-            general = self._general(damage.damaged_low, damage.damaged_high)  # (B, 3, H, W)
+            general = self._coloured_as(
+                images, self._general(damage.damaged_low, damage.damaged_high)
+            )  # (B, 3, H, W)
         restored_low = self.restriction_low(damage.damaged_low)  # (B, D, H / 8, W / 8)
         restored_high = self.restriction_high(damage.damaged_high)  # (B, D, H / 4, W / 4)
-        specific = self._specific(restored_low, restored_high)  # (B, 3, H, W)
+        specific = self._coloured_as(images, self._specific(restored_low, restored_high))  # (B, 3, H, W)
         losses = {}  # eq. 3
         if s.feature_weight:
             difference = l2_loss(restored_low, damage.low) + l2_loss(restored_high, damage.high)
@@ -307,62 +296,24 @@ class DSR(Method):
             real = ingredients.defects.draw(len(images), generator, s.defects, images.device)
             with torch.no_grad():
                 pairs = torch.cat([pairs, torch.cat(self._reconstruct(real.images), 1)])  # (B + N, 6, H, W)
-            masks = torch.cat([masks, _coarse(real.masks, MULTIPLE_PX // 2)])  # (B + N, 1, H, W)
+            masks = torch.cat([masks, coarse(real.masks, MULTIPLE_PX // 2)])  # (B + N, 1, H, W)
         losses["focal"] = focal_loss(self._detect(pairs[:, :3], pairs[:, 3:]), masks)
         return losses
 
     def _damage(self, images: Tensor, textures: TextureBank | None, generator: Generator) -> Damaged:
-        """Simulate anomalies (section 3.6) on good images (B, 3, H, W) float32."""
-        s, vq = self.settings, self.vq
-        early = vq.encoder_high(images)  # (B, D, H / 4, W / 4)
-        features_low = vq.features_low(early)  # (B, D, H / 8, W / 8)
-        low = vq.codebook_low(features_low)  # (B, H / 8, W / 8) int64
-        quantized_low = vq.codebook_low.look_up(low)  # (B, D, H / 8, W / 8)
-        features_high = vq.features_high(early, quantized_low)  # (B, D, H / 4, W / 4)
-        high = vq.codebook_high(features_high)  # (B, H / 4, W / 4) int64
-        quantized_high = vq.codebook_high.look_up(high)  # (B, D, H / 4, W / 4)
+        """Good images (B, 3, H, W) float32 with simulated anomalies (section 3.6), the first of them smudges."""
+        s, n_smudged = self.settings, round(self.settings.smudged_share * len(images))
         if s.anomalies == "image":
-            spoiled, masks = spoil(images, textures, generator, AnomalySettings(s.anomaly_probability))
-            return Damaged(quantized_low, quantized_high, *vq.encode(spoiled), masks)
-
-        n, device = len(images), images.device
-        is_spoiled, is_on_both, prefers_low = drawn(  # (B,) bool each
-            lambda g: (coin(s.anomaly_probability, n, g), coin(0.5, n, g), coin(0.5, n, g)), generator, device
-        )
-        on_low, on_high = is_spoiled & (is_on_both | prefers_low), is_spoiled & (is_on_both | ~prefers_low)
-        mask = perlin_masks(n, (images.shape[-2], images.shape[-1]), generator, device)[:, None].float()
-        mask_low, mask_high = (mask * on_level.view(-1, 1, 1, 1) for on_level in (on_low, on_high))  # (B, 1, H, W)
-        damaged_low = self._replaced("low", features_low, low, mask_low, generator)  # (B, D, H / 8, W / 8)
-        on_both_levels = on_low & on_high
-        both = indices_to_process(on_both_levels)  # (K,) int64
-        if len(both):  # with both levels damaged, F_hi is computed from the damaged Q_lo
-            is_both = on_both_levels[both].view(-1, 1, 1)  # (K, 1, 1); all True on a CPU
-            new_features = vq.features_high(early[both], damaged_low[both])  # (K, D, H / 4, W / 4)
-            new_high = torch.where(is_both, vq.codebook_high(new_features), high[both])  # (K, H / 4, W / 4) int64
-            new_features = torch.where(is_both[:, None], new_features, features_high[both])
-            high = high.index_copy(0, both, new_high)  # (B, H / 4, W / 4)
-            features_high = features_high.index_copy(0, both, new_features)  # (B, D, H / 4, W / 4)
-        damaged_high = self._replaced("high", features_high, high, mask_high, generator)  # (B, D, H / 4, W / 4)
-        is_low = on_low.view(-1, 1, 1, 1)
-        masks = torch.where(is_low, _coarse(mask_low, MULTIPLE_PX), _coarse(mask_high, MULTIPLE_PX // 2))
-        return Damaged(quantized_low, quantized_high, damaged_low, damaged_high, masks)
-
-    def _replaced(
-        self, level: Literal["low", "high"], features: Tensor, indices: Tensor, mask: Tensor, generator: Generator
-    ) -> Tensor:
-        """Q of a level (B, D, h, w), where codes inside of a mask (B, 1, H, W) are replaced.
-
-        ``features`` are F of this level (B, D, h, w), ``indices`` (B, h, w) int64 its codes.
-        """
-        latent, codebook = self.settings.latent, self.vq.codebook_low if level == "low" else self.vq.codebook_high
-        cells = grid_mask(mask, (indices.shape[-2], indices.shape[-1]))  # (B, 1, h, w)
-        if latent.ranking == "features":
-            replaced = replace_features(features, indices, cells, codebook.codes, generator, latent)
-        else:
-            if level not in self._neighbours:
-                self._neighbours[level] = neighbour_table(codebook.codes)
-            replaced = replace_codes(indices, cells, self._neighbours[level], generator, latent)
-        return codebook.look_up(replaced)
+            return with_spoiled_areas(self.vq, images, textures, generator, AnomalySettings(s.anomaly_probability))
+        smudged, others, parts = images[:n_smudged], images[n_smudged:], []
+        if len(smudged):
+            smudges = replace(s.smudges, probability=s.anomaly_probability)
+            parts += [with_spoiled_areas(self.vq, smudged, textures, generator, smudges, keep_grey=s.keep_grey)]
+        if len(others):
+            parts += [
+                with_replaced_codes(self.vq, others, generator, s.anomaly_probability, s.latent, self._neighbours)
+            ]
+        return Damaged(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _upsampling_loss(self, images: Tensor, ingredients: Ingredients, generator: Generator) -> dict[str, Tensor]:
         """Loss of stage 3: M_r of images with simulated smudges (section 3.7)."""
@@ -386,9 +337,3 @@ def _classify(module: nn.Module, pictures: Tensor, image: Tensor) -> Tensor:
     """Logits (B, 2, H, W) of pictures (B, n, H, W); a ``FeatureUNet`` sees ``image`` (B, 3, H, W), too."""
     logits: Tensor = module(pictures, image.clamp(0.0, 1.0)) if isinstance(module, FeatureUNet) else module(pictures)
     return logits
-
-
-def _coarse(masks: Tensor, cell_px: int) -> Tensor:
-    """Masks (B, 1, H, W) of whole cells: a cell is set if any of its pixels is set."""
-    cells = F.max_pool2d(masks, cell_px)  # (B, 1, H / cell_px, W / cell_px)
-    return F.interpolate(cells, scale_factor=float(cell_px), mode="nearest")  # (B, 1, H, W)

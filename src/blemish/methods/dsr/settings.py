@@ -36,6 +36,11 @@ class DSRSettings(Settings):
     latent: LatentSettings = field(default_factory=LatentSettings)
     anomaly_probability: float = 0.5
     """Share of the samples of stage 2 that are damaged."""
+    smudged_share: float = 0.0
+    """Share of the samples of stage 2 that are damaged by the smudges of stage 3, in the image, in place of replaced
+    codes. Ours."""
+    keep_grey: bool = False
+    """A photograph without colour is reconstructed, and damaged by smudges, without colour. Ours."""
     rotation_probability: float = 0.4
     max_rotation_deg: float = 90.0
     feature_weight: float = 1.0
@@ -62,7 +67,7 @@ class DSRSettings(Settings):
         self.check_range("iterations", "upsampling_iterations", "patch_px", least=1)
         self.check_widths("restriction_widths", "decoder_widths", "detection_widths")
         self.check_range("feature_weight", "image_weight", "learning_rate", least=0.0)
-        self.check_range("anomaly_probability", "rotation_probability", least=0, most=1)
+        self.check_range("anomaly_probability", "smudged_share", "rotation_probability", least=0, most=1)
         self.check_range("smudge_rotation_probability", least=0, most=1)
         self.check_range("ema_decay", least=0, most=0.99999)
         if self.feature_weight == self.image_weight == 0:
@@ -99,7 +104,8 @@ RECIPES: dict[str, Settings] = {
     ),
     "small": DSRSettings(
         encoder="imagenet", batch_size=4, restriction="residual", restriction_widths=(32, 64, 96),
-        detection_widths=(32, 64, 96), image_weight=0.0, rotation_probability=0.0, upsampling="none", iterations=300,
-        learning_rate=2e-3, schedule="cosine", ema_decay=0.99, defects=DefectSettings(turn=False),
+        detection_widths=(32, 64, 96), image_weight=0.0, smudged_share=0.5, keep_grey=True, rotation_probability=0.0,
+        upsampling="none", iterations=300, learning_rate=2e-3, schedule="cosine", ema_decay=0.99,
+        defects=DefectSettings(turn=False),
     ),
 }  # fmt: skip

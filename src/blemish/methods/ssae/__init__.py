@@ -29,7 +29,8 @@ There is no other public implementation. Where the paper is silent or ambiguous,
 - textures for occlusions are augmented as in DRÆM.
 
 Recipe ``small`` is ours, for two cores and minutes: its network changes an image by what an ImageNet encoder sees of
-it (``networks.ResidualFilter``), and image and repair are compared in the encoder's first features. ``small`` and
+it (``networks.ResidualFilter``), and image and repair are compared in pixels and in the encoder's first features
+(``heatmaps.joined_map``). ``small`` and
 ``fast`` score an image by the maximum of its heatmap: after a short training an error remains everywhere, and in a
 sum it hides a small defect.
 """
@@ -62,6 +63,7 @@ from blemish.methods.ssae.heatmaps import (
     damage_auroc,
     difference_map,
     feature_difference_map,
+    joined_map,
     mean_sides_px,
     smooth_map,
 )
@@ -333,9 +335,15 @@ class SSAE(Method):
         output = _repaired(network, images)  # (B, 3, H, W)
         if self.settings.objective == "segment":
             return output.mean(1, keepdim=True)
-        if isinstance(network, ResidualFilter) and self.settings.difference == "features":
-            return feature_difference_map(network.change.encoder, images, output)
-        return difference_map(images, output, self.settings.difference)
+        difference = self.settings.difference
+        if isinstance(network, ResidualFilter) and difference in ("features", "joined"):
+            features = feature_difference_map(network.change.encoder, images, output)
+            return (
+                features
+                if difference == "features"
+                else joined_map(features, difference_map(images, output, "squared"))
+            )
+        return difference_map(images, output, difference)
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from blemish.backbones import Backbone
 from blemish.losses import ssim_map
 from blemish.metrics import auroc
 
-Difference = Literal["squared", "ssim", "features"]
+Difference = Literal["squared", "ssim", "features", "joined"]
 N_MEANS = (1, 2, 3)
 MEAN_SHARES = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 9)
 """Window sides k to try, as shares of the image's side: 3, 5, 7, 9, 11 and 15 px at 128 px."""
@@ -29,6 +29,7 @@ CORRECTIONS: dict[Difference, tuple[int, ...]] = {
     "ssim": (0, 1, 2, 4, 8),
     "squared": (0, 32, 128, 256, 512),
     "features": (0, 1, 2, 4, 8),
+    "joined": (0, 32, 128, 256, 512),
 }
 """Exponents t to try: larger for squared errors, which are a few hundredths where 1 - SSIM is a few tenths."""
 MAX_PIXELS = 1_000_000
@@ -50,6 +51,11 @@ def feature_difference_map(encoder: Backbone, image: Tensor, repair: Tensor) -> 
     seen, expected = (encoder(picture, n_stages=1)[0].float() for picture in (image, repair))  # (B, C, H / 2, W / 2)
     difference = 1.0 - F.cosine_similarity(seen, expected, dim=1)[:, None]  # (B, 1, H / 2, W / 2)
     return F.interpolate(difference.clamp_min(0.0), image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def joined_map(features: Tensor, squared: Tensor) -> Tensor:
+    """Geometric mean of two difference maps (B, 1, H, W) >= 0: high where colours and structure differ both. Ours."""
+    return (features * squared).sqrt()
 
 
 def smooth_map(heatmap: Tensor, n_means: int, mean_px: int) -> Tensor:

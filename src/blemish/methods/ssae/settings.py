@@ -53,7 +53,8 @@ class SSAESettings(Settings):
     whole images. 0: never."""
     difference: Difference = "squared"
     """Difference of image and repair: the mean over channels of (X - F(X))^2, or of 1 - SSIM; or, with encoder
-    imagenet, 1 - cosine similarity of the encoder's first features (``features``, ours)."""
+    imagenet, 1 - cosine similarity of the encoder's first features (``features``, ours), or its geometric mean with
+    the first (``joined``, ours)."""
     mean_px: int = 11
     """Side k of the means that smooth the heatmap (eq. 3): odd."""
     n_means: int = 2
@@ -84,8 +85,10 @@ class SSAESettings(Settings):
             check_feature_widths("widths", self.widths)
             if self.objective != "filter":
                 raise BlemishError(f"setting objective: {self.objective} needs encoder trained; filter takes either")
-        elif self.difference == "features":
-            raise BlemishError("setting difference: features needs encoder imagenet; take squared or ssim without it")
+        elif self.difference in ("features", "joined"):
+            raise BlemishError(
+                f"setting difference: {self.difference} needs encoder imagenet; take squared or ssim without it"
+            )
         if self.image_size_px % self.multiple_px:
             raise BlemishError(
                 f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}"
@@ -188,7 +191,7 @@ RECIPES: dict[str, Settings] = {
         schedule="cosine",
         ema_decay=0.99,
         crops=(1.0,),
-        difference="features",
+        difference="joined",
         image_score="max",
     ),
 }
