@@ -4,7 +4,8 @@
 
 A run that is already in --runs is not repeated, so an interrupted table continues where it stopped. Writes
 ``results/accuracy-<method>-<recipe>.json``, with every seed's figures and what they were measured on, and makes the
-tables of ``docs/results.md`` and ``README.md`` anew. Without data, only the tables.
+tables of ``docs/results.md`` and ``README.md`` anew. Without data, only the tables. ``--method combined`` joins the
+runs of the other methods in --runs; its minutes are theirs and its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", 
 TRAINING = (
     "training_s", "iterations", "images_per_s", "n_train", "n_calibration", "parameters", "precision", "textures",
 )  # fmt: skip
+PARTS = ("draem", "dsr", "ssae", "patchcore")
+"""The methods that ``combined`` joins."""
 
 
 def blemish(*arguments: object) -> None:
@@ -37,15 +41,11 @@ def blemish(*arguments: object) -> None:
 
 def fit_and_evaluate(data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The row of one seed: trained and evaluated, or read from what an earlier call left."""
-    run = arguments.runs / f"{data.stem}-{arguments.method}-{recipe}-{seed}"
-    options = ["--textures", arguments.textures] if arguments.textures else []
-    options += [word for assignment in arguments.set for word in ("--set", assignment)]
-    if not (run / "detector.blemish").exists():
-        options += ["--resume"] if (run / "checkpoint.pt").exists() else []
-        blemish(
-            "fit", data, "--method", arguments.method, "--recipe", recipe, "--seed", seed, "--out", run,
-            "--device", arguments.device, *options,
-        )  # fmt: skip
+    run = run_of(data, arguments.method, recipe, seed, arguments)
+    if arguments.method == "combined":
+        combine(run, data, recipe, seed, arguments)
+    elif not (run / "detector.blemish").exists():
+        fit(run, data, recipe, seed, arguments)
     if not (run / "evaluation" / "metrics.json").exists():
         blemish("evaluate", run / "detector.blemish", data, "--out", run / "evaluation", "--device", arguments.device)
     summary = json.loads((run / "summary.json").read_text())
@@ -57,6 +57,41 @@ def fit_and_evaluate(data: Path, recipe: str, seed: int, arguments: argparse.Nam
         row |= {"chosen": summary["chosen"], "validation": summary["validation"]}
         row |= both_scores(run, data, metrics["image_auroc"], arguments.device)
     return row
+
+
+def run_of(data: Path, method: str, recipe: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """The folder of a run."""
+    folder: Path = arguments.runs / f"{data.stem}-{method}-{recipe}-{seed}"
+    return folder
+
+
+def fit(run: Path, data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Train, or go on where an interrupted training stopped."""
+    options = ["--textures", arguments.textures] if arguments.textures else []
+    options += [word for assignment in arguments.set for word in ("--set", assignment)]
+    options += ["--resume"] if (run / "checkpoint.pt").exists() else []
+    blemish(
+        "fit", data, "--method", arguments.method, "--recipe", recipe, "--seed", seed, "--out", run,
+        "--device", arguments.device, *options,
+    )  # fmt: skip
+
+
+def combine(run: Path, data: Path, recipe: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Join the runs of ``PARTS`` with the same seed; the summary has the sums of theirs."""
+    if (run / "summary.json").exists():
+        return
+    runs = [run_of(data, part, recipe, seed, arguments) for part in PARTS]
+    start_s, out = time.perf_counter(), run / "detector.blemish"
+    run.mkdir(parents=True, exist_ok=True)
+    blemish("combine", *runs, "--good", data, "--seed", seed, "--out", out, "--device", arguments.device)
+    summaries = [json.loads((part / "summary.json").read_text()) for part in runs]
+    provenance = Detector.load(out).provenance
+    summary = dict.fromkeys(TRAINING) | {
+        "training_s": time.perf_counter() - start_s + sum(part["training_s"] for part in summaries),
+        "iterations": sum(part["iterations"] for part in summaries),
+        "n_calibration": provenance["n_calibration"], "chosen": provenance["chosen"],
+    }  # fmt: skip
+    (run / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def both_scores(run: Path, data: Path, image_auroc: float, device: Device) -> dict[str, float]:

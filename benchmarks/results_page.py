@@ -21,7 +21,7 @@ from machine import RESULTS, table
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")
-METHODS = ("draem", "dsr", "ssae")
+METHODS = ("draem", "dsr", "ssae", "patchcore", "combined")
 DATA = {"bottle": "MVTec AD bottle", "pill": "MVTec AD pill", "magnetic-tile": "magnetic tile (700 good)"}
 PAPERS_METRICS = ("image_auroc", "pixel_auroc", "pixel_ap")
 ORDERS = {None: "–", True: "holds", False: "does not"}
@@ -75,7 +75,7 @@ def accuracy() -> str:
                     "good ones rejected": f"{average('false_rejects', runs):.1%}",
                     "defects found": f"{average('found', runs):.1%}",
                     "steps": runs[0]["iterations"],
-                    "minutes on one core": round(average("training_s", runs) / 60),
+                    "minutes on one core": f"{average('training_s', runs) / 60:.1f}",
                     "commits": ", ".join(dict.fromkeys(run["commit"] for run in runs)),
                     "the paper's full network": published(method, data),
                 }
@@ -267,7 +267,7 @@ def average(key: str, rows: Iterable[Mapping[str, Any]]) -> float:
 
 def method_title(method: str) -> str:
     """A method's name in print."""
-    return sources()[method].method
+    return {"patchcore": "PatchCore", "combined": "all four joined"}.get(method) or sources()[method].method
 
 
 def published(method: str, data: str) -> str:
