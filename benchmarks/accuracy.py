@@ -26,7 +26,7 @@ from blemish.runtimes.torch import TorchRuntime
 from machine import RESULTS, describe
 from results_page import update_pages
 
-METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "false_rejects", "found")
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "false_rejects", "found", "n_good")
 TRAINING = (
     "training_s", "iterations", "images_per_s", "n_train", "n_calibration", "parameters", "precision", "textures",
 )  # fmt: skip
@@ -46,11 +46,14 @@ def fit_and_evaluate(data: Path, recipe: str, seed: int, arguments: argparse.Nam
         combine(run, data, recipe, seed, arguments)
     elif not (run / "detector.blemish").exists():
         fit(run, data, recipe, seed, arguments)
+    if not (run / "machine.json").exists():
+        (run / "machine.json").write_text(json.dumps(describe(), indent=2) + "\n")
     if not (run / "evaluation" / "metrics.json").exists():
         blemish("evaluate", run / "detector.blemish", data, "--out", run / "evaluation", "--device", arguments.device)
     summary = json.loads((run / "summary.json").read_text())
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
-    row = {"data": data.stem, "seed": seed, "commit": describe()["commit"]}
+    trained_on = json.loads((run / "machine.json").read_text())
+    row = {"data": data.stem, "seed": seed, "commit": trained_on["commit"], "processor": trained_on["processor"]}
     row |= {name: metrics.get(name) for name in METRICS} | {name: summary[name] for name in TRAINING}
     row |= {"protocol": metrics["protocol"], "set": arguments.set}
     if arguments.method == "ssae":

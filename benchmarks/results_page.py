@@ -7,11 +7,14 @@ A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; everything 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from scipy.stats import betabinom
 
 from blemish.compare.papers import named_test_set, paper_figure, sources
 from blemish.metrics.names import TITLES
@@ -81,6 +84,35 @@ def accuracy() -> str:
                 }
             )
     return table(rows)
+
+
+def promise() -> str:
+    """The good test images that recipe `small` rejects, and how many a threshold of so few held-out images may."""
+    rows = []
+    for data, title in DATA.items():
+        for method in METHODS:
+            runs = runs_of(method, data)
+            rejected = [round(run["false_rejects"] * run["n_good"]) for run in runs]
+            limits = [most_rejected(run["n_calibration"], run["n_good"]) for run in runs]
+            rows.append(
+                {"data": title, "method": method_title(method)}
+                | {"threshold from": ", ".join(dict.fromkeys(str(run["n_calibration"]) for run in runs))}
+                | {"lowest rate that can be promised": f"{max(0.01, 1 / (runs[0]['n_calibration'] + 1)):.1%}"}
+                | {"good test images": runs[0]["n_good"], "rejected, by seed": ", ".join(map(str, rejected))}
+                | {"at most, 95 %": ", ".join(dict.fromkeys(map(str, limits)))}
+                | {"within": f"{sum(map(int.__le__, rejected, limits))} of {len(runs)}"}
+            )
+    return table(rows)
+
+
+def most_rejected(n_calibration: int, n_good: int, rate: float = 0.01) -> int:
+    """So many of ``n_good`` images, or fewer, are rejected with a probability of at least 95 %, if all are alike.
+
+    The threshold is the k-th largest score of the held-out images; how many of further ones lie above it follows a
+    beta-binomial distribution.
+    """
+    k = max(1, math.floor((n_calibration + 1) * rate))
+    return int(betabinom.ppf(0.95, n_good, k, n_calibration + 1 - k))
 
 
 def image_scores() -> str:
@@ -243,7 +275,8 @@ def fraction(percent: float | None) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
-        headline, accuracy, protocols, image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings,
+        headline, accuracy, promise, protocols,
+        image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings,
         draem_3, dsr_5, dsr_6,
         false_rejects, unlike, good_test_images,
     )

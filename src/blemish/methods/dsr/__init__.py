@@ -49,6 +49,7 @@ steps it learns parts in the orientation of the photographs).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -284,7 +285,8 @@ class DSR(Method):
             )  # (B, 3, H, W)
         restored_low = self.restriction_low(damage.damaged_low)  # (B, D, H / 8, W / 8)
         restored_high = self.restriction_high(damage.damaged_high)  # (B, D, H / 4, W / 4)
-        specific = self._coloured_as(images, self._specific(restored_low, restored_high))  # (B, 3, H, W)
+        with nullcontext() if s.image_weight else torch.no_grad():  # without a loss on it, nothing learns from it
+            specific = self._coloured_as(images, self._specific(restored_low, restored_high))  # (B, 3, H, W)
         losses = {}  # eq. 3
         if s.feature_weight:
             difference = l2_loss(restored_low, damage.low) + l2_loss(restored_high, damage.high)

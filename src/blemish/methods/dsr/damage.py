@@ -110,7 +110,14 @@ def with_spoiled_areas(
     damaged, masks = spoil(images, textures, generator, settings)  # (B, 3, H, W), (B, 1, H, W)
     if keep_grey:
         damaged = grey_where(images, damaged)
-    return Damaged(*vq.encode(images), *vq.encode(damaged), masks)
+    low, high = vq.encode(images)  # (B, D, H / 8, W / 8), (B, D, H / 4, W / 4)
+    changed = indices_to_process(masks.flatten(1).any(1))  # (K,) int64
+    if not len(changed):
+        return Damaged(low, high, low, high, masks)
+    damaged_low, damaged_high = vq.encode(damaged[changed])  # (K, D, H / 8, W / 8), (K, D, H / 4, W / 4)
+    return Damaged(
+        low, high, low.index_copy(0, changed, damaged_low), high.index_copy(0, changed, damaged_high), masks
+    )
 
 
 def grey_where(images: Tensor, pictures: Tensor) -> Tensor:
