@@ -324,6 +324,19 @@ def test_import_and_help_do_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_waiting_threads_leave_their_core_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line sets it, libgomp reads it: its own list of settings, from a process that imports torch."""
+    for given, expected in ((None, "2000"), ("77", "77")):
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+        if given is not None:
+            monkeypatch.setenv("GOMP_SPINCOUNT", given)
+        listing = subprocess.run(
+            [sys.executable, "-c", "from blemish.cli import share_cores; share_cores(); import torch"],
+            env={**os.environ, "OMP_DISPLAY_ENV": "VERBOSE"}, capture_output=True, text=True, check=True,
+        ).stderr  # fmt: skip
+        assert f"GOMP_SPINCOUNT = '{expected}'" in listing
+
+
 def test_data_checks_a_dataset_without_torch(photographs: Path) -> None:
     code = (
         "import sys; from blemish.commands.data import survey_run; ok = survey_run(sys.argv[1], 'auto', False)\n"
