@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from blemish.errors import BlemishError
 from blemish.regions import Region, outline, regions
 from blemish.scoring import smoothed_maximum
-from blemish.thresholds import conformal_threshold
+from blemish.thresholds import conformal_threshold, n_held_out
 
 
 def test_smoothed_maximum_counts_zero_padding() -> None:
@@ -178,3 +178,11 @@ def test_outline_keeps_what_reaches_half_the_peak_out_to_a_third() -> None:
     np.testing.assert_array_equal(outline(0.001 * anomaly_map), expected)
     assert not outline(np.zeros((3, 4))).any()
     assert outline(np.ones((3, 4), np.float32)).all()
+
+
+@pytest.mark.parametrize(
+    ("n_good", "expected"), [(8, 5), (209, 21), (659, 66), (660, 99), (990, 99), (1000, 100), (5000, 500)]
+)
+def test_a_tenth_is_held_out_or_what_the_usual_promise_needs(n_good: int, expected: int) -> None:
+    assert n_held_out(n_good) == expected
+    assert conformal_threshold([0.5] * expected, 0.01).is_promised == (n_good >= 660)

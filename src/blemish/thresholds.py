@@ -20,9 +20,19 @@ HELD_OUT = 0.1
 """Share of the good images that is held out when the caller passes no calibration images."""
 
 
+MOST_HELD_OUT = 0.15
+"""Share that is held out if no less allows the usual promise."""
+USUAL_RATE = 0.01
+"""The false-reject rate that is promised if nothing else is asked for."""
+
+
 def n_held_out(n_good: int) -> int:
-    """How many of ``n_good`` good images are held out to set the threshold from."""
-    return max(MIN_HELD_OUT, round(HELD_OUT * n_good))
+    """How many of ``n_good`` good images are held out to set the threshold from.
+
+    A tenth, at least 5; or the 99 that a promise of 1 % needs, if they are 15 % of the images or less.
+    """
+    enough = n_needed(USUAL_RATE)
+    return max(MIN_HELD_OUT, round(HELD_OUT * n_good), enough if enough <= MOST_HELD_OUT * n_good else 0)
 
 
 def n_needed(false_reject_rate: float) -> int:

@@ -243,7 +243,13 @@ def test_long_images_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_good", "text_part"), [(12, "enough to promise 17 %"), (990, "enough to promise 1 % false")]
+    ("n_good", "text_part"),
+    [
+        (12, "enough to promise 17 %"),
+        (659, "hold out 66 of 659"),
+        (660, "hold out 99 of 660"),
+        (660, "promise 1 % false"),
+    ],
 )
 def test_the_rate_that_can_be_promised(n_good: int, text_part: str, tmp_path: Path) -> None:
     tiny = image(tmp_path / "0.png", size_hw=(8, 8)).read_bytes()
@@ -252,7 +258,7 @@ def test_the_rate_that_can_be_promised(n_good: int, text_part: str, tmp_path: Pa
     notes = problems_of(survey(tmp_path), "note")
     (text,) = [text for about, text in notes if about == "threshold"]
     assert text_part in text
-    assert ("1 % needs 99: give 99 other good images as --calibration, or 990 good images" in text) == (n_good < 990)
+    assert ("1 % needs 99: give 99 other good images as --calibration, or 660 good images" in text) == (n_good < 660)
 
 
 def test_every_file_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

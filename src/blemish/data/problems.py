@@ -5,6 +5,7 @@ An error stops `fit` or `evaluate`. A warning lets them run, but results may mis
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,11 @@ from blemish.data.duplicates import Fingerprint, find_same, first_shown
 from blemish.data.layouts import Dataset, Sample
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError
-from blemish.thresholds import HELD_OUT, MIN_IMAGES, lowest_rate, n_held_out, n_needed
+from blemish.thresholds import MIN_IMAGES, MOST_HELD_OUT, USUAL_RATE, lowest_rate, n_held_out, n_needed
 
 Level = Literal["error", "warning", "note"]
 
 _USUAL_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-_FALSE_REJECTS = 0.01  # the rate of false rejects that `fit` promises by default
 
 
 @dataclass(frozen=True)
@@ -259,19 +259,19 @@ def _sizes(readable: Sequence[CheckedSample]) -> Iterator[Problem]:
 
 def _promise(dataset: Dataset) -> Iterator[Problem]:
     """How many good images will set the threshold, and which rate of false rejects that allows to promise."""
-    n_train, needed = len(dataset.train), n_needed(_FALSE_REJECTS)
+    n_train, needed = len(dataset.train), n_needed(USUAL_RATE)
     if n_train < MIN_IMAGES:
         return
     n_calibration = n_held_out(n_train)
-    default_rate = f"{100 * _FALSE_REJECTS:g} %"
+    default_rate = f"{100 * USUAL_RATE:g} %"
     held_out = f"{dataset.root}: fit will hold out {n_calibration} of {n_train} good images to set the threshold"
     if n_calibration >= needed:
         yield Problem("note", "threshold", f"{held_out}, enough to promise {default_rate} false rejects")
     else:
         text = (
             f"{held_out}, enough to promise {lowest_rate(n_calibration)} false rejects; {default_rate} needs "
-            f"{needed}: give {needed} other good images as --calibration, or {round(needed / HELD_OUT)} good images "
-            f"in all"
+            f"{needed}: give {needed} other good images as --calibration, or {math.ceil(needed / MOST_HELD_OUT)} "
+            f"good images in all"
         )
         yield Problem("note", "threshold", text)
 
