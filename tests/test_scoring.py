@@ -180,6 +180,18 @@ def test_outline_keeps_what_reaches_half_the_peak_out_to_a_third() -> None:
     assert outline(np.ones((3, 4), np.float32)).all()
 
 
+def test_shares_of_the_peak_are_counted_from_the_floor() -> None:
+    """Distances as of PatchCore, at 15 where nothing is; half of the way to the peak is 27.5, 35 % of it 23.75."""
+    anomaly_map = np.array([[15.0, 16.0, 27.0, 40.0, 22.0, 15.0, 24.0, 17.0]])
+    np.testing.assert_array_equal(outline(anomaly_map), [[False, False, True, True, False, False, False, False]])
+
+
+@pytest.mark.parametrize("usual", [30.0, 50.0])
+def test_nothing_usual_is_outlined_but_the_top_of_the_map(usual: float) -> None:
+    anomaly_map = np.array([[15.0, 16.0, 27.0, 40.0, 22.0, 15.0, 24.0, 17.0]])
+    np.testing.assert_array_equal(outline(anomaly_map, usual), [[number == 3 for number in range(8)]])
+
+
 @pytest.mark.parametrize(
     ("n_good", "expected"), [(8, 5), (209, 21), (659, 66), (660, 99), (990, 99), (1000, 100), (5000, 500)]
 )

@@ -89,6 +89,8 @@ def read_artifact(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise BlemishError(f"{path}: is no regular file; give a .blemish file")
         content = path.read_bytes()
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise BlemishError(f"{path}: no such file; check the path") from error
         raise BlemishError(f"{path}: cannot be read ({error.strerror}); give a .blemish file") from error
     metadata = _metadata(path, content)
     version = int(metadata["format_version"])

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from blemish.errors import BlemishError
 
+FLOOR_ROWS = 64
+"""The floor of a map is that of so many of its rows."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -30,26 +33,33 @@ class Region:
     peak: float
 
 
-def outline(anomaly_map: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Mask to outline on a defective image: hysteresis thresholds relative to the map's own peak.
+def outline(anomaly_map: npt.NDArray[Any], usual: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Mask to outline on a defective image: hysteresis thresholds between the map's own floor and its peak.
 
-    It keeps the regions whose values reach more than 50 % of the peak, each out to 35 % of the peak. So a second
-    blemish of half the strength is kept, and specks in the background are not. There is no guarantee for single
-    pixels.
+    It keeps the regions whose values reach more than 50 % of the way from the floor to the peak, each out to 35 % of
+    it, but nothing that is ``usual``. So a second blemish of half the strength is kept, and specks in the background
+    are not. The floor is what 10 % of the map does not exceed: about 0, or the distances that PatchCore finds
+    everywhere. There is no guarantee for single pixels.
 
     Parameters
     ----------
     anomaly_map : (H, W) float, >= 0
+    usual : value that few pixels of good images exceed; what reaches 90 % of the peak is kept even so.
 
     Returns
     -------
     (H, W) bool
     """
     peak = float(anomaly_map.max())
-    wide = anomaly_map > 0.35 * peak  # (H, W)
+    sparse = anomaly_map[:: -(-anomaly_map.shape[0] // FLOOR_ROWS)]
+    floor = float(np.quantile(sparse, 0.1))
+    if floor == peak:
+        floor = 0.0
+    low, high = (max(floor + share * (peak - floor), min(usual, 0.9 * peak)) for share in (0.35, 0.5))
+    wide = anomaly_map > low  # (H, W)
     n_labels, labels = cv2.connectedComponents(wide.view(np.uint8), connectivity=8)  # (H, W) int32
     is_kept = np.zeros(n_labels, np.bool_)
-    is_kept[labels[anomaly_map > 0.5 * peak]] = True
+    is_kept[labels[anomaly_map > high]] = True
     return np.asarray(is_kept[labels])  # (H, W)
 
 

@@ -16,6 +16,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Resizing = Literal["area", "bilinear"]
 """How photographs become what the network sees; see ``data.loading.resize``."""
 Precision = Literal["auto", "float32", "bf16"]
+MIN_SIDE_PX = 8
+"""Images with a shorter side are refused."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ class Threshold:
             return f"Nothing is promised: {reason}. {self.n_needed} held-out good images would do."
         images = "image" if self.n_calibration == 1 else "images"
         rate = f"{100 * self.false_reject_rate:g} %"
-        start = f"With {self.n_calibration} held-out good {images} a false-reject rate of {rate}"
+        held_out = "" if self.doubt else "held-out "  # what is in doubt may be just that
+        start = f"With {self.n_calibration} {held_out}good {images} a false-reject rate of {rate}"
         if self.is_promised:
             return f"{start} is promised ({self.n_needed} would do)."
         if self.doubt:

@@ -39,6 +39,9 @@ def test_run_folders_become_one_file_that_inspects(
     printed = capsys.readouterr().out
     detector = Detector.load(out)
     assert printed.startswith("draem, draem-2: joined by ")
+    chosen = detector.provenance["chosen"]
+    figure = detector.provenance["image_auroc_of_damage"][chosen["score_rule"]]
+    assert f"simulated damage on good images: image AUROC {figure:.3f}, pixel AP 0." in printed
     assert "With 5 held-out good images a false-reject rate of 20 % is promised (4 would do)." in printed
     assert f"both.blemish: image threshold {detector.threshold.value:.4g}" in printed
     assert detector.provenance["parts"]["draem-2"]["file"] == "detector.blemish"
@@ -55,7 +58,7 @@ def test_run_folders_become_one_file_that_inspects(
         ([], "combine: two detectors or more are needed: blemish combine A.blemish B.blemish --good DIR"),
         (["a"], "combine: two detectors or more are needed"),
         (["a", "a/detector.blemish"], "a/detector.blemish: is given twice; give each detector once"),
-        (["a", "nowhere.blemish"], "nowhere.blemish: cannot be read (No such file or directory)"),
+        (["a", "nowhere.blemish"], "nowhere.blemish: no such file; check the path"),
         (["a", "good"], "good: holds no detector.blemish"),
         (["a", "b", "--out", "b/detector.blemish"], "--out b/detector.blemish: is one of the detectors"),
         (["a", "b", "--out", "a"], "--out a: should end in .blemish"),

@@ -97,7 +97,7 @@ def test_mistakes_are_reported_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "gone: no such file or folder" in error_line(capsys, "moments", "gone")
-    assert "gone.blemish: cannot be read" in error_line(capsys, "orthogonality", "gone.blemish", parts)
+    assert "gone.blemish: no such file" in error_line(capsys, "orthogonality", "gone.blemish", parts)
     assert "--window 65: should be from 1" in error_line(capsys, "moments", parts, "--size", "64", "--window", "65")
     assert "--size 0" in error_line(capsys, "moments", parts, "--size", "0")
     assert "--images 1: should be at least 2" in error_line(capsys, "orthogonality", detector, parts, "--images", "1")

@@ -34,6 +34,11 @@ def combine_run(
         f"{names}: joined by {chosen['map_rule']}, scale of each {chosen['scale']}; image score by "
         f"{chosen['score_rule']}"
     )
+    found, outlined = about["image_auroc_of_damage"], about["pixel_ap_of_damage"]
+    print(
+        f"simulated damage on good images: image AUROC {found[chosen['score_rule']]:.3f}, "
+        f"pixel AP {outlined[' '.join((chosen['scale'], chosen['map_rule']))]:.3f}"
+    )
     print(detector.threshold.explain())
     detector.save(out)
     print(f"{out}: image threshold {detector.threshold.value:.4g}")

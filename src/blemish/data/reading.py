@@ -37,12 +37,10 @@ from blemish.data.containers import (
 from blemish.data.integrity import check_avif, check_png_rows, deep_png_pixels, jpeg_pixels
 from blemish.data.kinds import FORMATS, OVERLAY, PREFIX_BYTES, UNKNOWN, kind_of_bytes
 from blemish.errors import BlemishError
+from blemish.settings import MIN_SIDE_PX
 
 MAX_PIXELS = 200_000_000
 """Images with more pixels are refused by their header, before decoding."""
-
-MIN_SIDE_PX = 8
-"""Images with a shorter side are refused."""
 
 BITS = (8, 10, 12, 14, 16)
 """Numbers of bits that cameras use of 16-bit values."""

@@ -63,11 +63,15 @@ def finding(
     path: str | None = None,
     explanation: dict[str, NDArray[np.uint8]] | None = None,
     unlike: Sequence[str] = (),
+    pixel_threshold: float = 0.0,
 ) -> Finding:
-    """Build the finding of a photograph of ``size_hw`` px from a map (h, w) of any resolution and a finite score."""
+    """Build the finding of a photograph of ``size_hw`` px from a map (h, w) of any resolution and a finite score.
+
+    Nothing below ``pixel_threshold``, which few pixels of good images reach, is outlined.
+    """
     anomaly_map = np.asarray(resize(anomaly_map, size_hw))
     is_defective = score > threshold
-    mask = outline(anomaly_map) if is_defective else np.zeros(size_hw, dtype=np.bool_)
+    mask = outline(anomaly_map, pixel_threshold) if is_defective else np.zeros(size_hw, dtype=np.bool_)
     blemishes = regions(anomaly_map, mask)
     return Finding(
         path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {}, tuple(unlike)

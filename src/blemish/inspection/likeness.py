@@ -113,18 +113,20 @@ class Likeness:
         mean, spread = cells.mean(0), np.maximum(cells.std(0), MIN_SPREAD)
         return cls(mean.astype(np.float32), spread.astype(np.float32), limits)
 
-    def reasons(self, image: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> list[str]:
+    def reasons(self, image: NDArray[np.uint8], photograph_hw: tuple[int, int] | None) -> list[str]:
         """Why a photograph is unlike the good ones, in words, the strongest reason first; empty if it is like them.
 
         Parameters
         ----------
         image : (h, w, 3) uint8, the photograph at the network's size.
-        photograph_hw : its own height and width, px.
+        photograph_hw : its own height and width, px; None does not compare its aspect.
         """
-        figures, picture = _measured(image, photograph_hw)
+        figures, picture = _measured(image, photograph_hw or image.shape[:2])
         figures |= _compared(picture, self.mean, self.spread)
         reasons = []
         for name, (lowest, highest) in self.limits.items():
+            if name == "aspect" and photograph_hw is None:
+                continue
             excess = max(lowest - figures[name], figures[name] - highest) / FIGURES[name].slack
             if excess > 0:
                 text = FIGURES[name].below if figures[name] < lowest else FIGURES[name].above

@@ -47,6 +47,7 @@ class Judge(Protocol):
     runtime: Runtime
     framing: Framing
     threshold: Threshold
+    pixel_threshold: float
     bits: int | None
     likeness: Likeness | None
 
@@ -109,7 +110,8 @@ class Judgement:
             size_hw = self.size_hw
             explanation = {name: np.asarray(resize(picture, size_hw)) for name, picture in self.explanation.items()}
             threshold, path = self.detector.threshold.value, self.photograph.path
-            self._finding = finding(self.map, self.score, threshold, size_hw, path, explanation, self.unlike)
+            usual = self.detector.pixel_threshold
+            self._finding = finding(self.map, self.score, threshold, size_hw, path, explanation, self.unlike, usual)
         return self._finding
 
     def row(self) -> dict[str, Any]:

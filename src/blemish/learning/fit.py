@@ -87,6 +87,8 @@ def _fitted(
         resume=resume,
     )  # fmt: skip
     is_main = trainer.accelerator.is_main_process
+    if folder is not None and resume and not network.stages():  # no checkpoint says what the run was of
+        _check_config(folder, checked.config(network.settings.result_settings()))
     if folder is not None and is_main:  # all arguments are valid: from here on an earlier run may be replaced
         _clear(folder, keep_checkpoint=resume)
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -162,11 +164,17 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     BlemishError
         If the folder holds a run with other data, options or settings.
     """
-    if not (folder / "config.yaml").exists():
-        return "empty"
     requested = FitOptions.from_dict({"data": data, **options})
     settings = settings_of(requested.method, requested.recipe, requested.seed, requested.settings)
-    expected = requested.config(settings.result_settings())
+    if not _check_config(folder, requested.config(settings.result_settings())):
+        return "empty"
+    return "finished" if (folder / "summary.json").exists() else "started"
+
+
+def _check_config(folder: Path, expected: Mapping[str, Any]) -> bool:
+    """Whether there is a run in ``folder``; raises BlemishError if it has another configuration."""
+    if not (folder / "config.yaml").exists():
+        return False
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -176,7 +184,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
         config["settings"] = {name: value for name, value in config["settings"].items() if name not in SPEED_SETTINGS}
     if config != expected:
         raise BlemishError(f"{folder}: holds a run with other data, options or settings; give another --out")
-    return "finished" if (folder / "summary.json").exists() else "started"
+    return True
 
 
 def _clear(folder: Path, *, keep_checkpoint: bool) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.settings import CheckedSettings, Resizing
+from blemish.settings import MIN_SIDE_PX, CheckedSettings, Resizing
 
 if TYPE_CHECKING:
     from blemish.synthesis.real_defects import DefectBank
@@ -40,7 +40,8 @@ class Settings(CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("image_size_px", "batch_size", least=1)
+        self.check_range("batch_size", least=1)
+        self.check_range("image_size_px", least=MIN_SIDE_PX)
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that affect the results, for JSON: all but ``SPEED_SETTINGS``."""

@@ -8,7 +8,7 @@ probability and another an error of some size. So each value is told as how far 
     z = max(0, (value - centre) / spread)
 
 ``centre`` is the usual value of good images, ``spread`` how far beyond it few of them come; both are measured by
-``learning/combining.py``, either the same for the whole image or place by place. A rule then makes one value of the
+``learning/joining.py``, either the same for the whole image or place by place. A rule then makes one value of the
 parts' z:
 
 - ``geometric``: exp(mean(log(1 + z))) - 1. Where the tail of good values falls like a power, log(1 + z) is
