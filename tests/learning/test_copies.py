@@ -139,5 +139,5 @@ def test_a_doubt_withdraws_the_promise() -> None:
     doubtful = type(threshold)(**{**vars(threshold), "doubt": "all were trained on"})
     assert not doubtful.is_promised
     assert doubtful.explain() == (
-        "With 120 held-out good images a false-reject rate of 1 % cannot be promised: all were trained on."
+        "With 120 good images a false-reject rate of 1 % cannot be promised: all were trained on."
     )
