@@ -78,7 +78,7 @@ def accuracy() -> str:
                     "good ones rejected": f"{average('false_rejects', runs):.1%}",
                     "defects found": f"{average('found', runs):.1%}",
                     "steps": runs[0]["iterations"],
-                    "minutes on one core": f"{average('training_s', runs) / 60:.1f}",
+                    "minutes beside other work": f"{average('training_s', runs) / 60:.1f}",
                     "commits": ", ".join(dict.fromkeys(run["commit"] for run in runs)),
                     "the paper's full network": published(method, data),
                 }
