@@ -58,8 +58,8 @@ def share_cores() -> None:
 
     The threads of a convolution wait for the slowest one. By default GNU OpenMP, which torch loads, has them do so
     300,000 times before they sleep; beside another busy program, which has the core that the slowest needs, a step of
-    training then takes up to six times as long. 2,000 times cost nothing where the cores are idle. It counts only if it is
-    set before torch is loaded.
+    training then takes up to six times as long. 2,000 times cost nothing where the cores are idle. It counts only if
+    it is set before torch is loaded.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 

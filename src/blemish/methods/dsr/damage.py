@@ -37,8 +37,8 @@ class Damaged(NamedTuple):
     damaged_high: Tensor
     """Q_hi with anomalies, (B, D, H / 4, W / 4) float32."""
     masks: Tensor
-    """(B, 1, H, W) float, 1 where codes were replaced, as coarse as the codes of the damaged level; or where pixels of
-    the image were damaged."""
+    """(B, 1, H, W) float, 1 where codes were replaced, as coarse as the codes of the damaged level; or where the
+    image was damaged."""
 
 
 def with_replaced_codes(
