@@ -109,6 +109,19 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def folder_for_files(path: Path) -> Iterator[Path]:
+    """Make the folder ``path`` as ``make_folder`` does; if it is new and stays empty, it is removed at the end."""
+    is_new = not path.exists()
+    make_folder(path)
+    try:
+        yield path
+    finally:
+        if is_new:
+            with suppress(OSError):  # it has files
+                path.rmdir()
+
+
 LOCK = ".blemish.lock"
 """The file in a folder of results that the process holds which writes there."""
 

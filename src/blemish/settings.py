@@ -54,13 +54,23 @@ class CheckedSettings:
             if isinstance(value, int) and abs(value) >= 2**62:  # no generator of random numbers takes more
                 raise BlemishError(f"{self.noun} {field.name}: {value} is too large")
 
-    def check_range(self, *names: str, least: float, most: float = math.inf) -> None:
-        """Raise BlemishError if a setting is below ``least``, above ``most`` or NaN. Of a tuple, all values count."""
+    def check_range(
+        self, *names: str, least: float | None = None, above: float | None = None, most: float = math.inf
+    ) -> None:
+        """Raise BlemishError if a setting is below ``least``, not above ``above``, above ``most``, infinite or NaN.
+
+        Of a tuple, all values count. One of ``least`` and ``above`` is given.
+        """
+        lowest = least if above is None else math.nextafter(above, math.inf)
+        assert lowest is not None
+        limits = f"at least {least:g}" if above is None else f"above {above:g}"
+        if most != math.inf:
+            limits = f"in [{least:g}, {most:g}]" if above is None else f"{limits}, at most {most:g}"
         for name in names:
             value = getattr(self, name)
-            if not all(least <= number <= most for number in (value if isinstance(value, tuple) else (value,))):
-                limits = f"at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
-                raise BlemishError(f"setting {name}: {value} should be {limits}")
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(lowest <= number <= most and math.isfinite(number) for number in numbers):
+                raise BlemishError(f"{self.noun} {name}: {value} should be {limits}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -108,11 +118,20 @@ def _has_type(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
 def _type_text(hint: Any) -> str:
-    """A type hint as error messages show it."""
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
-    return str(getattr(hint, "__name__", hint)) if get_origin(hint) is None else str(hint)
+    """A type hint in the words of error messages."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if member is type(None) else _type_text(member) for member in arguments)
+    if origin is tuple:
+        return f"a list of {_PLURALS.get(arguments[0], 'values')}"
+    return _WORDS.get(hint, "a group of settings")
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -76,10 +76,10 @@ def test_mistakes_are_a_line_and_leave_no_file(
 ) -> None:
     monkeypatch.chdir(workshop)
     Path("old.blemish").write_bytes(b"kept")
-    words = words if "--out" in words else [*words, "--out", "both.blemish"]
+    words = words if "--out" in words else [*words, "--out", "new/both.blemish"]
     assert ended(words if "--good" in words else [*words, "--good", "good"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"blemish: {message}")
     assert error.count("\n") == 1
-    assert not Path("both.blemish").exists()
+    assert not Path("new").exists()
     assert Path("old.blemish").read_bytes() == b"kept"

@@ -78,7 +78,7 @@ def test_plans_of_spreadsheets_are_read(folder: Path) -> None:
         (["name,data", "a/b,bolt"], r"plan.csv, row 2: cell 'a/b': cannot be the name of a folder"),
         (["name,data", "a,screw"], r"plan.csv, row 2: .*screw: no such file or folder; check the path"),
         (["name,data,textures", "a,bolt,dtd"], r"plan.csv, row 2: textures .*dtd: no such file or folder"),
-        (["name,data,seed", "a,bolt,x"], r"plan.csv, row 2: cell a: option seed: 'x' should be int"),
+        (["name,data,seed", "a,bolt,x"], r"plan.csv, row 2: cell a: option seed: 'x' should be a whole number"),
         (["name,data,device", "a,bolt,gpu"], r"plan.csv, row 2: cell a: option device: 'gpu' should be one of auto"),
         (["name,data,method", "a,bolt,dream"], r"plan.csv, row 2: unknown method 'dream'"),
         (["name,data,set", "a,bolt,iterations"], r"plan.csv, row 2: --set iterations: should be name=value"),

@@ -45,7 +45,7 @@ def test_names_that_are_no_folder_everywhere_are_refused(name: str) -> None:
     [
         ({}, "cell bolt: no data"),
         ({"data": "parts", "sed": 1}, "cell bolt: unknown option sed"),
-        ({"data": "parts", "seed": "1"}, "cell bolt: option seed: '1' should be int"),
+        ({"data": "parts", "seed": "1"}, "cell bolt: option seed: '1' should be a whole number"),
         ({"data": "parts", "false_rejects": 2.0}, "cell bolt: the false-reject rate must lie between 0 and 1"),
     ],
 )

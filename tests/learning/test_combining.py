@@ -242,7 +242,7 @@ def test_parts_that_do_not_fit_together_are_refused(workshop: Path, both: Detect
 def test_exported_parts_are_refused(workshop: Path) -> None:
     pytest.importorskip("openvino")
     draem, ssae = (Detector.load(path) for path in parts_of(workshop))
-    message = "detector 2: this ssae was exported, and can only inspect; take the detector it was made from"
+    message = "detector 2: this detector was exported, and can only inspect; take the one that it was made from"
     refused([draem, ssae.compiled()], message, good=workshop / "good", device="cpu")
 
 

@@ -33,7 +33,7 @@ def test_the_command_line_has_every_option_with_its_help() -> None:
 @pytest.mark.parametrize(
     ("values", "message_part"),
     [
-        ({"seed": "three"}, "option seed: 'three' should be int"),
+        ({"seed": "three"}, "option seed: 'three' should be a whole number"),
         ({"device": "gpu"}, "option device: 'gpu' should be one of auto, cpu, cuda"),
         ({"false_rejects": 1.5}, "false-reject rate must lie between 0 and 1"),
         ({"colour": 1}, "unknown option colour"),

@@ -210,6 +210,10 @@ def test_unknown_and_wrong_settings_are_refused() -> None:
         DRAEMSettings(architecture="fulll")  # type: ignore[arg-type]
     with pytest.raises(BlemishError, match="iterations"):
         DRAEMSettings.from_dict({"iterations": "many"})
+    with pytest.raises(BlemishError, match=r"max_rotation_deg: 270\.0 should be in"):
+        DRAEMSettings(max_rotation_deg=270.0)
+    with pytest.raises(BlemishError, match=r"learning_rate: 0\.0 should be above 0, at most 1"):
+        DRAEMSettings(learning_rate=0.0)
     with pytest.raises(BlemishError, match="score_window_px: 4 should be odd"):
         DRAEM(replace(TINY, score_window_px=4))
 

@@ -353,6 +353,8 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
         ({"dilations": (0,)}, r"dilations: \(0,\) should be at least 1"),
         ({"patch_px": 0}, "patch_px: 0 should be at least 1"),
         ({"filters_per_dilation": 0}, "filters_per_dilation: 0 should be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate: 0.0 should be above 0, at most 1"),
+        ({"learning_rate": float("inf")}, "learning_rate: inf should be above 0"),
         ({"iterations": 0}, "iterations: 0 should be at least 1"),
         ({"n_means": -1}, "n_means: -1 should be at least 0"),
         ({"correction": -1}, "correction: -1 should be at least 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_the_reconstruction_is_explained_only_where_there_is_one(tmp_path: Path)
     page = Content(written(tmp_path, row("a.png", explain=True)))
     assert page.text.count(heading) == 2  # its caption and the legend
     assert page.tags.count("img") == 4
+
+
+def test_pictures_of_joined_methods_are_explained_together(tmp_path: Path) -> None:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    headings = ("draem map", "draem reconstruction", "ssae map", "dsr object-specific", "dsr general")
+    shown = replace(row("a.png"), pictures=tuple((heading, picture) for heading in headings))
+    text = Content(written(tmp_path, shown)).text
+    assert "draem map, ssae map: how unusual each pixel is to one of the joined methods" in text
+    assert "draem reconstruction: the model's reconstruction" in text
+    assert "dsr object-specific: the image as" in text
+    assert "dsr general: the image as" in text
 
 
 def test_the_page_needs_no_network_and_no_script(tmp_path: Path) -> None:

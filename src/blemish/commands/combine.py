@@ -8,7 +8,7 @@ from pathlib import Path
 from blemish.artifact import artifact_at
 from blemish.devices import Device
 from blemish.errors import BlemishError
-from blemish.files import make_folder
+from blemish.files import folder_for_files
 from blemish.learning.combining import combine
 
 
@@ -26,8 +26,9 @@ def combine_run(
     resolved = [path.resolve() for path in detectors]
     if twice := [path for number, path in enumerate(detectors) if resolved[number] in resolved[:number]]:
         raise BlemishError(f"{twice[0]}: is given twice; give each detector once")
-    make_folder(out.parent)
-    detector = combine(detectors, good=good, false_rejects=false_rejects, seed=seed, layout=layout, device=device)
+    with folder_for_files(out.parent):
+        detector = combine(detectors, good=good, false_rejects=false_rejects, seed=seed, layout=layout, device=device)
+        detector.save(out)
     about = detector.provenance
     chosen, names = about["chosen"], ", ".join(about["parts"])
     print(
@@ -40,5 +41,4 @@ def combine_run(
         f"pixel AP {outlined[' '.join((chosen['scale'], chosen['map_rule']))]:.3f}"
     )
     print(detector.threshold.explain())
-    detector.save(out)
     print(f"{out}: image threshold {detector.threshold.value:.4g}")

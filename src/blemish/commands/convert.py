@@ -19,7 +19,7 @@ from blemish.data.listing import shortened
 from blemish.data.loading import load_images
 from blemish.detector import Detector
 from blemish.errors import BlemishError, print_notices
-from blemish.files import check_own, make_folder
+from blemish.files import check_own, folder_for_files
 from blemish.learning.calibration import calibrated
 from blemish.methods.authors_weights import convert_codebook, convert_draem, convert_dsr
 from blemish.methods.base import Method
@@ -188,9 +188,11 @@ def _convert(conversions: Sequence[Conversion], false_rejects: float) -> None:
     for conversion in conversions:
         check_own(conversion.out, _is_safetensors)
     _check(conversions)
-    folder = make_folder(conversions[0].out.parent)
     lines: list[str] = []
-    with TemporaryDirectory(prefix=".blemish-convert-", dir=folder) as staging:
+    with (
+        folder_for_files(conversions[0].out.parent) as folder,
+        TemporaryDirectory(prefix=".blemish-convert-", dir=folder) as staging,
+    ):
         for number, conversion in enumerate(conversions, 1):
             detector = _detector(conversion, false_rejects)
             detector.save(Path(staging, conversion.out.name))

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
@@ -52,10 +53,11 @@ _COLUMNS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap"
 def _print_table(evaluation: Evaluation, console: Console) -> None:
     metrics = evaluation.metrics
     table = Table(
-        "",
-        "images",
-        *(name.replace("_", " ") for name in _COLUMNS),
+        Column("", overflow="fold"),
+        *(Column(name.replace("_", "\n", 1), justify="right", no_wrap=True) for name in ("defective", *_COLUMNS)),
         caption=f"protocol {metrics['protocol']}: {metrics['protocol_description']}",
+        box=SIMPLE_HEAD,
+        padding=0,
     )
     for name, row in metrics["by_defect"].items():
         table.add_row(escape(name), *_cells(row))

@@ -84,5 +84,6 @@ def row_of_error(path: str | None, threshold: float, error: str) -> dict[str, An
 
 
 def unlike_text(path: str | None, reasons: Sequence[str]) -> str:
-    """One line that says why a photograph is unlike the good images."""
-    return f"{path}: unlike the good images: {'; '.join(reasons)}"
+    """One line that says why a photograph is unlike the good images: the strongest reason, and how many more."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"{path}: unlike the good images: {reasons[0]}{more}"

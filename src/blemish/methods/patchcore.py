@@ -77,8 +77,9 @@ class PatchCoreSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("coreset_share", least=0, most=1)
-        self.check_range("smoothing_px", "stages", least=0)
+        self.check_range("coreset_share", above=0, most=1)
+        self.check_range("smoothing_px", least=0, most=self.image_size_px)
+        self.check_range("stages", least=0)
         self.check_range("projection_dims", "n_neighbours", least=1)
         for name in ("max_vectors", "max_candidates"):
             if getattr(self, name) is not None:

@@ -34,12 +34,15 @@ LEGEND = {
     "Photograph": "the inspected image.",
     HEADINGS["reconstruction"]: "the model's reconstruction of the image without the defect.",
     HEADINGS["amplified"]: "the model's output, in which unusual areas are changed even more on purpose.",
+    "object-specific": "the image as the decoder sees it that only knows good parts.",
+    "general": "the image as the decoder sees it that knows any picture; what differs from the other is unusual.",
+    "map": "how unusual each pixel is to one of the joined methods: mid-grey is what few good images reach.",
     "Anomaly map": "how unusual each pixel is: bright is unusual, grey is normal. All images share one scale.",
     "Outline": "unusual areas are outlined in yellow if the image is judged defective.",
     "Found and missed": "the predicted mask compared with the true mask: green is found, yellow is marked but "
     "good, pink is missed.",
 }
-"""What the headings mean, for the legend of the page."""
+"""What the headings mean, for the legend of the page. Those of a joined detector have the name of a part before."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,14 @@ def figures_html(figures: Sequence[Figure]) -> str:
 
 def legend_html(rows: Sequence[Row]) -> str:
     """The legend: what the headings in these rows mean."""
-    headings = {heading for row in rows for heading, _ in row.pictures}
-    lines = [f"<li><b>{heading}</b>: {meaning}</li>" for heading, meaning in LEGEND.items() if heading in headings]
+    by_key: dict[str, dict[str, None]] = {}
+    for heading in (heading for row in rows for heading, _ in row.pictures):
+        last = heading.split(" ")[-1]
+        by_key.setdefault(heading if heading in LEGEND else HEADINGS.get(last, last), {})[heading] = None
+    lines = [
+        f"<li><b>{html.escape(', '.join(by_key[key]))}</b>: {meaning}</li>"
+        for key, meaning in LEGEND.items() if key in by_key
+    ]  # fmt: skip
     colours = heat_colours(np.linspace(0, 1, 9, dtype=np.float32)).tolist()
     gradient = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours)
     return _LEGEND.format(lines="\n".join(lines), gradient=gradient)

@@ -54,9 +54,7 @@ class Runtime(ABC):
         BlemishError
             If the detector was exported, so that the network is no longer available.
         """
-        raise BlemishError(
-            f"this {self.method_name} was exported, and can only inspect; take the detector it was made from"
-        )
+        raise BlemishError("this detector was exported, and can only inspect; take the one that it was made from")
 
     def to(self, device: torch.device) -> Runtime:
         """Return the runtime on another device, if it supports it. Default: the runtime stays where it is."""

@@ -60,7 +60,8 @@ class VQSettings(Settings):
         super().__post_init__()
         self.check_range("n_codes", "n_hidden", "n_layers", "iterations", least=1)
         self.check_range("n_features", least=2)
-        self.check_range("learning_rate", "commitment", least=0)
+        self.check_range("learning_rate", above=0, most=1)
+        self.check_range("commitment", least=0)
         self.check_range("decay", least=0, most=0.9999)
         self.check_range("revive_below", least=0, most=1)
         if self.crop_px < MULTIPLE_PX or self.crop_px % MULTIPLE_PX or self.image_size_px % MULTIPLE_PX:

@@ -72,7 +72,8 @@ class SSAESettings(Settings):
         super().__post_init__()
         self.check_range("iterations", "patch_px", "widths", "dilations", "filters_per_dilation", "n_stacks", least=1)
         self.check_range("kernel", "mean_px", least=1)
-        self.check_range("n_means", "correction", "validate_every", "patience", "learning_rate", least=0)
+        self.check_range("n_means", "correction", "validate_every", "patience", least=0)
+        self.check_range("learning_rate", above=0, most=1)
         self.check_range("balance", least=0, most=1)
         self.check_range("ema_decay", least=0, most=0.99999)
         if self.kernel % 2 == 0 or self.mean_px % 2 == 0:
