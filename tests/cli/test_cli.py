@@ -19,6 +19,7 @@ import torch
 from cyclopts import App
 
 import blemish
+from blemish import cli
 from blemish.cli import app
 from blemish.data.demo_images import TEST, make_demo_images
 from blemish.data.layouts import LAYOUTS
@@ -291,6 +292,14 @@ def test_mistakes_are_reported_in_one_line(  # type: ignore[no-untyped-def]
     (tmp_path / "GOOD").symlink_to(photographs / "train" / "good")
     (tmp_path / "DETECTOR").symlink_to(trained / "detector.blemish")
     assert message_part in only_line(run(*arguments, cwd=tmp_path))
+
+
+def test_too_little_memory_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "app", lambda *_, **__: torch.empty(2**46))  # more than any address reaches
+    with pytest.raises(SystemExit) as end:
+        cli.main(["fit"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("blemish: not enough memory; a smaller --set batch_size")
 
 
 def test_unknown_option_and_missing_argument_exit_with_2() -> None:

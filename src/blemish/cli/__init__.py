@@ -84,7 +84,17 @@ def _run(words: list[str]) -> int:
     except OSError as error:  # a full disk, say, in the middle of something
         print(f"blemish: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return USER_ERROR
-    except Exception:  # a fault of blemish: must not be taken for a defect (exit code 1)
+    except Exception as error:  # a fault of blemish: must not be taken for a defect (exit code 1)
+        if _is_out_of_memory(error):
+            remedy = "a smaller --set batch_size or image_size_px, or smaller networks, need less"
+            print(f"blemish: not enough memory; {remedy}", file=sys.stderr)
+            return USER_ERROR
         traceback.print_exc()
         return INTERNAL_ERROR
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory of the machine or of the GPU was missing: torch raises RuntimeErrors, which only say so."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in text or "CUDA out of memory" in text
