@@ -39,7 +39,8 @@ train the object-specific image decoder, we let the general decoder decode both.
 Recipe ``small`` is ours, for two cores and minutes. Its detection module sees the general reconstruction through a
 frozen ImageNet encoder (``methods/features.py``). Its subspace restriction changes the features in place of making
 them anew (``networks.ResidualRestriction``). Half of its damage are the smudges of stage 3: replaced codes alone look
-like coloured noise, and real defects do not. A grey photograph is reconstructed without colour, so that colour cannot
+like coloured noise, and real defects do not. Their noise is cut at random from 0.5 to 0.8, so that most are small, as
+defects are. A grey photograph is reconstructed without colour, so that colour cannot
 give damage away. It has no object-specific image decoder (table 6, without L_img), which takes a third of a step and
 changes nothing that we could measure, and no upsampling module: after two minutes of training on smudges, that module
 harms the anomaly map of real defects more than it helps. It rotates neither good images nor real defects (in its few
