@@ -107,7 +107,7 @@ RECIPES: dict[str, Settings] = {
     "small": DSRSettings(
         encoder="imagenet", batch_size=4, restriction="residual", restriction_widths=(32, 64, 96),
         detection_widths=(32, 64, 96), image_weight=0.0, smudged_share=0.5, keep_grey=True, rotation_probability=0.0,
-        smudges=AnomalySettings(source="colours", max_threshold=0.8), upsampling="none", iterations=400,
+        smudges=AnomalySettings(source="colours", max_threshold=0.8), upsampling="none", iterations=800,
         learning_rate=2e-3, schedule="cosine", ema_decay=0.99,
         defects=DefectSettings(turn=False),
     ),
