@@ -38,9 +38,13 @@ def test_run_folders_become_one_file_that_inspects(
     assert ended(["a", "b/detector.blemish", "--good", "good", "--false-rejects", "0.2", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     detector = Detector.load(out)
-    assert printed.startswith("draem, draem-2: joined by ")
-    chosen = detector.provenance["chosen"]
-    figure = detector.provenance["image_auroc_of_damage"][chosen["score_rule"]]
+    about = detector.provenance
+    weights = about["part_weights"]
+    expected = (
+        f"draem {weights['draem']:.2f}, draem-2 {weights['draem-2']:.2f}; scale of each {about['chosen']['scale']}\n"
+    )
+    assert printed.startswith(f"weights, by {about['chosen']['weighting']}: {expected}")
+    figure = about["image_auroc_of_damage"]
     assert f"simulated damage on good images: image AUROC {figure:.3f}, pixel AP 0." in printed
     assert "With 5 held-out good images a false-reject rate of 20 % is promised (4 would do)." in printed
     assert f"both.blemish: image threshold {detector.threshold.value:.4g}" in printed

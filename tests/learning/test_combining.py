@@ -74,8 +74,9 @@ def test_the_detector_says_what_it_is_made_of(workshop: Path, both: Detector) ->
     assert [*about["parts"]] == ["draem", "ssae"]
     assert about["parts"]["ssae"]["data_sha256"] == Detector.load(workshop / "ssae").provenance["data_sha256"]
     assert (about["recipe"], about["seed"], about["data"]) == ("draem small, ssae small", 0, "good")
-    assert {*about["chosen"]} == {"scale", "map_rule", "score_rule"}
-    assert about["chosen"]["map_rule"] == both.method.settings.map_rule
+    assert about["chosen"]["scale"] == both.method.settings.scale
+    assert [*about["part_weights"].values()] == pytest.approx(both.method.weight.tolist(), abs=1e-4)
+    assert sum(about["part_weights"].values()) == pytest.approx(1.0, abs=1e-3)
     likeness = Detector.load(workshop / "draem").likeness
     assert both.likeness is not None
     assert likeness is not None

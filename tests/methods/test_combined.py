@@ -1,4 +1,4 @@
-"""Several methods in one: the rules, the sizes of the parts, their explanations, and the contract of inspection."""
+"""Several methods in one: how maps are joined, parts of other sizes, explanations, and the contract of inspection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.methods import METHODS, method_type
 from blemish.methods.base import Ingredients, Method, Settings
-from blemish.methods.combined import Combined, CombinedSettings, joined, restored_type
+from blemish.methods.combined import Combined, CombinedSettings, restored_type, scaled
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.methods.dsr import DSR, DSRSettings
 from blemish.methods.ssae import SSAE, SSAESettings
@@ -39,7 +39,7 @@ def settings_of(**parts: Settings) -> dict[str, Any]:
     }
 
 
-TINY = CombinedSettings(image_size_px=32, parts=settings_of(draem=PATCHES, ssae=SMALLER), map_rule="mean")
+TINY = CombinedSettings(image_size_px=32, parts=settings_of(draem=PATCHES, ssae=SMALLER))
 
 
 class TestContract(MethodContract):
@@ -71,56 +71,50 @@ class TestContract(MethodContract):
 
 
 class TestContractByPlace(TestContract):
-    """Three parts, two of them of the same method, a scale for each place, and the score of the joined map."""
+    """Three parts, two of them of the same method, and a scale for each place."""
 
     tiny = CombinedSettings(
         image_size_px=32, parts=settings_of(draem=replace(PATCHES, image_size_px=24), ssae=SMALLER, draem_2=PATCHES),
-        scale="place", map_rule="weighted", score_rule="map",
+        scale="place",
     )  # fmt: skip
 
 
-def answer(method: Combined, monkeypatch: pytest.MonkeyPatch, maps: Tensor, scores: Tensor) -> None:
-    """Let the parts say this of any image."""
-    monkeypatch.setattr(method, "measured", lambda images: (maps, scores))
+def answer(method: Combined, monkeypatch: pytest.MonkeyPatch, maps: Tensor) -> None:
+    """Let the parts' maps be these, whatever the image."""
+    monkeypatch.setattr(method, "measured", lambda images: maps)
 
 
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [("maximum", 8.0), ("mean", 4.0), ("geometric", 2.0), ("weighted", 9.0**0.75 - 1.0)],
-)
-def test_rules_join_what_is_above_the_good_images(
-    rule: str, expected: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("weight", "expected"), [([0.5, 0.5], 2.0), ([0.75, 0.25], 9.0**0.75 - 1.0)])
+def test_what_is_above_the_good_images_is_joined_by_weights(
+    weight: list[float], expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = Combined(replace(TINY, map_rule=rule, score_rule=rule))
-    method.map_centre.copy_(torch.tensor([1.0, 5.0]).view(2, 1, 1))
-    method.map_spread.copy_(torch.tensor([0.5, 2.0]).view(2, 1, 1))
-    method.score_centre.copy_(torch.tensor([10.0, 1.0]))
-    method.score_spread.copy_(torch.tensor([1.0, 0.25]))
-    for weights in (method.map_weight, method.score_weight):
-        weights.copy_(torch.tensor([0.75, 0.25]))
+    method = Combined(TINY)
+    method.centre.copy_(torch.tensor([1.0, 5.0]).view(2, 1, 1))
+    method.spread.copy_(torch.tensor([0.5, 2.0]).view(2, 1, 1))
+    method.weight.copy_(torch.tensor(weight))
     maps = torch.tensor([5.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 32, 32)  # z = 8 and, below the centre, 0
-    answer(method, monkeypatch, maps, torch.tensor([[18.0, 0.0]]))
+    answer(method, monkeypatch, maps)
     anomaly_map, score = method(torch.zeros(1, 3, 32, 32))
     np.testing.assert_allclose(anomaly_map.numpy(), np.full((1, 1, 32, 32), expected), rtol=1e-5)
     np.testing.assert_allclose(score.numpy(), [expected], rtol=1e-5)
 
 
-def test_the_score_of_the_map_is_its_smoothed_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = Combined(replace(TINY, score_rule="map"))  # 32 px: a window of 3 px, 21 at 256
+def test_the_score_is_the_smoothed_maximum_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = Combined(TINY)  # 32 px: a window of 3 px, 21 at 256
     maps = torch.zeros(1, 2, 32, 32)
-    maps[0, 0, 4, 9] = 6.0
-    answer(method, monkeypatch, maps, torch.zeros(1, 2))
-    assert method(torch.zeros(1, 3, 32, 32))[1].item() == pytest.approx(3.0 / 9.0)
+    maps[0, 0, 4, 9] = 8.0
+    answer(method, monkeypatch, maps)
+    assert method(torch.zeros(1, 3, 32, 32))[1].item() == pytest.approx(2.0 / 9.0)
 
 
 def test_a_scale_by_place_is_interpolated_over_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = Combined(replace(TINY, image_size_px=32, scale="place", map_rule="maximum"))
-    assert method.map_spread.shape == (2, 32, 32)
-    method.map_spread[:, 3, 7] = 4.0
-    answer(method, monkeypatch, torch.full((1, 2, 32, 32), 2.0), torch.zeros(1, 2))
+    method = Combined(replace(TINY, scale="place"))
+    assert method.spread.shape == (2, 32, 32)
+    method.spread[:, 3, 7] = 4.0
+    answer(method, monkeypatch, torch.full((1, 2, 32, 32), 2.0))
     anomaly_map = method(torch.zeros(1, 3, 32, 32))[0]
-    assert anomaly_map[0, 0, 3, 7] == 0.5
-    assert anomaly_map.sum().item() == 32 * 32 * 2 - 1.5
+    assert anomaly_map[0, 0, 3, 7] == pytest.approx(0.5)
+    assert anomaly_map.sum().item() == pytest.approx(32 * 32 * 2 - 1.5)
 
 
 @pytest.mark.parametrize("own_px", [16, 20, 24])
@@ -137,11 +131,9 @@ def test_parts_of_the_same_size_answer_as_they_do_alone() -> None:
     parts: dict[str, Method] = {"draem": DRAEM(PATCHES).eval(), "draem-2": DRAEM(replace(PATCHES, seed=1)).eval()}
     method = Combined(CombinedSettings(image_size_px=32, parts=settings_of(draem=PATCHES, draem_2=PATCHES)), parts)
     images = drawn(2, 3, 32, 32)
-    maps, scores = method.eval().measured(images)
+    maps = method.eval().measured(images)
     for number, part in enumerate(parts.values()):
-        own_map, own_score = part(images)
-        assert torch.equal(maps[:, number : number + 1], own_map)
-        assert torch.equal(scores[:, number], own_score)
+        assert torch.equal(maps[:, number : number + 1], part(images)[0])
 
 
 def test_explanations_are_each_parts_map_and_its_own_pictures() -> None:
@@ -151,7 +143,7 @@ def test_explanations_are_each_parts_map_and_its_own_pictures() -> None:
     for picture in pictures.values():
         assert picture.shape == (2, 3, 32, 32)
         assert 0 <= picture.min() <= picture.max() <= 1
-    z = method._scaled(method.measured(drawn(2, 3, 32, 32))[0])
+    z = scaled(method.measured(drawn(2, 3, 32, 32)), method.centre, method.spread)
     torch.testing.assert_close(pictures["ssae map"][:, 0], z[:, 1] / (1 + z[:, 1]))
 
 
@@ -170,7 +162,7 @@ def test_what_a_part_computes_exactly_stays_exact() -> None:
 
 def test_a_detector_of_several_methods_is_one_file(tmp_path: Path) -> None:
     method = Combined(replace(TINY, scale="place"))
-    method.map_centre.uniform_(), method.score_spread.fill_(3.0)
+    method.centre.uniform_(), method.spread.fill_(3.0)
     Detector.uncalibrated(method, 0.5, 0.1).save(tmp_path / "x.blemish")
     again = blemish.load(tmp_path / "x.blemish")
     assert isinstance(again.method, Combined)
@@ -208,15 +200,9 @@ def test_it_is_not_a_method_to_train(tmp_path: Path) -> None:
         ({"parts": {}}, "setting parts: none; two trained methods or more are needed"),
         ({"parts": settings_of(draem=PATCHES)}, "setting parts: draem; two trained methods"),
         ({"image_size_px": 64}, "setting image_size_px: 64 should be that of the largest part"),
-        ({"map_rule": "median"}, "setting map_rule: 'median' should be one of geometric"),
+        ({"scale": "pixel"}, "setting scale: 'pixel' should be one of image, place"),
     ],
 )
 def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BlemishError, match=message):
         Combined(replace(TINY, **changes))
-
-
-def test_joined_takes_maps_and_scores() -> None:
-    z = torch.tensor([[3.0, 0.0], [1.0, 1.0]])
-    assert joined(z, "mean", torch.ones(2)).tolist() == [[1.5], [1.0]]
-    assert joined(z.view(2, 2, 1, 1), "maximum", torch.ones(2)).shape == (2, 1, 1, 1)

@@ -30,15 +30,12 @@ def combine_run(
         detector = combine(detectors, good=good, false_rejects=false_rejects, seed=seed, layout=layout, device=device)
         detector.save(out)
     about = detector.provenance
-    chosen, names = about["chosen"], ", ".join(about["parts"])
+    chosen = about["chosen"]
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in about["part_weights"].items())
+    print(f"weights, by {chosen['weighting']}: {weights}; scale of each {chosen['scale']}")
     print(
-        f"{names}: joined by {chosen['map_rule']}, scale of each {chosen['scale']}; image score by "
-        f"{chosen['score_rule']}"
-    )
-    found, outlined = about["image_auroc_of_damage"], about["pixel_ap_of_damage"]
-    print(
-        f"simulated damage on good images: image AUROC {found[chosen['score_rule']]:.3f}, "
-        f"pixel AP {outlined[' '.join((chosen['scale'], chosen['map_rule']))]:.3f}"
+        f"simulated damage on good images: image AUROC {about['image_auroc_of_damage']:.3f}, "
+        f"pixel AP {about['pixel_ap_of_damage'][' '.join((chosen['scale'], chosen['weighting']))]:.3f}"
     )
     print(detector.threshold.explain())
     print(f"{out}: image threshold {detector.threshold.value:.4g}")

@@ -178,7 +178,8 @@ def _provenance(
             for name, member in zip(names, members, strict=True)
         },
         "n_measured": n_measure, "are_measured_trained_on": are_trained_on, "n_calibration": n_calibration,
-        "chosen": {"scale": choice.scale, "map_rule": choice.map_rule, "score_rule": choice.score_rule},
+        "chosen": {"scale": choice.scale, "weighting": choice.weighting},
+        "part_weights": {name: round(float(weight), 4) for name, weight in zip(names, choice.weight, strict=True)},
         "pixel_ap_of_damage": choice.pixel_ap, "image_auroc_of_damage": choice.image_auroc,
         "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip

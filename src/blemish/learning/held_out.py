@@ -26,7 +26,7 @@ from blemish.settings import Resizing
 from blemish.thresholds import MIN_HELD_OUT, n_needed
 
 MOST_TO_MEASURE = 60
-"""Good images that centre, spread and rule are decided with, at most."""
+"""Good images that centre, spread and weights are decided with, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class GoodImages:
 
     Attributes
     ----------
-    measure : for centre, spread and rule.
+    measure : for centre, spread and weights.
     calibration : for the threshold.
     doubt : why the threshold promises nothing; see ``thresholds.Threshold``.
     are_trained_on : whether the parts were trained on the images of ``measure``.
@@ -205,7 +205,7 @@ def _of_further_photographs(
 
 
 def n_to_measure(n_good: int, false_rejects: float) -> int:
-    """How many of ``n_good`` further photographs decide centre, spread and rule: never those that the promise needs.
+    """How many of ``n_good`` further photographs decide scale and weights: never those that the promise needs.
 
     Half of them if that leaves enough for the threshold, and at most ``MOST_TO_MEASURE``. If the rate cannot be
     promised with any division, half of them.

@@ -1,6 +1,6 @@
-"""The scale of each part of a joined detector, and the rule that joins them: from good images alone.
+"""The scale of each part of a joined detector, and the parts' weights: from good images alone.
 
-The rule is chosen by how well the joined maps and scores find simulated damage in good images other than those that
+Scale and weights are chosen by how well the joined maps find simulated damage in good images other than those that
 the scale was measured on: damage of kinds that no method trains on (``unknown_damage.py``), so that no part is
 preferred for having been trained on the kind that it is measured by. Maps are compared by their average precision,
 since outlines and scores come from the top of a map.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +19,20 @@ from torch import Tensor
 
 from blemish.learning.unknown_damage import damaged_copies
 from blemish.methods.base import Method
-from blemish.methods.combined import CELLS, Combined, CombinedSettings, Rule, Scale, ScoreRule, joined, top_of
+from blemish.methods.combined import CELLS, Combined, CombinedSettings, Scale, joined, scaled, top_of
 from blemish.metrics import auroc, average_precision
 from blemish.runtimes.torch import TorchRuntime, device_of
 
+Weighting = Literal["equal", "skill", "tails", "skill and tails"]
+"""Weights in proportion to nothing; to how well a part alone finds simulated damage; to the exponents of the tails of
+good values, as in Fisher's way to join p-values; or to the product of both."""
 BATCH = 8
 FEW = 0.99
 """Quantile of good values that ``spread`` reaches from ``centre``: few come beyond it."""
-FEW_SCORES = 0.95
-"""The same of image scores, of which there are fewer."""
+TAIL = 0.97
+"""Quantile of good values where their tail begins."""
+LEAST_EXCESS = 0.25
+"""Least length of a part's tail, as a share of the parts' mean: one without any tail shall not decide alone."""
 LEAST_SHARE = 0.25
 """Least spread of a place, as a share of that of the whole image: where good images show nothing, little is seen by
 chance."""
@@ -43,28 +48,18 @@ TIE = 3
 """Figures that are equal in so many decimals are equal: then the first choice counts."""
 
 
-class Measured(NamedTuple):
-    """What the parts say of N images: maps (N, P, H, W) and image scores (N, P), float32."""
-
-    maps: Tensor
-    scores: Tensor
-
-
 class Damaged(NamedTuple):
-    """The same of n damaged images, with masks (n, 1, H, W) bool."""
+    """The parts' maps (n, P, H, W) of n damaged images, with masks (n, 1, H, W) bool."""
 
     maps: Tensor
-    scores: Tensor
     masks: Tensor
 
 
 class ScaleValues(NamedTuple):
     """Buffers of ``Combined`` by their names."""
 
-    map_centre: Tensor
-    map_spread: Tensor
-    score_centre: Tensor
-    score_spread: Tensor
+    centre: Tensor
+    spread: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,20 +67,17 @@ class Choice:
     """How the parts are joined, and how well each way finds simulated damage, in [0, 1]."""
 
     scale: Scale
-    map_rule: Rule
-    score_rule: ScoreRule
+    weighting: Weighting
+    weight: Tensor
+    """(P,), adding up to 1."""
     pixel_ap: dict[str, float]
-    """By scale and rule, such as ``place geometric``."""
-    image_auroc: dict[str, float]
-    """By rule, with the chosen map."""
-    map_weight: Tensor
-    """(P,) in proportion to the average precision of each part's own map."""
-    score_weight: Tensor
-    """(P,) in proportion to how far the AUROC of each part's own score is above chance."""
+    """By scale and weighting, such as ``place equal``."""
+    image_auroc: float
+    """Of the chosen way."""
 
 
 def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choice, Combined]:
-    """Join trained methods with a scale and a rule from good images (N, 3, S, S) uint8, S the largest part's size."""
+    """Join trained methods by good images (N, 3, S, S) uint8, S the largest part's size."""
     first = next(iter(methods.values()))
     described = {
         name: {"method": method.name, "settings": asdict(method.settings)} for name, method in methods.items()
@@ -96,39 +88,35 @@ def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choi
     device = device_of(first)
     network = TorchRuntime(Combined(settings, methods).to(device)).prepared
     assert isinstance(network, Combined)
-    measured = _measured(network, good)
+    maps = _measured(network, good)
     n = min(len(good), MOST_DAMAGED)
     numbers = torch.arange(n) * len(good) // n
-    damaged = [Damaged(*_measured(network, images), masks) for images, masks in damaged_copies(good[numbers], seed)]
-    choice = chosen(measured, damaged, numbers)
-    final = replace(settings, scale=choice.scale, map_rule=choice.map_rule, score_rule=choice.score_rule)
-    method = Combined(final, methods)
-    for name, values in scale_values(measured, choice.scale)._asdict().items():
+    damaged = [Damaged(_measured(network, images), masks) for images, masks in damaged_copies(good[numbers], seed)]
+    choice = chosen(maps, damaged, numbers)
+    method = Combined(replace(settings, scale=choice.scale), methods)
+    for name, values in scale_values(maps, choice.scale)._asdict().items():
         getattr(method, name).copy_(values)
-    method.map_weight.copy_(choice.map_weight)
-    method.score_weight.copy_(choice.score_weight)
+    method.weight.copy_(choice.weight)
     return choice, method.to(device)
 
 
 @torch.inference_mode()
-def _measured(network: Combined, images: Tensor) -> Measured:
-    """What the parts say of images (N, 3, S, S) uint8, or float in [0, 1]; on the host."""
-    device = network.map_centre.device
+def _measured(network: Combined, images: Tensor) -> Tensor:
+    """The parts' maps (N, P, S, S) of images (N, 3, S, S) uint8, or float in [0, 1]; on the host."""
+    device = network.weight.device
     results = []
     for batch in torch.split(images, BATCH):
         values = batch.to(device).float() / (255.0 if batch.dtype == torch.uint8 else 1.0)
-        maps, scores = network.measured(values.contiguous(memory_format=torch.channels_last))
-        results.append((maps.cpu(), scores.cpu()))
-    return Measured(*(torch.cat(values) for values in zip(*results, strict=True)))
+        results.append(network.measured(values.contiguous(memory_format=torch.channels_last)).cpu())
+    return torch.cat(results)
 
 
-def scale_values(measured: Measured, scale: Scale) -> ScaleValues:
-    """Centre and spread of what the parts say of good images: of the whole image, or of each of its places.
+def scale_values(maps: Tensor, scale: Scale) -> ScaleValues:
+    """Centre and spread of the parts' maps (N, P, H, W) of good images: of the whole image, or of each of its places.
 
     The centre is the median, or the mean of a place. From there the spread reaches the value that ``FEW`` of the
     cells of good images do not exceed, of a place those around it. It is smoothed over neighbours.
     """
-    maps, scores = measured
     n_parts = maps.shape[1]
     tops = F.adaptive_max_pool2d(maps, CELLS)  # (N, P, C, C)
     centre = maps.transpose(0, 1).flatten(1).median(1).values.view(-1, 1, 1)  # (P, 1, 1)
@@ -142,10 +130,7 @@ def scale_values(measured: Measured, scale: Scale) -> ScaleValues:
         few = torch.quantile(around, FEW, dim=2).view(n_parts, CELLS, CELLS)
         centre, least = _smooth(means), torch.maximum(least, LEAST_SHARE * spread)
         spread = torch.maximum(_smooth(few) - centre, least)
-    score_centre = scores.median(0).values
-    few = torch.quantile(scores, FEW_SCORES, dim=0)
-    least_score = (LEAST * scores.amax(0)).clamp_min(1e-6)
-    return ScaleValues(centre, spread, score_centre, torch.maximum(few - score_centre, least_score))
+    return ScaleValues(centre, spread)
 
 
 def _smooth(cells: Tensor) -> Tensor:
@@ -153,67 +138,60 @@ def _smooth(cells: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(cells[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
 
 
-def chosen(good: Measured, damaged: Sequence[Damaged], numbers: Tensor) -> Choice:
-    """Choose scale and rules by the mean over the kinds of damage.
+def tail_exponents(z: Tensor) -> Tensor:
+    """How steeply the tails of the parts' z (N, P, H, W) of good images fall: (P,), the alpha of (1 + z)^-alpha.
+
+    Hill's estimate (Annals of Statistics, 1975): the inverse of how far, in the mean, log(1 + z) of the cells above
+    the quantile ``TAIL`` is above that quantile.
+    """
+    tops = torch.log1p(F.adaptive_max_pool2d(z, CELLS)).transpose(0, 1).flatten(1).sort(1).values  # (P, N C C)
+    first = min(int(TAIL * tops.shape[1]), tops.shape[1] - 2)
+    excess = tops[:, first + 1 :].mean(1) - tops[:, first]  # (P,)
+    return 1.0 / excess.clamp_min(max(LEAST_EXCESS * float(excess.mean()), 1e-6))
+
+
+def chosen(good: Tensor, damaged: Sequence[Damaged], numbers: Tensor) -> Choice:
+    """Choose scale and weights by the mean over the kinds of damage.
 
     Each half of the images is judged on the scale of the other half. Of ways that are equally good, the first one in
-    the order of ``Scale`` and ``Rule`` is taken.
+    the order of ``Scale`` and ``Weighting`` is taken.
 
     Parameters
     ----------
-    damaged : what the parts say of damaged images, for each kind of damage.
+    good : (N, P, H, W), the parts' maps of good images.
+    damaged : the same of damaged images, for each kind of damage.
     numbers : (n,) int, which of the good images were damaged.
     """
-    weights = Weights(*(_shares(figures) for figures in _skills(good, damaged)))
-    halves = [torch.arange(len(good.maps)) % 2 == half for half in (0, 1)]
-    pixel_ap, folds = dict[str, float](), dict[Scale, list[_Fold]]()
-    ways = [
-        (scale, rule)
-        for scale in get_args(Scale) if scale == "image" or len(good.maps) >= MIN_PLACE
-        for rule in get_args(Rule)
-    ]  # fmt: skip
-    for scale, rule in ways:
-        if scale not in folds:
-            folds[scale] = [_fold(good, damaged, numbers, half, scale) for half in halves]
-        pixel_ap[f"{scale} {rule}"] = _mean(
-            [
-                _pixel_ap(joined(kind.maps, rule, weights.map_weight), kind.masks)
-                for fold in folds[scale]
-                for kind in fold.damaged
-            ]
-        )
-    best_scale, best_rule = max(ways, key=lambda way: round(pixel_ap[" ".join(way)], TIE))
-    image_auroc = {
-        rule: _mean(
-            [_found(fold.good, kind, rule, best_rule, weights) for fold in folds[best_scale] for kind in fold.damaged]
-        )
-        for rule in get_args(ScoreRule)
-    }
-    score_rule = max(image_auroc, key=lambda rule: round(image_auroc[rule], TIE))
-    return Choice(best_scale, best_rule, score_rule, _rounded(pixel_ap), _rounded(image_auroc), *weights)
+    skill = torch.tensor(
+        [_mean([_pixel_ap(kind.maps[:, part], kind.masks) for kind in damaged]) for part in range(good.shape[1])]
+    )  # (P,)
+    halves = [torch.arange(len(good)) % 2 == half for half in (0, 1)]
+    scales = [scale for scale in get_args(Scale) if scale == "image" or len(good) >= MIN_PLACE]
+    figures, ways = dict[str, float](), dict[str, tuple[Scale, Weighting, Tensor]]()
+    for scale in scales:
+        folds = [_fold(good, damaged, numbers, half, scale) for half in halves]
+        tails = tail_exponents(scaled(good, *scale_values(good, scale)))
+        for weighting in get_args(Weighting):
+            weight = _weight(weighting, skill, tails)
+            way = f"{scale} {weighting}"
+            ways[way] = scale, weighting, weight
+            figures[way] = _mean(
+                [_pixel_ap(joined(kind.maps, weight), kind.masks) for fold in folds for kind in fold.damaged]
+            )
+    scale, weighting, weight = ways[max(ways, key=lambda way: round(figures[way], TIE))]
+    folds = [_fold(good, damaged, numbers, half, scale) for half in halves]
+    image_auroc = _mean([_found(fold.good, kind, weight) for fold in folds for kind in fold.damaged])
+    rounded = {way: round(figure, 4) for way, figure in figures.items()}
+    return Choice(scale, weighting, weight, rounded, round(image_auroc, 4))
 
 
-class Weights(NamedTuple):
-    """The parts' weights (P,) in the rule ``weighted``."""
-
-    map_weight: Tensor
-    score_weight: Tensor
-
-
-def _skills(good: Measured, damaged: Sequence[Damaged]) -> tuple[list[float], list[float]]:
-    """How well each part finds the damage: average precision of its map, and AUROC above chance of its score."""
-    parts = range(good.maps.shape[1])
-    precisions = [_mean([_pixel_ap(kind.maps[:, part], kind.masks) for kind in damaged]) for part in parts]
-    aurocs = [
-        _mean([_image_auroc(good.scores[:, part], kind.scores[:, part], kind.masks) for kind in damaged])
-        for part in parts
-    ]
-    return precisions, [2.0 * figure - 1.0 for figure in aurocs]
-
-
-def _shares(skills: Sequence[float]) -> Tensor:
-    """Weights (P,) in proportion to the skills; equal ones if there are none."""
-    values = torch.tensor(skills).clamp_min(1e-3)
+def _weight(weighting: Weighting, skill: Tensor, tails: Tensor) -> Tensor:
+    """The parts' weights (P,), adding up to 1, from their skills and the exponents of their tails."""
+    values = torch.ones_like(tails)
+    if "skill" in weighting:
+        values = values * skill.clamp_min(1e-3)
+    if "tails" in weighting:
+        values = values * tails
     return values / values.sum()
 
 
@@ -221,25 +199,15 @@ def _shares(skills: Sequence[float]) -> Tensor:
 class _Fold:
     """z of one half of the images, on the scale of the other half; damaged ones by kind."""
 
-    good: Measured
+    good: Tensor
     damaged: list[Damaged]
 
 
-def _fold(good: Measured, damaged: Sequence[Damaged], numbers: Tensor, half: Tensor, scale: Scale) -> _Fold:
-    values = scale_values(Measured(good.maps[~half], good.scores[~half]), scale)
-    centre, spread = (
-        F.interpolate(cells[None], good.maps.shape[-2:], mode="bilinear", align_corners=False)
-        for cells in (values.map_centre, values.map_spread)
-    )
-
-    def scaled(maps: Tensor, scores: Tensor, is_kept: Tensor) -> Measured:
-        z = ((maps[is_kept] - centre) / spread).clamp_min(0.0)
-        return Measured(z, ((scores[is_kept] - values.score_centre) / values.score_spread).clamp_min(0.0))
-
-    of_half = half[numbers]
+def _fold(good: Tensor, damaged: Sequence[Damaged], numbers: Tensor, half: Tensor, scale: Scale) -> _Fold:
+    values, of_half = scale_values(good[~half], scale), half[numbers]
     return _Fold(
-        scaled(good.maps, good.scores, half),
-        [Damaged(*scaled(kind.maps, kind.scores, of_half), kind.masks[of_half]) for kind in damaged],
+        scaled(good[half], *values),
+        [Damaged(scaled(kind.maps[of_half], *values), kind.masks[of_half]) for kind in damaged],
     )
 
 
@@ -248,28 +216,14 @@ def _pixel_ap(maps: Tensor, masks: Tensor) -> float:
     return average_precision(maps.flatten()[::stride], masks.flatten()[::stride])
 
 
-def _found(good: Measured, damaged: Damaged, rule: ScoreRule, map_rule: Rule, weights: Weights) -> float:
-    """Image AUROC of the joined scores of z."""
-
-    def scores(images: Measured | Damaged) -> Tensor:
-        if rule == "map":
-            return top_of(joined(images.maps, map_rule, weights.map_weight), images.maps.shape[-1])
-        return joined(images.scores, rule, weights.score_weight)[:, 0]
-
-    return _image_auroc(scores(good), scores(damaged), damaged.masks)
-
-
-def _image_auroc(good: Tensor, damaged: Tensor, masks: Tensor) -> float:
-    """AUROC of the scores (N,) of good and (n,) of damaged images, without those where nothing changed."""
-    values = torch.cat([good, damaged[masks.flatten(1).any(1)]])
-    return auroc(values, torch.arange(len(values)) >= len(good))
+def _found(good: Tensor, damaged: Damaged, weight: Tensor) -> float:
+    """Image AUROC of the scores of joined z (N, P, H, W), without damaged images where nothing changed."""
+    changed = damaged.maps[damaged.masks.flatten(1).any(1)]
+    scores = torch.cat([top_of(joined(z, weight), z.shape[-1]) for z in (good, changed)])
+    return auroc(scores, torch.arange(len(scores)) >= len(good))
 
 
 def _mean(figures: Sequence[float]) -> float:
     """The mean of the figures that are defined; 0 if none is."""
     known = [figure for figure in figures if not math.isnan(figure)]
     return sum(known) / len(known) if known else 0.0
-
-
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(figure, 4) for name, figure in figures.items()}

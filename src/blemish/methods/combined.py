@@ -1,24 +1,21 @@
-"""Several trained methods as one: each part's map and score on one scale, and a rule that joins them. Ours.
+"""Several trained methods as one: each part's map on one scale, and weights that join them. Ours.
 
     blemish combine draem.blemish ssae.blemish --good parts/good --out both.blemish
 
-Methods fail differently: what one overlooks, another may find. Their scores cannot be compared, since one is a
+Methods fail differently: what one overlooks, another may find. Their maps cannot be compared, since one is a
 probability and another an error of some size. So each value is told as how far it is above what good images show:
 
     z = max(0, (value - centre) / spread)
 
 ``centre`` is the usual value of good images, ``spread`` how far beyond it few of them come; both are measured by
-``learning/joining.py``, either the same for the whole image or place by place. A rule then makes one value of the
-parts' z:
+``learning/joining.py``, either the same for the whole image or place by place. The parts' z make one map:
 
-- ``geometric``: exp(mean(log(1 + z))) - 1. Where the tail of good values falls like a power, log(1 + z) is
-  proportional to the logarithm of the tail's probability, whatever the power; so this is Fisher's way to join
-  p-values. A part whose z is a hundred times as large as another's does not drown it.
-- ``weighted``: the same with a weight for each part.
-- ``mean``: a part counts as much as it is sure.
-- ``maximum``: the part that is most alarmed decides.
+    z = exp(sum of weight * log(1 + z of a part)) - 1
 
-The image score is made of the parts' image scores by such a rule, or is the smoothed maximum of the joined map.
+Where the tail of a part's good values falls like a power, log(1 + z) is proportional to the logarithm of the tail's
+probability; with the exponents of the tails as weights the sum is Fisher's way to join p-values. A part whose z is a
+hundred times as large as another's does not drown it. The image score is the smoothed maximum of the joined map, as
+DRÆM scores its own.
 """
 
 from __future__ import annotations
@@ -37,13 +34,11 @@ from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method, Settings, 
 from blemish.scoring import smoothed_maximum
 from blemish.settings import CheckedSettings
 
-Rule = Literal["geometric", "weighted", "mean", "maximum"]
-ScoreRule = Literal["geometric", "weighted", "mean", "maximum", "map"]
 Scale = Literal["image", "place"]
 CELLS = 32
 """Cells along each side of the image in which a scale ``place`` is measured."""
 WINDOW_SHARE = 21 / 256
-"""Side of the window of the score ``map``, as a share of the image's side; as in DRÆM."""
+"""Side of the window of the image score, as a share of the image's side; as in DRÆM."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +61,6 @@ class CombinedSettings(Settings):
     """``PartSettings`` by the name of the part, in order."""
     scale: Scale = "image"
     """``place``: centre and spread of each place of the map, for objects that always lie alike."""
-    map_rule: Rule = "geometric"
-    score_rule: ScoreRule = "geometric"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,17 +88,24 @@ def _as_read(value: Any) -> Any:
     return [_as_read(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
-def joined(z: Tensor, rule: Rule, weights: Tensor) -> Tensor:
-    """One value of the parts' z: (B, P, ...) float >= 0, with weights (P,), to (B, 1, ...)."""
-    if rule == "maximum":
-        return z.amax(1, keepdim=True)
-    if rule == "mean":
-        return z.mean(1, keepdim=True)
-    logarithms = torch.log1p(z)  # (B, P, ...)
-    if rule == "geometric":
-        return torch.expm1(logarithms.mean(1, keepdim=True))
-    weighted = logarithms * weights.view(1, -1, *[1] * (z.ndim - 2))
-    return torch.expm1(weighted.sum(1, keepdim=True))
+def at_size(pictures: Tensor, images: Tensor) -> Tensor:
+    """Maps or pictures (B, C, h, w) of a part at the size of images (B, C, H, W), interpolated."""
+    size_hw = images.shape[-2:]
+    same = pictures.shape[-2:] == size_hw
+    return pictures if same else F.interpolate(pictures, size_hw, mode="bilinear", align_corners=False)
+
+
+def scaled(maps: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
+    """z of the parts' maps: (B, P, H, W), by centre and spread (P, C, C) or (P, 1, 1), to (B, P, H, W)."""
+    if centre.shape[-1] > 1:
+        centre, spread = at_size(centre[None], maps), at_size(spread[None], maps)  # (1, P, H, W)
+    return ((maps - centre) / spread).clamp_min(0.0)
+
+
+def joined(z: Tensor, weights: Tensor) -> Tensor:
+    """One value of the parts' z: (B, P, H, W) float >= 0, with weights (P,) adding up to 1, to (B, 1, H, W)."""
+    logarithms = torch.log1p(z) * weights.view(1, -1, 1, 1)  # (B, P, H, W)
+    return torch.expm1(logarithms.sum(1, keepdim=True))
 
 
 class Combined(Method):
@@ -120,18 +120,12 @@ class Combined(Method):
     settings_type = CombinedSettings
     settings: CombinedSettings
     recipes: ClassVar[dict[str, Settings]] = {}
-    map_centre: Tensor
+    centre: Tensor
     """(P, CELLS, CELLS), or (P, 1, 1) for the scale ``image``."""
-    map_spread: Tensor
-    """As ``map_centre``, above 0."""
-    map_weight: Tensor
-    """(P,), adding up to 1; used by the rule ``weighted``."""
-    score_centre: Tensor
-    """(P,)."""
-    score_spread: Tensor
-    """(P,), above 0."""
-    score_weight: Tensor
-    """As ``map_weight``."""
+    spread: Tensor
+    """As ``centre``, above 0."""
+    weight: Tensor
+    """(P,), adding up to 1."""
 
     def __init__(self, settings: CombinedSettings | None = None, parts: Mapping[str, Method] | None = None) -> None:
         super().__init__(settings)
@@ -150,10 +144,9 @@ class Combined(Method):
             f"parts.{name}.{module}" for name, part in parts.items() for module in part.exact_on_cpu
         )
         n_cells = CELLS if s.scale == "place" else 1
-        for kind, shape in (("map", (len(parts), n_cells, n_cells)), ("score", (len(parts),))):
-            self.register_buffer(f"{kind}_centre", torch.zeros(shape))
-            self.register_buffer(f"{kind}_spread", torch.ones(shape))
-            self.register_buffer(f"{kind}_weight", torch.full((len(parts),), 1.0 / len(parts)))
+        self.register_buffer("centre", torch.zeros(len(parts), n_cells, n_cells))
+        self.register_buffer("spread", torch.ones(len(parts), n_cells, n_cells))
+        self.register_buffer("weight", torch.full((len(parts),), 1.0 / len(parts)))
 
     @classmethod
     def restored(cls, settings: Settings, tensors: Mapping[str, Tensor]) -> Self:
@@ -175,22 +168,16 @@ class Combined(Method):
     # --- inspection -------------------------------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps, scores = self.measured(images)  # (B, P, H, W), (B, P)
-        anomaly_map = joined(self._scaled(maps), self.settings.map_rule, self.map_weight)  # (B, 1, H, W)
-        rule = self.settings.score_rule
-        if rule == "map":
-            return anomaly_map, top_of(anomaly_map, self.settings.image_size_px)
-        z = ((scores - self.score_centre) / self.score_spread).clamp_min(0.0)  # (B, P)
-        return anomaly_map, joined(z, rule, self.score_weight)[:, 0]
+        anomaly_map = joined(scaled(self.measured(images), self.centre, self.spread), self.weight)  # (B, 1, H, W)
+        return anomaly_map, top_of(anomaly_map, self.settings.image_size_px)
 
-    def measured(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Each part's own map, at the size of the images, and score: (B, 3, H, W) to (B, P, H, W) and (B, P)."""
-        maps, scores = [], []
-        for part in self.parts.values():
-            anomaly_map, score = part(self._seen_by(part, images))  # (B, 1, h, w), (B,)
-            maps.append(self._at_size(anomaly_map.float(), images))  # (B, 1, H, W)
-            scores.append(score.float())
-        return torch.cat(maps, 1), torch.stack(scores, 1)
+    def measured(self, images: Tensor) -> Tensor:
+        """Each part's own map, at the size of the images: (B, 3, H, W) to (B, P, H, W) float32."""
+        maps = [
+            at_size(part(self._seen_by(part, images))[0].float(), images)  # (B, 1, H, W)
+            for part in self.parts.values()
+        ]
+        return torch.cat(maps, 1)
 
     def _seen_by(self, part: nn.Module, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) at the size of a part: pixels are averaged by area, as photographs are."""
@@ -202,30 +189,16 @@ class Combined(Method):
                 images = _averaged(images, axis, own_px)
         return images
 
-    @staticmethod
-    def _at_size(pictures: Tensor, images: Tensor) -> Tensor:
-        """Maps or pictures (B, C, h, w) of a part at the size of the images, interpolated."""
-        size_hw = images.shape[-2:]
-        same = pictures.shape[-2:] == size_hw
-        return pictures if same else F.interpolate(pictures, size_hw, mode="bilinear", align_corners=False)
-
-    def _scaled(self, maps: Tensor) -> Tensor:
-        """z of the parts' maps, (B, P, H, W)."""
-        centre, spread = self.map_centre[None], self.map_spread[None]  # (1, P, h, w)
-        if self.settings.scale == "place":
-            centre, spread = self._at_size(centre, maps), self._at_size(spread, maps)  # (1, P, H, W)
-        return ((maps - centre) / spread).clamp_min(0.0)
-
     @torch.no_grad()
     def explain(self, images: Tensor) -> dict[str, Tensor]:
         """Each part's map as z / (1 + z), so that half is what few good images reach, and its own explanations."""
-        z = self._scaled(self.measured(images)[0])  # (B, P, H, W)
+        z = scaled(self.measured(images), self.centre, self.spread)  # (B, P, H, W)
         pictures = {}
         for number, (name, part) in enumerate(self.methods.items()):
             share = z[:, number : number + 1] / (1.0 + z[:, number : number + 1])  # (B, 1, H, W)
             pictures[f"{name} map"] = share.expand(-1, 3, -1, -1)
             for heading, picture in part.explain(self._seen_by(part, images)).items():
-                pictures[f"{name} {heading}"] = self._at_size(picture.float(), images)
+                pictures[f"{name} {heading}"] = at_size(picture.float(), images)
         return pictures
 
     # --- never trained ----------------------------------------------------------------------------------------
@@ -246,7 +219,7 @@ class Combined(Method):
 
 
 def top_of(anomaly_map: Tensor, image_size_px: int) -> Tensor:
-    """The image score ``map``: smoothed maximum of the joined map, (B, 1, H, W) to (B,)."""
+    """The image score: smoothed maximum of the joined map, (B, 1, H, W) to (B,)."""
     return smoothed_maximum(anomaly_map, int(image_size_px * WINDOW_SHARE) // 2 * 2 + 1)
 
 
