@@ -43,7 +43,7 @@ def test_run_folders_become_one_file_that_inspects(
     expected = (
         f"draem {weights['draem']:.2f}, draem-2 {weights['draem-2']:.2f}; scale of each {about['chosen']['scale']}\n"
     )
-    assert printed.startswith(f"weights, by {about['chosen']['weighting']}: {expected}")
+    assert printed.startswith(f"weights: {expected}")
     figure = about["image_auroc_of_damage"]
     assert f"simulated damage on good images: image AUROC {figure:.3f}, pixel AP 0." in printed
     assert "With 5 held-out good images a false-reject rate of 20 % is promised (4 would do)." in printed

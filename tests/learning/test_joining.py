@@ -27,15 +27,16 @@ def test_the_scale_of_an_image_is_the_median_and_what_few_cells_exceed() -> None
     maps = torch.zeros(1, 2, CELLS, CELLS)
     maps[0, 0] = torch.arange(CELLS * CELLS).view(CELLS, CELLS) / 1024.0
     maps[0, 1] = 7.0  # no spread at all: a share of the largest value
-    centre, spread = scale_values(maps, "image")
+    centre, spread, weight = scale_values(maps, "image")
     assert centre.flatten().tolist() == pytest.approx([511 / 1024, 7.0])
     assert spread.flatten().tolist() == pytest.approx([0.99 * 1023 / 1024 - 511 / 1024, LEAST * 7.0])
+    assert weight.sum() == pytest.approx(1.0)
 
 
 def test_each_place_has_the_scale_of_the_cells_around_it() -> None:
     maps = 0.1 * noise(40, 1, 64, 64)
     maps[:, :, :, 32:] += 5.0 * noise(40, 1, 64, 32, seed=1)  # the right half differs from image to image
-    centre, spread = (values[0] for values in scale_values(maps, "place"))
+    centre, spread = (values[0] for values in scale_values(maps, "place")[:2])
     assert centre.shape == spread.shape == (CELLS, CELLS)
     assert centre[:, :15].max() < 0.1
     assert centre[:, 17:].min() > 2.0
@@ -60,38 +61,43 @@ def test_a_part_without_a_tail_does_not_decide_alone() -> None:
     assert torch.isfinite(tail_exponents(torch.zeros(4, 2, CELLS, CELLS))).all()
 
 
-def damaged_of(good: Tensor, parts_that_see: list[float]) -> Damaged:
-    """A square of damage in each image that parts see so strongly."""
+def test_a_part_that_is_rarely_wrong_by_far_weighs_more() -> None:
+    """In proportion to the exponents, whatever unit a part counts in."""
+    u = 1.0 - noise(60, 2, CELLS, CELLS)
+    maps = torch.cat([u[:, :1] ** (-1 / 2.0), 1000.0 * u[:, 1:] ** (-1 / 8.0)], 1)
+    heavy, light = scale_values(maps, "image").weight.tolist()
+    assert heavy + light == pytest.approx(1.0)
+    assert light > 0.6
+
+
+def damaged_of(good: Tensor, strength: float) -> Damaged:
+    """A square of damage in each image that all parts see so strongly."""
     maps, masks = good.clone(), torch.zeros(len(good), 1, *good.shape[2:], dtype=torch.bool)
     masks[:, :, 8:14, 8:14] = True
-    for part, strength in enumerate(parts_that_see):
-        maps[:, part, 8:14, 8:14] += strength
+    maps[:, :, 8:14, 8:14] += strength
     return Damaged(maps, masks)
 
 
-def test_a_part_that_finds_damage_weighs_more_than_one_that_does_not() -> None:
-    good = noise(MIN_PLACE, 2, CELLS, CELLS)
-    choice = chosen(good, [damaged_of(good, [0.7, 0.0])], torch.arange(MIN_PLACE))
-    assert "skill" in choice.weighting
-    assert choice.weight[0] > 0.8
-    assert choice.weight.sum() == pytest.approx(1.0)
-    assert choice.pixel_ap[f"{choice.scale} {choice.weighting}"] == max(choice.pixel_ap.values())
-    assert choice.pixel_ap["image equal"] < choice.pixel_ap["image skill"]
+def test_parts_that_always_lie_alike_get_a_scale_for_each_place() -> None:
+    """Where good images are bright, the damage is no brighter than elsewhere good ones are."""
+    good = noise(40, 2, CELLS, CELLS)
+    good[:, :, :, 20:] += 8.0
+    choice = chosen(good, [damaged_of(good, 4.0)], torch.arange(40))
+    assert choice.scale == "place"
+    assert choice.pixel_ap["place"] > choice.pixel_ap["image"]
     assert choice.image_auroc > 0.95
 
 
-def test_of_equal_ways_the_first_is_taken() -> None:
-    good = noise(MIN_PLACE, 1, CELLS, CELLS).repeat(1, 2, 1, 1)
-    choice = chosen(good, [damaged_of(good, [9.0, 9.0])], torch.arange(MIN_PLACE))
-    assert (choice.scale, choice.weighting) == ("image", "equal")
-    assert choice.weight.tolist() == [0.5, 0.5]
-    assert len(choice.pixel_ap) == 8
+def test_of_equal_scales_that_of_the_image_is_taken() -> None:
+    good = noise(MIN_PLACE, 2, CELLS, CELLS)
+    choice = chosen(good, [damaged_of(good, 9.0)], torch.arange(MIN_PLACE))
+    assert choice.pixel_ap == {"image": 1.0, "place": 1.0}
+    assert choice.scale == "image"
 
 
 def test_few_images_get_one_scale_for_all_places() -> None:
     good = noise(MIN_PLACE - 1, 2, CELLS, CELLS)
-    choice = chosen(good, [damaged_of(good[:4], [1.0, 1.0])], torch.arange(4))
-    assert {way.partition(" ")[0] for way in choice.pixel_ap} == {"image"}
+    assert [*chosen(good, [damaged_of(good[:4], 1.0)], torch.arange(4)).pixel_ap] == ["image"]
 
 
 def test_damage_is_marked_where_it_is_seen() -> None:

@@ -20,8 +20,8 @@ def combine(
 
     Example: `blemish combine runs/gasket runs/gasket-ssae --good parts/good --out gasket.blemish`
 
-    All parts look at each photograph; their maps are brought to one scale by what good images show, and joined
-    by the weights that find simulated damage best. It takes as long as all parts together.
+    All parts look at each photograph; their maps are brought to one scale by what good images show, and joined;
+    a part weighs the more, the more rarely it is wrong by far on good images. It takes as long as all parts together.
 
     Parameters
     ----------

@@ -30,12 +30,12 @@ def combine_run(
         detector = combine(detectors, good=good, false_rejects=false_rejects, seed=seed, layout=layout, device=device)
         detector.save(out)
     about = detector.provenance
-    chosen = about["chosen"]
+    scale = about["chosen"]["scale"]
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in about["part_weights"].items())
-    print(f"weights, by {chosen['weighting']}: {weights}; scale of each {chosen['scale']}")
+    print(f"weights: {weights}; scale of each {scale}")
     print(
         f"simulated damage on good images: image AUROC {about['image_auroc_of_damage']:.3f}, "
-        f"pixel AP {about['pixel_ap_of_damage'][' '.join((chosen['scale'], chosen['weighting']))]:.3f}"
+        f"pixel AP {about['pixel_ap_of_damage'][scale]:.3f}"
     )
     print(detector.threshold.explain())
     print(f"{out}: image threshold {detector.threshold.value:.4g}")

@@ -60,7 +60,9 @@ def combine(
     images = good_images(members, good, layout, (side_px, side_px), bits, false_rejects, seed)
     _check_likeness(detectors, Path(good), images.measure)
     choice, method = fitted(_named(members), images.measure, seed)
-    provenance = _provenance(members, choice, images.are_trained_on, len(images.measure), len(images.calibration))
+    provenance = _provenance(
+        members, choice, method, images.are_trained_on, len(images.measure), len(images.calibration)
+    )
     provenance |= {"data": name_of(Path(good)), "bits": bits, "seed": _common([*members], "seed", seed)}
     likeness = next(
         (known.likeness for known in detectors.values() if known.size_hw[0] == side_px and known.likeness), None
@@ -167,7 +169,12 @@ def _common(members: Sequence[Part], key: str, otherwise: Any) -> Any:
 
 
 def _provenance(
-    members: Sequence[Part], choice: Choice, are_trained_on: bool, n_measure: int, n_calibration: int
+    members: Sequence[Part],
+    choice: Choice,
+    method: Combined,
+    are_trained_on: bool,
+    n_measure: int,
+    n_calibration: int,
 ) -> dict[str, Any]:
     names = [*_named(members)]
     recipes = (f"{name} {member.provenance.get('recipe', '')}" for name, member in zip(names, members, strict=True))
@@ -178,8 +185,8 @@ def _provenance(
             for name, member in zip(names, members, strict=True)
         },
         "n_measured": n_measure, "are_measured_trained_on": are_trained_on, "n_calibration": n_calibration,
-        "chosen": {"scale": choice.scale, "weighting": choice.weighting},
-        "part_weights": {name: round(float(weight), 4) for name, weight in zip(names, choice.weight, strict=True)},
+        "chosen": {"scale": choice.scale},
+        "part_weights": {name: round(weight, 4) for name, weight in zip(names, method.weight.tolist(), strict=True)},
         "pixel_ap_of_damage": choice.pixel_ap, "image_auroc_of_damage": choice.image_auroc,
         "versions": {"blemish": version("blemish"), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip

@@ -1,9 +1,10 @@
 """The scale of each part of a joined detector, and the parts' weights: from good images alone.
 
-Scale and weights are chosen by how well the joined maps find simulated damage in good images other than those that
-the scale was measured on: damage of kinds that no method trains on (``unknown_damage.py``), so that no part is
-preferred for having been trained on the kind that it is measured by. Maps are compared by their average precision,
-since outlines and scores come from the top of a map.
+The weights are the exponents of the tails of good values: Fisher's way to join p-values. Simulated damage does not
+weigh the parts: it ranks settings of one method, but not methods, as it is nearer to what one of them has learned.
+It only decides whether each place gets a scale of its own, by how well the joined maps find it in good images other
+than those that the scale was measured on. It is of kinds that no method trains on (``unknown_damage.py``). Maps are
+compared by their average precision, since outlines and scores come from the top of a map.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,6 @@ from blemish.methods.combined import CELLS, Combined, CombinedSettings, Scale, j
 from blemish.metrics import auroc, average_precision
 from blemish.runtimes.torch import TorchRuntime, device_of
 
-Weighting = Literal["equal", "skill", "tails", "skill and tails"]
-"""Weights in proportion to nothing; to how well a part alone finds simulated damage; to the exponents of the tails of
-good values, as in Fisher's way to join p-values; or to the product of both."""
 BATCH = 8
 FEW = 0.99
 """Quantile of good values that ``spread`` reaches from ``centre``: few come beyond it."""
@@ -49,7 +47,7 @@ TIE = 3
 
 
 class Damaged(NamedTuple):
-    """The parts' maps (n, P, H, W) of n damaged images, with masks (n, 1, H, W) bool."""
+    """Maps (n, P, H, W) of n damaged images, of P parts or joined to one, with masks (n, 1, H, W) bool."""
 
     maps: Tensor
     masks: Tensor
@@ -60,20 +58,18 @@ class ScaleValues(NamedTuple):
 
     centre: Tensor
     spread: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How the parts are joined, and how well each way finds simulated damage, in [0, 1]."""
+    """The scale, and how well the joined maps find simulated damage, in [0, 1]."""
 
     scale: Scale
-    weighting: Weighting
-    weight: Tensor
-    """(P,), adding up to 1."""
-    pixel_ap: dict[str, float]
-    """By scale and weighting, such as ``place equal``."""
+    pixel_ap: dict[Scale, float]
+    """By scale."""
     image_auroc: float
-    """Of the chosen way."""
+    """With the chosen scale."""
 
 
 def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choice, Combined]:
@@ -96,7 +92,6 @@ def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choi
     method = Combined(replace(settings, scale=choice.scale), methods)
     for name, values in scale_values(maps, choice.scale)._asdict().items():
         getattr(method, name).copy_(values)
-    method.weight.copy_(choice.weight)
     return choice, method.to(device)
 
 
@@ -112,7 +107,8 @@ def _measured(network: Combined, images: Tensor) -> Tensor:
 
 
 def scale_values(maps: Tensor, scale: Scale) -> ScaleValues:
-    """Centre and spread of the parts' maps (N, P, H, W) of good images: of the whole image, or of each of its places.
+    """Centre and spread of the parts' maps (N, P, H, W) of good images, of the whole image or of each of its places,
+    and the parts' weights.
 
     The centre is the median, or the mean of a place. From there the spread reaches the value that ``FEW`` of the
     cells of good images do not exceed, of a place those around it. It is smoothed over neighbours.
@@ -130,7 +126,8 @@ def scale_values(maps: Tensor, scale: Scale) -> ScaleValues:
         few = torch.quantile(around, FEW, dim=2).view(n_parts, CELLS, CELLS)
         centre, least = _smooth(means), torch.maximum(least, LEAST_SHARE * spread)
         spread = torch.maximum(_smooth(few) - centre, least)
-    return ScaleValues(centre, spread)
+    exponents = tail_exponents(scaled(maps, centre, spread))  # (P,)
+    return ScaleValues(centre, spread, exponents / exponents.sum())
 
 
 def _smooth(cells: Tensor) -> Tensor:
@@ -151,10 +148,9 @@ def tail_exponents(z: Tensor) -> Tensor:
 
 
 def chosen(good: Tensor, damaged: Sequence[Damaged], numbers: Tensor) -> Choice:
-    """Choose scale and weights by the mean over the kinds of damage.
+    """Choose the scale by the mean over the kinds of damage; of equally good ones, ``image``.
 
-    Each half of the images is judged on the scale of the other half. Of ways that are equally good, the first one in
-    the order of ``Scale`` and ``Weighting`` is taken.
+    Each half of the images is judged on the scale of the other half.
 
     Parameters
     ----------
@@ -162,53 +158,34 @@ def chosen(good: Tensor, damaged: Sequence[Damaged], numbers: Tensor) -> Choice:
     damaged : the same of damaged images, for each kind of damage.
     numbers : (n,) int, which of the good images were damaged.
     """
-    skill = torch.tensor(
-        [_mean([_pixel_ap(kind.maps[:, part], kind.masks) for kind in damaged]) for part in range(good.shape[1])]
-    )  # (P,)
     halves = [torch.arange(len(good)) % 2 == half for half in (0, 1)]
-    scales = [scale for scale in get_args(Scale) if scale == "image" or len(good) >= MIN_PLACE]
-    figures, ways = dict[str, float](), dict[str, tuple[Scale, Weighting, Tensor]]()
-    for scale in scales:
+    pixel_ap, image_auroc = dict[Scale, float](), dict[Scale, float]()
+    for scale in get_args(Scale):
+        if scale == "place" and len(good) < MIN_PLACE:
+            continue
         folds = [_fold(good, damaged, numbers, half, scale) for half in halves]
-        tails = tail_exponents(scaled(good, *scale_values(good, scale)))
-        for weighting in get_args(Weighting):
-            weight = _weight(weighting, skill, tails)
-            way = f"{scale} {weighting}"
-            ways[way] = scale, weighting, weight
-            figures[way] = _mean(
-                [_pixel_ap(joined(kind.maps, weight), kind.masks) for fold in folds for kind in fold.damaged]
-            )
-    scale, weighting, weight = ways[max(ways, key=lambda way: round(figures[way], TIE))]
-    folds = [_fold(good, damaged, numbers, half, scale) for half in halves]
-    image_auroc = _mean([_found(fold.good, kind, weight) for fold in folds for kind in fold.damaged])
-    rounded = {way: round(figure, 4) for way, figure in figures.items()}
-    return Choice(scale, weighting, weight, rounded, round(image_auroc, 4))
-
-
-def _weight(weighting: Weighting, skill: Tensor, tails: Tensor) -> Tensor:
-    """The parts' weights (P,), adding up to 1, from their skills and the exponents of their tails."""
-    values = torch.ones_like(tails)
-    if "skill" in weighting:
-        values = values * skill.clamp_min(1e-3)
-    if "tails" in weighting:
-        values = values * tails
-    return values / values.sum()
+        pixel_ap[scale] = _mean([_pixel_ap(kind.maps, kind.masks) for fold in folds for kind in fold.damaged])
+        image_auroc[scale] = _mean([_found(fold.good, kind) for fold in folds for kind in fold.damaged])
+    best = max(pixel_ap, key=lambda scale: round(pixel_ap[scale], TIE))
+    return Choice(best, {scale: round(pixel_ap[scale], 4) for scale in pixel_ap}, round(image_auroc[best], 4))
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """z of one half of the images, on the scale of the other half; damaged ones by kind."""
+    """Joined maps (N, 1, H, W) of one half of the images, by scale and weights of the other half; damaged by kind."""
 
     good: Tensor
     damaged: list[Damaged]
 
 
 def _fold(good: Tensor, damaged: Sequence[Damaged], numbers: Tensor, half: Tensor, scale: Scale) -> _Fold:
-    values, of_half = scale_values(good[~half], scale), half[numbers]
-    return _Fold(
-        scaled(good[half], *values),
-        [Damaged(scaled(kind.maps[of_half], *values), kind.masks[of_half]) for kind in damaged],
-    )
+    centre, spread, weight = scale_values(good[~half], scale)
+    of_half = half[numbers]
+
+    def maps(of_parts: Tensor) -> Tensor:
+        return joined(scaled(of_parts, centre, spread), weight)
+
+    return _Fold(maps(good[half]), [Damaged(maps(kind.maps[of_half]), kind.masks[of_half]) for kind in damaged])
 
 
 def _pixel_ap(maps: Tensor, masks: Tensor) -> float:
@@ -216,10 +193,10 @@ def _pixel_ap(maps: Tensor, masks: Tensor) -> float:
     return average_precision(maps.flatten()[::stride], masks.flatten()[::stride])
 
 
-def _found(good: Tensor, damaged: Damaged, weight: Tensor) -> float:
-    """Image AUROC of the scores of joined z (N, P, H, W), without damaged images where nothing changed."""
+def _found(good: Tensor, damaged: Damaged) -> float:
+    """Image AUROC of joined maps (N, 1, H, W), without damaged images where nothing changed."""
     changed = damaged.maps[damaged.masks.flatten(1).any(1)]
-    scores = torch.cat([top_of(joined(z, weight), z.shape[-1]) for z in (good, changed)])
+    scores = torch.cat([top_of(maps, maps.shape[-1]) for maps in (good, changed)])
     return auroc(scores, torch.arange(len(scores)) >= len(good))
 
 
