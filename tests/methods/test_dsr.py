@@ -305,7 +305,7 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypat
         ({"score_window_px": 33}, "at most image_size_px, 32"),
         ({"restriction_widths": ()}, "empty"),
         ({"detection_widths": (0, 4)}, "at least 1"),
-        ({"learning_rate": -1.0}, "at least 0"),
+        ({"learning_rate": -1.0}, "above 0"),
         ({"ema_decay": 2.0}, r"in \[0, 0.99999\]"),
         ({"rotation_probability": 3.0}, r"in \[0, 1\]"),
         ({"smudges": {"probability": 7.0}}, r"in \[0, 1\]"),
