@@ -45,29 +45,45 @@ def test_each_place_has_the_scale_of_the_cells_around_it() -> None:
     torch.testing.assert_close(spread[:, :14], torch.full((CELLS, 14), LEAST_SHARE * of_image))
 
 
+def images_of(values: Tensor) -> Tensor:
+    """Maps (N, P, 8, 8) that are each of one value, given as (N, P)."""
+    return values[:, :, None, None].expand(-1, -1, 8, 8)
+
+
 @pytest.mark.parametrize("alpha", [2.0, 8.0])
 def test_the_exponent_of_a_tail_is_found(alpha: float) -> None:
     """1 + z = u^(-1 / alpha) with u uniform in (0, 1] exceeds x with probability x^-alpha."""
-    u = 1.0 - noise(60, 1, CELLS, CELLS)
-    other = 1.0 - noise(60, 1, CELLS, CELLS, seed=1)
-    z = torch.cat([u ** (-1 / alpha), other ** (-1 / 4.0)], 1) - 1.0
-    assert tail_exponents(z).tolist() == pytest.approx([alpha, 4.0], rel=0.07)
+    u = 1.0 - noise(8000, 2)
+    z = images_of(u ** (-1 / torch.tensor([alpha, 4.0])) - 1.0)
+    assert tail_exponents(z).tolist() == pytest.approx([alpha, 4.0], rel=0.05)
+
+
+def test_the_tail_is_that_of_images_not_of_their_cells() -> None:
+    """One part errs in a few cells of every image alike, the other in all cells of a few images."""
+    z = torch.zeros(40, 2, 8, 8)
+    z[:, 0, 0, :4] = 3.0 + 0.1 * noise(40, 4)
+    z[::10, 1] = 3.0
+    alike, rare = tail_exponents(z).tolist()
+    assert alike > 3 * rare
 
 
 def test_a_part_without_a_tail_does_not_decide_alone() -> None:
-    z = torch.cat([noise(4, 1, CELLS, CELLS), torch.zeros(4, 1, CELLS, CELLS)], 1)
+    z = images_of(torch.cat([noise(4, 1), torch.zeros(4, 1)], 1))
     with_tail, without = tail_exponents(z).tolist()
     assert without == pytest.approx(8.0 * with_tail)  # a quarter of the mean, which is half of the other's length
     assert torch.isfinite(tail_exponents(torch.zeros(4, 2, CELLS, CELLS))).all()
+    one_image = tail_exponents(noise(1, 2, CELLS, CELLS))
+    assert one_image[0] == one_image[1]
 
 
-def test_a_part_that_is_rarely_wrong_by_far_weighs_more() -> None:
-    """In proportion to the exponents, whatever unit a part counts in."""
-    u = 1.0 - noise(60, 2, CELLS, CELLS)
-    maps = torch.cat([u[:, :1] ** (-1 / 2.0), 1000.0 * u[:, 1:] ** (-1 / 8.0)], 1)
-    heavy, light = scale_values(maps, "image").weight.tolist()
+def test_a_part_whose_good_images_are_seldom_conspicuous_weighs_more() -> None:
+    """Whatever unit a part counts in."""
+    often, seldom = noise(60, 1), (noise(60, 1) > 0.95).float()
+    of_images = torch.cat([often, 1000.0 * seldom], 1)
+    maps = of_images[:, :, None, None] + torch.tensor([0.01, 10.0])[:, None, None] * noise(60, 2, CELLS, CELLS)
+    light, heavy = scale_values(maps, "image").weight.tolist()
     assert heavy + light == pytest.approx(1.0)
-    assert light > 0.6
+    assert heavy > 0.6
 
 
 def damaged_of(good: Tensor, strength: float) -> Damaged:

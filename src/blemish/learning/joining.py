@@ -1,10 +1,11 @@
 """The scale of each part of a joined detector, and the parts' weights: from good images alone.
 
-The weights are the exponents of the tails of good values: Fisher's way to join p-values. Simulated damage does not
-weigh the parts: it ranks settings of one method, but not methods, as it is nearer to what one of them has learned.
-It only decides whether each place gets a scale of its own, by how well the joined maps find it in good images other
-than those that the scale was measured on. It is of kinds that no method trains on (``unknown_damage.py``). Maps are
-compared by their average precision, since outlines and scores come from the top of a map.
+The weights are the exponents of the tails of good images' scores: Fisher's way to join p-values. Simulated damage
+does not weigh the parts: it ranks settings of one method, but not methods, as it is nearer to what one of them has
+learned. It only decides whether each place gets a scale of its own, by how well the joined maps find it in good
+images other than those that the scale was measured on. It is of kinds that no method trains on
+(``unknown_damage.py``). Maps are compared by their average precision, since outlines and scores come from the top of a
+map.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ from blemish.runtimes.torch import TorchRuntime, device_of
 BATCH = 8
 FEW = 0.99
 """Quantile of good values that ``spread`` reaches from ``centre``: few come beyond it."""
-TAIL = 0.97
-"""Quantile of good values where their tail begins."""
 LEAST_EXCESS = 0.25
 """Least length of a part's tail, as a share of the parts' mean: one without any tail shall not decide alone."""
 LEAST_SHARE = 0.25
@@ -138,12 +137,13 @@ def _smooth(cells: Tensor) -> Tensor:
 def tail_exponents(z: Tensor) -> Tensor:
     """How steeply the tails of the parts' z (N, P, H, W) of good images fall: (P,), the alpha of (1 + z)^-alpha.
 
-    Hill's estimate (Annals of Statistics, 1975): the inverse of how far, in the mean, log(1 + z) of the cells above
-    the quantile ``TAIL`` is above that quantile.
+    Hill's estimate (Annals of Statistics, 1975): the inverse of how far, in the mean, log(1 + z) of those above a
+    quantile is above that quantile. Here of the scores that a part would give the images, since the cells of one
+    image do not vary each on its own, and above their median: a few dozen images tell nothing of a farther tail.
     """
-    tops = torch.log1p(F.adaptive_max_pool2d(z, CELLS)).transpose(0, 1).flatten(1).sort(1).values  # (P, N C C)
-    first = min(int(TAIL * tops.shape[1]), tops.shape[1] - 2)
-    excess = tops[:, first + 1 :].mean(1) - tops[:, first]  # (P,)
+    scores = top_of(z.flatten(0, 1)[:, None], z.shape[-1]).view(z.shape[:2])  # (N, P)
+    upper = torch.log1p(scores).sort(0).values[len(z) // 2 :]
+    excess = (upper - upper[0]).mean(0)  # (P,)
     return 1.0 / excess.clamp_min(max(LEAST_EXCESS * float(excess.mean()), 1e-6))
 
 
