@@ -4,8 +4,8 @@ The weights are the exponents of the tails of good images' scores: Fisher's way 
 does not weigh the parts: it ranks settings of one method, but not methods, as it is nearer to what one of them has
 learned. It only decides whether each place gets a scale of its own, by how well the joined maps find it in good
 images other than those that the scale was measured on. It is of kinds that no method trains on
-(``unknown_damage.py``). Maps are compared by their average precision, since outlines and scores come from the top of a
-map.
+(``unknown_damage.py``). Maps are compared by their average precision, since outlines and scores come from the
+top of a map.
 """
 
 from __future__ import annotations
