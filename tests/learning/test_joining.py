@@ -15,6 +15,7 @@ from blemish.learning.joining import (
     chosen,
     scale_values,
     tail_exponents,
+    votes,
 )
 from blemish.learning.unknown_damage import KINDS, damaged_copies
 
@@ -84,6 +85,26 @@ def test_a_part_whose_good_images_are_seldom_conspicuous_weighs_more() -> None:
     light, heavy = scale_values(maps, "image").weight.tolist()
     assert heavy + light == pytest.approx(1.0)
     assert heavy > 0.6
+
+
+def test_parts_that_err_at_the_same_places_share_a_vote() -> None:
+    alone, both = noise(40, 1, CELLS, CELLS), noise(40, 1, CELLS, CELLS, seed=1)
+    own, first, second = votes(torch.cat([alone, both, both + 1e-3 * alone], 1)).tolist()
+    assert own == pytest.approx(1.0 / 1.1, rel=0.02)
+    assert first == pytest.approx(second, rel=0.02)
+    assert first + second == pytest.approx(1.0, rel=0.06)
+
+
+def test_parts_vote_alike_where_nothing_can_be_told() -> None:
+    assert votes(torch.zeros(3, 4, CELLS, CELLS)).tolist() == pytest.approx([1.0 / 1.1] * 4)
+
+
+def test_a_part_that_another_holds_and_errs_more_has_no_say() -> None:
+    """What both say is said better by the first: never a weight below 0."""
+    first, more = noise(40, 1, CELLS, CELLS), noise(40, 1, CELLS, CELLS, seed=1)
+    of_parts = votes(torch.cat([first, more, torch.expm1(torch.log1p(first) + torch.log1p(more))], 1))
+    assert of_parts.min() == 0.0
+    assert of_parts.sum() > 1.0
 
 
 def damaged_of(good: Tensor, strength: float) -> Damaged:

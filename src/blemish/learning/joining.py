@@ -1,11 +1,11 @@
 """The scale of each part of a joined detector, and the parts' weights: from good images alone.
 
-The weights are the exponents of the tails of good images' scores: Fisher's way to join p-values. Simulated damage
-does not weigh the parts: it ranks settings of one method, but not methods, as it is nearer to what one of them has
-learned. It only decides whether each place gets a scale of its own, by how well the joined maps find it in good
-images other than those that the scale was measured on. It is of kinds that no method trains on
-(``unknown_damage.py``). Maps are compared by their average precision, since outlines and scores come from the
-top of a map.
+The weights are the exponents of the tails of good images' scores, Fisher's way to join p-values, and parts that err
+at the same places share a vote. Simulated damage does not weigh the parts: it ranks settings of one method, but not
+methods, as it is nearer to what one of them has learned. It only decides whether each place gets a scale of its own,
+by how well the joined maps find it in good images other than those that the scale was measured on. It is of kinds
+that no method trains on (``unknown_damage.py``). Maps are compared by their average precision, since outlines and
+scores come from the top of a map.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ FEW = 0.99
 """Quantile of good values that ``spread`` reaches from ``centre``: few come beyond it."""
 LEAST_EXCESS = 0.25
 """Least length of a part's tail, as a share of the parts' mean: one without any tail shall not decide alone."""
+SHRINKAGE = 0.1
+"""Added to the diagonal of the parts' correlations: two parts that are nearly equal shall not be set against each
+other."""
 LEAST_SHARE = 0.25
 """Least spread of a place, as a share of that of the whole image: where good images show nothing, little is seen by
 chance."""
@@ -125,8 +128,9 @@ def scale_values(maps: Tensor, scale: Scale) -> ScaleValues:
         few = torch.quantile(around, FEW, dim=2).view(n_parts, CELLS, CELLS)
         centre, least = _smooth(means), torch.maximum(least, LEAST_SHARE * spread)
         spread = torch.maximum(_smooth(few) - centre, least)
-    exponents = tail_exponents(scaled(maps, centre, spread))  # (P,)
-    return ScaleValues(centre, spread, exponents / exponents.sum())
+    z = scaled(maps, centre, spread)
+    weight = tail_exponents(z) * votes(z)  # (P,)
+    return ScaleValues(centre, spread, weight / weight.sum())
 
 
 def _smooth(cells: Tensor) -> Tensor:
@@ -145,6 +149,20 @@ def tail_exponents(z: Tensor) -> Tensor:
     upper = torch.log1p(scores).sort(0).values[len(z) // 2 :]
     excess = (upper - upper[0]).mean(0)  # (P,)
     return 1.0 / excess.clamp_min(max(LEAST_EXCESS * float(excess.mean()), 1e-6))
+
+
+def votes(z: Tensor) -> Tensor:
+    """What each part says that others do not: (P,) at least 0, of the parts' z (N, P, H, W) of good images.
+
+    Parts that err at the same places share a vote. These are the weights of the least variance (generalized least
+    squares), R^-1 1 of the correlations R (P, P) of log(1 + z) over the cells of good images.
+    """
+    cells = torch.log1p(F.adaptive_max_pool2d(z, CELLS)).transpose(0, 1).flatten(1)  # (P, N * C * C)
+    of_two = torch.corrcoef(cells).view(len(cells), len(cells)).nan_to_num(0.0)
+    own = torch.eye(len(cells))
+    correlations = torch.where(own > 0, 1.0 + SHRINKAGE, of_two)
+    shares: Tensor = torch.linalg.solve(correlations, torch.ones(len(cells)))
+    return shares.clamp_min(0.0)
 
 
 def chosen(good: Tensor, damaged: Sequence[Damaged], numbers: Tensor) -> Choice:

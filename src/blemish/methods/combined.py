@@ -13,9 +13,9 @@ probability and another an error of some size. So each value is told as how far 
     z = exp(sum of weight * log(1 + z of a part)) - 1
 
 Where the tail of the scores of good images falls like a power, log(1 + z) is proportional to the logarithm of the
-tail's probability; with the exponents of the parts' tails as weights the sum is Fisher's way to join p-values. A part
-whose z is a hundred times as large as another's does not drown it. The image score is the smoothed maximum of the
-joined map, as DRÆM scores its own.
+tail's probability; with the exponents of the parts' tails as weights the sum is Fisher's way to join p-values. Parts
+that err at the same places share a vote. A part whose z is a hundred times as large as another's does not drown it.
+The image score is the smoothed maximum of the joined map, as DRÆM scores its own.
 """
 
 from __future__ import annotations
