@@ -20,6 +20,7 @@ from blemish.compare.papers import named_test_set, paper_figure, sources
 from blemish.metrics.names import TITLES
 from blemish.studies.tables import TABLES as PAPER_TABLES
 from blemish.studies.tables.results import MEAN, Ordering
+from blemish.thresholds import lowest_rate
 from machine import RESULTS, table
 
 REPOSITORY = Path(__file__).parents[1]
@@ -97,7 +98,7 @@ def promise() -> str:
             rows.append(
                 {"data": title, "method": method_title(method)}
                 | {"threshold from": ", ".join(dict.fromkeys(str(run["n_calibration"]) for run in runs))}
-                | {"lowest rate that can be promised": f"{max(0.01, 1 / (runs[0]['n_calibration'] + 1)):.1%}"}
+                | {"lowest rate that can be promised": lowest_rate(min(99, runs[0]["n_calibration"]))}
                 | {"good test images": runs[0]["n_good"], "rejected, by seed": ", ".join(map(str, rejected))}
                 | {"at most, 95 %": ", ".join(dict.fromkeys(map(str, limits)))}
                 | {"within": f"{sum(map(int.__le__, rejected, limits))} of {len(runs)}"}
