@@ -143,6 +143,32 @@ def test_among_further_photographs_those_that_were_trained_on_are_left_out(
     assert detector.threshold.is_promised
 
 
+def test_copies_of_photographs_that_were_trained_on_are_left_out_too(
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Saved again in another format, so that their bytes say nothing."""
+    shutil.copytree(workshop / "more", tmp_path / "mixed")
+    split = split_images(workshop / "good", None, "auto", (32, 32), seed=0)
+    for number, path in enumerate(split.paths[:4]):
+        Image.open(path).save(tmp_path / "mixed" / f"{number}.bmp")
+    detector = combine(parts_of(workshop), good=tmp_path / "mixed", false_rejects=0.2, device="cpu")
+    assert (
+        "4 of these 28 images look like photographs that parts were trained on; they are left out"
+        in capsys.readouterr().err
+    )
+    assert (detector.provenance["n_measured"], detector.threshold.n_calibration) == (12, 12)
+    assert detector.threshold.is_promised
+
+
+def test_copies_alone_promise_nothing(workshop: Path, tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    for number, path in enumerate(split_images(workshop / "good", None, "auto", (32, 32), seed=0).paths[:20]):
+        Image.open(path).save(tmp_path / "copies" / f"{number}.bmp")
+    detector = combine(parts_of(workshop), good=tmp_path / "copies", false_rejects=0.2, device="cpu")
+    assert detector.threshold.doubt == "20 of these 20 images look like photographs that parts were trained on"
+    assert not detector.threshold.is_promised
+
+
 def test_the_folder_may_be_called_otherwise(workshop: Path, both: Detector, tmp_path: Path) -> None:
     shutil.copytree(workshop / "good", tmp_path / "other name")
     detector = combine(parts_of(workshop), good=tmp_path / "other name", false_rejects=0.2, device="cpu")
@@ -154,6 +180,12 @@ def test_parts_of_different_seeds_promise_nothing_if_they_held_out_others(worksh
     detector = combine([parts_of(workshop)[0], other], good=workshop / "good", false_rejects=0.2, device="cpu")
     assert "fit them with the same --seed" in detector.threshold.doubt
     assert [*detector.provenance["parts"]] == ["draem", "draem-2"]
+
+
+def test_a_part_that_held_out_nothing_is_the_reason(workshop: Path) -> None:
+    other = blemish.fit(workshop / "good", settings=TINY, seed=1, calibration="none", device="cpu")
+    detector = combine([parts_of(workshop)[0], other], good=workshop / "good", false_rejects=0.2, device="cpu")
+    assert "fit them without --calibration none" in detector.threshold.doubt
 
 
 def test_parts_that_held_out_nothing_promise_nothing(workshop: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -266,12 +266,21 @@ def _origin(detector: Detector, path: Path, dataset: Dataset) -> dict[str, Any]:
     changed = changed_settings(detector.method_name, detector.provenance.get("recipe", ""), detector.settings, chosen)
     description = {
         "method": detector.method_name,
-        **detector.provenance,
+        **_without_photographs(detector.provenance),
         # Settings chosen on good images are results: runs that differ only in them have the same settings.
         "settings": settings | dict.fromkeys(chosen, "chosen"),
         "changed_settings": sorted(changed),
     }
     return {"data": name_of(path), "layout": dataset.layout, "detector": description}
+
+
+def _without_photographs(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The provenance, also of parts, without what tells training photographs: hundreds of lines that nobody reads."""
+    return {
+        name: _without_photographs(value) if isinstance(value, Mapping) else value
+        for name, value in provenance.items()
+        if name not in ("seen", "looks")
+    }
 
 
 def _without_nan(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -211,6 +211,7 @@ def _provenance(
         "n_calibration": len(images.calibration),
         "bits": images.bits, "smallest_blemish_px": images.smallest_blemish_px,
         "data_sha256": images.sha256, "seen": images.seen,
+        "looks": None if images.looks is None else images.looks.description(),
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,
         "pretrained_sha256": digest_of(*method.pretrained) if method.pretrained else None,
         "n_defects": 0 if ingredients.defects is None else len(ingredients.defects),

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images, load_photographs
+from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
 from blemish.learning.calibration import TRAINED_ON
 from blemish.learning.copies import to_divide
 from blemish.learning.images import SplitImages, digests_of_files, fingerprints_of, notices_of, shuffled, split_images
 from blemish.methods.base import Method
-from blemish.settings import Resizing
 from blemish.thresholds import MIN_HELD_OUT, n_needed
 
 MOST_TO_MEASURE = 60
@@ -97,15 +99,14 @@ def good_images(
         raise BlemishError(
             f"{good}: {_images(len(paths))}; at least {2 * MIN_HELD_OUT} are needed, 60 or more are better"
         )
-    resizing = parts[0].method.settings.resizing
     splits = {part.source: split for part in parts if (split := _split_of(part, good, layout, len(paths)))}
     if not splits:
         paths, doubt = _not_seen(parts, Path(good), paths)
-        return _of_further_photographs(good, paths, doubt, size_hw, bits, resizing, false_rejects, seed)
+        return _of_further_photographs(parts, good, paths, doubt, size_hw, bits, false_rejects, seed)
     measure, calibration, doubt = _held_out([*splits.values()])
     if unknown := [part.source for part in parts if part.source not in splits]:
         doubt = doubt or f"which of these images {_listed(unknown)} was trained on is not known"
-    loaded = load_images([*measure, *calibration], size_hw, bits or 16, resizing)
+    loaded = load_images([*measure, *calibration], size_hw, bits or 16, parts[0].method.settings.resizing)
     return GoodImages(loaded[: len(measure)], loaded[len(measure) :], doubt, True)
 
 
@@ -143,7 +144,9 @@ def _held_out(splits: Sequence[SplitImages]) -> tuple[list[Path], list[Path], st
     doubt = next((split.doubt for split in splits if split.doubt), "")
     if len(common) < MIN_HELD_OUT:
         common = [*dict.fromkeys(path for others in held_out for path in others)]
-        doubt = "not enough images were held out by all parts; fit them with the same --seed"
+        nothing = any(not others for others in held_out)
+        remedy = "without --calibration none" if nothing else "with the same --seed"
+        doubt = f"not enough images were held out by all parts; fit them {remedy}"
     if len(common) < MIN_HELD_OUT:  # nothing was held out at all: --calibration none
         common, doubt = sorted(set[Path]().union(*seen)), TRAINED_ON
     in_all = [path for path in splits[0].paths if all(path in paths for paths in seen) and path not in {*common}]
@@ -185,23 +188,43 @@ def _doubt_by_name(parts: Sequence[Part], good: Path, n_good: int) -> str:
 
 
 def _of_further_photographs(
+    parts: Sequence[Part],
     good: str | Path,
     paths: Sequence[Path],
     doubt: str,
     size_hw: tuple[int, int],
     bits: int | None,
-    resizing: Resizing,
     false_rejects: float,
     seed: int,
 ) -> GoodImages:
+    resizing = parts[0].method.settings.resizing
     loaded, _ = load_photographs(paths, size_hw, bits or 16, resizing)
-    apart = to_divide(good, paths, fingerprints_of(paths, loaded))
+    fingerprints = fingerprints_of(paths, loaded)
+    new = _without_copies(parts, paths, fingerprints)
+    copied = f"{len(paths) - len(new)} of these {len(paths)} images look like photographs that parts were trained on"
+    if len(new) < 2 * MIN_HELD_OUT:
+        new, doubt = [*paths], doubt or copied
+    elif len(new) < len(paths):
+        print_notices([f"{good}: {copied}; they are left out"])
+    apart = to_divide(good, new, fingerprints)
     print_notices([apart.notice] if apart.notice else [])
     number = {path: position for position, path in enumerate(paths)}
     order = [number[group[0]] for group in shuffled(apart.groups, seed)]
     n_measure = n_to_measure(len(order), false_rejects)
     measure, calibration = (loaded[torch.tensor(part)] for part in (order[:n_measure], order[n_measure:]))
     return GoodImages(measure, calibration, apart.doubt or doubt, False)
+
+
+def _without_copies(
+    parts: Sequence[Part], paths: Sequence[Path], fingerprints: Mapping[Path, Fingerprint]
+) -> list[Path]:
+    """The photographs that do not look like one that a part was trained on; see ``data.looks``."""
+    are_copies = np.zeros(len(paths), np.bool_)
+    for part in parts:
+        if part.provenance.get("looks"):
+            looks = Looks.from_description(part.provenance["looks"])
+            are_copies |= looks.are_copies([fingerprints[path] for path in paths])
+    return [path for path, is_copy in zip(paths, are_copies, strict=True) if not is_copy]
 
 
 def n_to_measure(n_good: int, false_rejects: float) -> int:

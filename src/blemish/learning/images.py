@@ -17,6 +17,7 @@ from blemish.data.bits import bits_of, of_other_bits, value_bits_of_files
 from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import Dataset, open_dataset
 from blemish.data.loading import load_photographs
+from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
 from blemish.files import digest_of_file
 from blemish.inspection.likeness import Likeness
@@ -53,6 +54,8 @@ class SplitImages:
     """Why the rate of false rejects cannot be promised; see ``thresholds.Threshold``."""
     n_good: int = 0
     """How many good images the data have, held-out ones included: the number that an epoch is made of."""
+    looks: Looks | None = None
+    """Of training and validation images; see ``data.looks``."""
     paths: tuple[Path, ...] = ()
     """Files of all three, in this order."""
 
@@ -138,7 +141,10 @@ def split_images(
     # Views: the images may be in a memory-mapped file.
     n_good = len(paths) if calibration is None else len(train) + len(validation)
     apart_texts = apart.notice, apart.doubt
-    return SplitImages(train, validation, calibrate, used_bits, sizes_hw, *apart_texts, n_good, tuple(all_paths))
+    looks = Looks.of([fingerprints[path] for path in all_paths[: len(train) + len(validation)]])
+    return SplitImages(
+        train, validation, calibrate, used_bits, sizes_hw, *apart_texts, n_good, looks, tuple(all_paths)
+    )
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:
