@@ -62,9 +62,11 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
             pass
         with owned_folder(tmp_path / "other"):
             pass
-    assert not list(folder.iterdir())
+    assert not folder.exists(), "it was new, and nothing was written"
+    folder.mkdir()
     with pytest.raises(ValueError, match="stop"), owned_folder(folder):
         raise ValueError("stop")
+    assert not list(folder.iterdir())
     (folder / LOCK).write_text("process 1 on a machine that was switched off")
     with owned_folder(folder):
         pass

@@ -375,6 +375,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except PermissionError as error:
         raise BlemishError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except pickle.UnpicklingError as error:
+        if path.read_bytes()[:1] not in (b"P", b"\x80"):  # a zip archive of PyTorch, or a pickle
+            raise BlemishError(f"{path}: is no file of weights; give one of an {_KNOWN}") from error
         raise BlemishError(
             f"{path}: holds more than weights, or is damaged, and is not unpickled; save `model.state_dict()` alone"
         ) from error

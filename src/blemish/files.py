@@ -131,13 +131,14 @@ def owned_folder(path: Path) -> Iterator[Path]:
     """Make the folder ``path`` as ``make_folder`` does, and keep other processes from writing their results there.
 
     The lock is released at the end, and when the process dies. Of several processes that train together only the
-    first holds it.
+    first holds it. A folder that is new and stays empty is removed at the end.
 
     Raises
     ------
     BlemishError
         If another run writes there, or nothing can be written there.
     """
+    is_new = not path.exists()
     make_folder(path)
     if os.environ.get("RANK", "0") != "0":
         yield path
@@ -165,6 +166,9 @@ def owned_folder(path: Path) -> Iterator[Path]:
         if os.name == "nt":
             with suppress(OSError):
                 file.unlink()
+        if is_new:
+            with suppress(OSError):  # it has files
+                path.rmdir()
 
 
 def holder_of(lock: Path) -> str:

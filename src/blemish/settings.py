@@ -130,7 +130,7 @@ def _type_text(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("null" if member is type(None) else _type_text(member) for member in arguments)
     if origin is tuple:
-        return f"a list of {_PLURALS.get(arguments[0], 'values')}"
+        return f"a list of {_PLURALS.get(arguments[0], 'values')}, in brackets, such as [1, 2]"
     return _WORDS.get(hint, "a group of settings")
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -13,7 +14,9 @@ import blemish
 from blemish.commands.inspect import inspect_run
 from blemish.data.loading import load_images
 from blemish.detector import Detector
+from blemish.learning.calibration import calibrated
 from blemish.learning.options import FitOptions
+from blemish.methods.draem import DRAEM, DRAEMSettings
 from learning.test_fit import TINY, part, save_parts
 
 
@@ -63,3 +66,36 @@ def test_an_epoch_counts_all_good_images_held_out_ones_included(
     detector = blemish.fit(good, calibration=chosen, settings=settings, device="cpu")
     assert detector.provenance["n_train"] == n_train
     assert detector.provenance["iterations"] == steps
+
+
+def test_calibration_photographs_of_another_product_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, fresh = save_parts(tmp_path / "good", 20), tmp_path / "fresh"
+    fresh.mkdir()
+    for number in range(8):
+        Image.fromarray(part(100 + number)).save(fresh / f"{number}.png")
+    Image.fromarray(255 - part(200)).save(fresh / "stray.png")
+    detector = blemish.fit(good, calibration=fresh, settings=TINY, device="cpu", false_rejects=0.2)
+    line = capsys.readouterr().err
+    assert "fresh: 1 of 9 photographs are unlike the training images (stray.png: much brighter" in line
+    assert "they are left out" in line
+    assert (detector.threshold.n_calibration, detector.threshold.is_promised) == (8, True)
+    for number in range(8):
+        Image.fromarray(255 - part(100 + number)).save(fresh / f"{number}.png")
+    detector = blemish.fit(good, calibration=fresh, settings=TINY, device="cpu", false_rejects=0.2)
+    assert "9 of 9 photographs are unlike the training images" in (line := capsys.readouterr().err)
+    assert "all count all the same, so check that they show the same product" in line
+    assert detector.threshold.n_calibration == 9
+
+
+def test_a_network_that_answers_nothing_is_told(tmp_path: Path) -> None:
+    class Silent(DRAEM):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return images[:, :1] * 0, images.new_zeros(len(images))
+
+    good = save_parts(tmp_path / "good", 12)
+    images = load_images(sorted(good.iterdir()), (32, 32))
+    detector = calibrated(Silent(DRAEMSettings.from_dict(TINY)), images, 0.2)
+    assert not detector.threshold.is_promised
+    assert "all 12 good images score the same, 0: the network tells nothing" in detector.threshold.explain()

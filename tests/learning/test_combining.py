@@ -209,13 +209,26 @@ def other_product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_parts_of_different_products_are_refused(workshop: Path, other_product: Path) -> None:
     other = blemish.fit(other_product, settings=TINY, device="cpu")
-    with pytest.raises(BlemishError, match=r"detector 2: .*good are unlike those .* of one product"):
+    with pytest.raises(BlemishError, match=r"good: 30 of 30 photographs are unlike those that detector 2 learned"):
         combine([parts_of(workshop)[0], other], good=workshop / "good", device="cpu")
 
 
 def test_good_photographs_of_another_product_are_refused(workshop: Path, other_product: Path) -> None:
-    with pytest.raises(BlemishError, match=r"draem.*detector\.blemish: .* with good photographs of it"):
+    with pytest.raises(BlemishError, match=r"draem.*detector\.blemish learned from .*; give good photographs of"):
         combine(parts_of(workshop), good=other_product, device="cpu")
+
+
+def test_strays_of_another_product_are_left_out_and_named(
+    workshop: Path, other_product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(workshop / "more", tmp_path / "mixed")
+    expected = combine(parts_of(workshop), good=tmp_path / "mixed", false_rejects=0.2, device="cpu")
+    shutil.copy(other_product / "3.png", tmp_path / "mixed" / "zzz stray.png")
+    detector = combine(parts_of(workshop), good=tmp_path / "mixed", false_rejects=0.2, device="cpu")
+    line = capsys.readouterr().err
+    assert "1 of 25 photographs are unlike those that" in line
+    assert "zzz stray.png: much brighter than any good image); they are left out" in line
+    assert detector.threshold == expected.threshold
 
 
 def test_a_part_of_other_photographs_promises_nothing(workshop: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from blemish.artifact import artifact_at
@@ -16,10 +18,11 @@ from blemish.data.loading import load_images
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.files import check_own
+from blemish.files import check_own, folder_for_files
 from blemish.inspection.framing import Whole
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
+from blemish.learning.alike import are_alike
 from blemish.runtimes.base import needed
 from blemish.runtimes.export import INPUTS, OUTPUTS, InputKind, write_onnx, write_openvino
 from blemish.settings import Resizing
@@ -48,21 +51,21 @@ def export_run(
             f"{detector_path}: inspects tiles, which a file for other programs cannot; use the .blemish"
         )
     paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
-    if out.suffix == ".onnx":
-        about = description_of_file(detector, out, "float32", input_kind)
-        write_onnx(detector.method, out, about, input_kind)
-    else:
-        images = (
-            load_images(paths, detector.size_hw, detector.bits, detector.settings.resizing)
-            if precision == "int8"
-            else None
-        )
-        compiled = detector.compiled(images)
-        if out.suffix == ".blemish":
-            compiled.save(out)
+    images = load_images(paths, detector.size_hw, detector.bits, detector.settings.resizing)
+    if paths and detector.likeness is not None:
+        kept = are_alike(detector.likeness, detector.size_hw, images, paths, good, f"those of {detector_path}")
+        paths, images = [*compress(paths, kept)], images[torch.from_numpy(kept)]
+    with folder_for_files(out.parent):
+        if out.suffix == ".onnx":
+            about = description_of_file(detector, out, "float32", input_kind)
+            write_onnx(detector.method, out, about, input_kind)
         else:
-            about = description_of_file(compiled, out, precision, input_kind)
-            write_openvino(detector.method, compiled.runtime.tensors(), out, about, input_kind)
+            compiled = detector.compiled(images if precision == "int8" else None)
+            if out.suffix == ".blemish":
+                compiled.save(out)
+            else:
+                about = description_of_file(compiled, out, precision, input_kind)
+                write_openvino(detector.method, compiled.runtime.tensors(), out, about, input_kind)
     if paths:
         is_detector = out.suffix == ".blemish"
         before = _scores(detector, paths)

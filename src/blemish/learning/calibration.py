@@ -12,6 +12,7 @@ from blemish.inspection.likeness import Likeness
 from blemish.methods.base import Method
 from blemish.thresholds import conformal_threshold
 
+REMEDY = "train it longer, or with a lower learning_rate"
 TRAINED_ON = "the threshold comes from images that were trained on"
 
 
@@ -37,6 +38,8 @@ def calibrated(
     detector = Detector.uncalibrated(method, 0.0, false_reject_rate, provenance)
     detector.bits = bits
     maps, scores = detector.maps_and_scores(images)
+    if len(scores) > 1 and scores.min() == scores.max():
+        doubt = f"all {len(scores)} good images score the same, {scores[0]:.4g}: the network tells nothing; {REMEDY}"
     detector.threshold = replace(conformal_threshold(scores.double().numpy(), false_reject_rate), doubt=doubt)
     detector.calibration_scores = tuple(scores.tolist())
     detector.pixel_threshold = pixel_threshold(maps)

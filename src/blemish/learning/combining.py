@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from blemish.data.layouts import name_of
 from blemish.detector import Detector
@@ -58,7 +56,6 @@ def combine(
     bits = _checked(members)
     side_px = max(member.method.settings.image_size_px for member in members)
     images = good_images(members, good, layout, (side_px, side_px), bits, false_rejects, seed)
-    _check_likeness(detectors, Path(good), images.measure)
     choice, method = fitted(_named(members), images.measure, seed)
     provenance = _provenance(
         members, choice, method, images.are_trained_on, len(images.measure), len(images.calibration)
@@ -117,7 +114,7 @@ def _members(detectors: Mapping[str, Detector]) -> list[Part]:
                 raise BlemishError(f"{member_source}: is the same detector as {files[digest]}; give each once")
             files[digest] = member_source
             provenance = about.get(name, {}) if name else detector.provenance
-            members.append(Part(member_source, part, provenance, detector.bits))
+            members.append(Part(member_source, part, provenance, detector.bits, detector.likeness, detector.size_hw))
     return members
 
 
@@ -132,24 +129,6 @@ def _checked(members: Sequence[Part]) -> int | None:
         uses = " and ".join(f"{source} by {way}" for way, source in ways.items())
         raise BlemishError(f"{uses}: photographs are resized differently; fit them with the same --set resizing")
     return next(iter(known), None)
-
-
-def _check_likeness(detectors: Mapping[str, Detector], good: Path, images: Tensor) -> None:
-    """Raise BlemishError if a detector has learned from photographs of something else than images (N, 3, S, S) uint8.
-
-    How tall and wide the photographs were does not count.
-    """
-    for source, detector in detectors.items():
-        if detector.likeness is None:
-            continue
-        resized = F.interpolate(images.float(), detector.size_hw, mode="area").round().byte().permute(0, 2, 3, 1)
-        reasons = [detector.likeness.reasons(image, None) for image in resized.numpy()]
-        unlike = [each[0] for each in reasons if each]
-        if len(unlike) > len(images) / 2:
-            raise BlemishError(
-                f"{source}: {len(unlike)} of {len(images)} photographs of {good} are unlike those that it learned "
-                f"from ({unlike[0]}); join detectors of one product, with good photographs of it"
-            )
 
 
 def _named(members: Sequence[Part]) -> dict[str, Method]:

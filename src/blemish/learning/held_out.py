@@ -21,6 +21,8 @@ from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images, load_photographs
 from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
+from blemish.inspection.likeness import Likeness
+from blemish.learning.alike import are_alike
 from blemish.learning.calibration import TRAINED_ON
 from blemish.learning.copies import to_divide
 from blemish.learning.images import SplitImages, digests_of_files, fingerprints_of, notices_of, shuffled, split_images
@@ -39,13 +41,16 @@ class Part:
     ----------
     source : its file, or what else errors call it.
     provenance : of its detector.
-    bits : see ``Detector.bits``.
+    bits, likeness : see ``Detector``.
+    likeness_hw : height and width of the images that the likeness was measured on, px.
     """
 
     source: str
     method: Method
     provenance: Mapping[str, Any]
     bits: int | None
+    likeness: Likeness | None
+    likeness_hw: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def good_images(
     Raises
     ------
     BlemishError
-        If there are too few good images, or any cannot be read.
+        If there are too few good images, any cannot be read, or most show something else than a part has learned.
     """
     dataset = open_dataset(good, layout, only="train")
     print_notices(notices_of(dataset))
@@ -106,8 +111,23 @@ def good_images(
     measure, calibration, doubt = _held_out([*splits.values()])
     if unknown := [part.source for part in parts if part.source not in splits]:
         doubt = doubt or f"which of these images {_listed(unknown)} was trained on is not known"
-    loaded = load_images([*measure, *calibration], size_hw, bits or 16, parts[0].method.settings.resizing)
-    return GoodImages(loaded[: len(measure)], loaded[len(measure) :], doubt, True)
+    both = [*measure, *calibration]
+    loaded = load_images(both, size_hw, bits or 16, parts[0].method.settings.resizing)
+    kept = torch.tensor(_alike(parts, loaded, both, good))
+    measure_images, calibration_images = loaded[kept[kept < len(measure)]], loaded[kept[kept >= len(measure)]]
+    return GoodImages(measure_images, calibration_images, doubt, True)
+
+
+def _alike(parts: Sequence[Part], images: Tensor, paths: Sequence[Path], good: str | Path) -> list[int]:
+    """The numbers of the images that are like what each part has learned from; see ``are_alike``."""
+    known = {id(part.likeness): part for part in parts if part.likeness is not None}
+    numbers = [*range(len(images))]
+    for part in known.values():
+        assert part.likeness is not None
+        left, whom = [paths[number] for number in numbers], f"those that {part.source} learned from"
+        are_kept = are_alike(part.likeness, part.likeness_hw, images[torch.tensor(numbers)], left, good, whom)
+        numbers = [number for number, is_kept in zip(numbers, are_kept, strict=True) if is_kept]
+    return numbers
 
 
 def _images(n: int) -> str:
@@ -199,6 +219,10 @@ def _of_further_photographs(
 ) -> GoodImages:
     resizing = parts[0].method.settings.resizing
     loaded, _ = load_photographs(paths, size_hw, bits or 16, resizing)
+    alike = _alike(parts, loaded, paths, good)
+    if len(alike) < 2 * MIN_HELD_OUT:
+        raise BlemishError(f"{good}: {_images(len(alike))} are left; at least {2 * MIN_HELD_OUT} are needed")
+    paths, loaded = [paths[number] for number in alike], loaded[torch.tensor(alike)]
     fingerprints = fingerprints_of(paths, loaded)
     new = _without_copies(parts, paths, fingerprints)
     copied = f"{len(paths) - len(new)} of these {len(paths)} images look like photographs that parts were trained on"

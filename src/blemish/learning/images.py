@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +22,7 @@ from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
 from blemish.files import digest_of_file
 from blemish.inspection.likeness import Likeness
+from blemish.learning.alike import are_alike
 from blemish.learning.copies import Apart, from_calibration, to_divide
 from blemish.settings import Resizing
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
@@ -112,15 +114,7 @@ def split_images(
             f"{data}: {len(paths)} good training image{'s' * (len(paths) != 1)}; at least {MIN_IMAGES} are needed, "
             f"50 to 500 are better"
         )
-    held_out: list[Path] | None = [] if calibration == "none" else None
-    if calibration is not None and calibration != "none":
-        other = open_dataset(calibration, only="train")
-        print_notices(notices_of(other))
-        held_out = [sample.path for sample in other.train]
-        if len(held_out) < MIN_HELD_OUT:
-            raise BlemishError(
-                f"{calibration}: {len(held_out)} good images; at least {MIN_HELD_OUT} are needed to calibrate"
-            )
+    held_out = _held_out_in(calibration)
     parts = _parts([[path] for path in paths], held_out, seed, validation_share)
     all_paths = [path for part in parts for path in part]
     used_bits = _bits(all_paths, held_out or ()) if bits == "auto" else bits
@@ -139,11 +133,46 @@ def split_images(
         loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
-    n_good = len(paths) if calibration is None else len(train) + len(validation)
-    apart_texts = apart.notice, apart.doubt
-    looks = Looks.of([fingerprints[path] for path in all_paths[: len(train) + len(validation)]])
-    return SplitImages(
-        train, validation, calibrate, used_bits, sizes_hw, *apart_texts, n_good, looks, tuple(all_paths)
+    n_seen = len(train) + len(validation)
+    n_good = len(paths) if calibration is None else n_seen
+    looks = Looks.of([fingerprints[path] for path in all_paths[:n_seen]])
+    images = SplitImages(
+        train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt, n_good, looks, tuple(all_paths)
+    )
+    return images if calibration in (None, "none") else _without_strays(images, calibration)
+
+
+def _held_out_in(calibration: str | Path | None) -> list[Path] | None:
+    """The photographs of a folder to calibrate on; None if some good images are to be held out."""
+    if calibration is None or calibration == "none":
+        return None if calibration is None else []
+    dataset = open_dataset(calibration, only="train")
+    print_notices(notices_of(dataset))
+    paths = [sample.path for sample in dataset.train]
+    _check_number(calibration, len(paths))
+    return paths
+
+
+def _check_number(calibration: object, n: int) -> None:
+    if n < MIN_HELD_OUT:
+        raise BlemishError(f"{calibration}: {n} good images; at least {MIN_HELD_OUT} are needed to calibrate")
+
+
+def _without_strays(images: SplitImages, calibration: object) -> SplitImages:
+    """Leave out calibration images that show something else than the training images; see ``are_alike``."""
+    n_seen, size_hw = len(images.train) + len(images.validation), (images.train.shape[2], images.train.shape[3])
+    seen = torch.cat([images.train, images.validation]).permute(0, 2, 3, 1).contiguous()
+    likeness, paths = Likeness.of([*seen.numpy()], images.sizes_hw), images.paths[n_seen:]
+    whom = "the training images"
+    kept = are_alike(likeness, size_hw, images.calibration, paths, calibration, whom, may_be_others=True)
+    if kept.all():
+        return images
+    _check_number(calibration, int(kept.sum()))
+    return replace(
+        images,
+        calibration=images.calibration[torch.from_numpy(kept)],
+        sizes_hw=[*images.sizes_hw[:n_seen], *compress(images.sizes_hw[n_seen:], kept)],
+        paths=(*images.paths[:n_seen], *compress(paths, kept)),
     )
 
 

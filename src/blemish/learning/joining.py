@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blemish.errors import BlemishError
 from blemish.learning.unknown_damage import damaged_copies
 from blemish.methods.base import Method
 from blemish.methods.combined import CELLS, Combined, CombinedSettings, Scale, joined, scaled, top_of
@@ -87,6 +88,9 @@ def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choi
     network = TorchRuntime(Combined(settings, methods).to(device)).prepared
     assert isinstance(network, Combined)
     maps = _measured(network, good)
+    for name, part_maps in zip(methods, maps.unbind(1), strict=True):
+        if part_maps.amin() == part_maps.amax():  # it is never wrong, so it would weigh most
+            raise BlemishError(f"{name}: its map is the same for all good images; leave it out, or train it again")
     n = min(len(good), MOST_DAMAGED)
     numbers = torch.arange(n) * len(good) // n
     damaged = [Damaged(_measured(network, images), masks) for images, masks in damaged_copies(good[numbers], seed)]

@@ -42,4 +42,7 @@ def keep_rows(log: Path, n_steps_done: int) -> None:
     for row in log.read_text(encoding="utf-8").splitlines() if n_steps_done and log.exists() else []:
         with suppress(ValueError):  # a row that a full disk cut short
             kept += [row] if json.loads(row)["total_step"] <= n_steps_done else []
-    write_text(log, "".join(f"{row}\n" for row in kept))
+    if kept:
+        write_text(log, "".join(f"{row}\n" for row in kept))
+    else:
+        log.unlink(missing_ok=True)

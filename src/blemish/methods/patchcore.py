@@ -212,7 +212,7 @@ class PatchCore(Method):
         if len(backbone.channels) < n_stages:
             raise BlemishError(
                 f"setting stages: {list(s.stages)}, but backbone {s.backbone} has the stages 0 to "
-                f"{len(backbone.channels) - 1}"
+                f"{len(backbone.channels) - 1}; name those that you want, as in --set 'stages=[1, 2]'"
             )
         self.backbone = backbone
         n_features = sum(backbone.channels[stage] for stage in s.stages)
