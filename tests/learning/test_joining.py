@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from blemish.errors import BlemishError
 from blemish.learning.joining import (
     CELLS,
     LEAST,
@@ -13,11 +14,16 @@ from blemish.learning.joining import (
     MIN_PLACE,
     Damaged,
     chosen,
+    fitted,
     scale_values,
     tail_exponents,
     votes,
 )
 from blemish.learning.unknown_damage import KINDS, damaged_copies
+from blemish.methods.base import Method
+from blemish.methods.draem import DRAEM, DRAEMSettings
+
+TINY = DRAEMSettings(image_size_px=32, reconstructive_widths=(4, 8), discriminative_widths=(4, 8), score_window_px=5)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -150,3 +156,12 @@ def test_damage_is_marked_where_it_is_seen() -> None:
         assert torch.equal(changed & ~masks, torch.zeros_like(masks))
     again = next(iter(damaged_copies(good, seed=3)))
     assert torch.equal(again[0], copies[0][0])
+
+
+def test_a_part_that_answers_nothing_is_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    methods: dict[str, Method] = {name: DRAEM(TINY) for name in ("draem", "draem-2")}
+    good = (noise(6, 3, 32, 32) * 255).byte()
+    maps = torch.cat([noise(6, 1, 32, 32), torch.zeros(6, 1, 32, 32)], 1)
+    monkeypatch.setattr("blemish.learning.joining._measured", lambda network, images: maps)
+    with pytest.raises(BlemishError, match="draem-2: its map is the same for all good images; leave it out"):
+        fitted(methods, good, seed=0)
