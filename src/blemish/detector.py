@@ -63,7 +63,7 @@ class Detector:
         self.calibration_scores = tuple(calibration_scores)
         self.provenance = provenance or {}
         settings = runtime.settings
-        self.framing: Framing = framing if framing is not None else Whole(settings.image_size_px, settings.resizing)
+        self.framing: Framing = framing if framing is not None else Whole(settings.size_hw, settings.resizing)
         self.bits = bits
         self.likeness = likeness
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from blemish.detector import Detector
+from blemish.inspection.sources import photographs
+from blemish.inspection.stream import judge
 from blemish.learning.calibration import calibrated
 from blemish.learning.graphed import GraphedStep
 from blemish.learning.training import Trainer
@@ -27,11 +31,11 @@ from card import capture, graphs
 INGREDIENTS = Ingredients(TextureBank.procedural((32, 32), n=6), largest_share=0.2)
 
 
-def good_images(n: int = 12, size_px: int = 32) -> Tensor:
-    """(n, 3, size, size) uint8: the same soft stripes with slightly different brightness."""
-    ramp = torch.linspace(0, 12, size_px).sin().view(1, 1, 1, -1) * 60 + 120
+def good_images(n: int = 12, size_px: int = 32, width_px: int | None = None) -> Tensor:
+    """(n, 3, size, width or size) uint8: the same soft stripes with slightly different brightness."""
+    ramp = torch.linspace(0, 12, width_px or size_px).sin().view(1, 1, 1, -1) * 60 + 120
     light = torch.rand(n, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * 40
-    return (ramp + light).expand(n, 3, size_px, size_px).round().to(torch.uint8)
+    return (ramp + light).expand(n, 3, size_px, width_px or size_px).round().to(torch.uint8)
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -46,6 +50,11 @@ class _Contract:
 
     def make(self, settings: Settings) -> Method:
         raise AssertionError("a subclass must override this")
+
+    @property
+    def rectangle(self) -> Settings:
+        """``tiny`` for images of 32 x 48 px."""
+        return replace(self.tiny, image_width_px=48)
 
     @pytest.fixture
     def method(self) -> Method:
@@ -144,6 +153,17 @@ class TrainingContract(_Contract):
         assert [finding.map.shape for finding in findings] == [(32, 32)] * 3
         warnings = capsys.readouterr().err
         assert not warnings, warnings
+
+    def test_rectangles_are_trained_on_and_inspected(self) -> None:
+        method, images = self.make(self.rectangle), good_images(width_px=48)
+        Trainer(method, images, INGREDIENTS, validation=images[:2], device="cpu", seed=1).run()
+        method.finish(images, images[:2])
+        detector = calibrated(method, images, 0.1)
+        photograph = np.full((64, 96, 3), 130, np.uint8)
+        assert detector.size_hw == (32, 48)
+        assert detector.inspect(photograph).map.shape == (64, 96)
+        (judgement,) = judge(detector, photographs([photograph]))
+        assert judgement.map.shape == (32, 48)
 
     def weights_after_steps(
         self, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture, seed: int = 0
@@ -278,6 +298,20 @@ class InspectionContract(_Contract):
             detector.maps_and_scores(images), detector.compiled().maps_and_scores(images), strict=True
         ):
             torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
+
+    def test_rectangles_are_saved_and_exported(self, tmp_path: Path) -> None:
+        images = good_images(3, width_px=48)
+        method = self.make(self.rectangle).eval()
+        detector = Detector.uncalibrated(method, 0.5, 0.1)
+        detector.save(tmp_path / "x.blemish")
+        compiled = detector.compiled()
+        again = Detector.load(tmp_path / "x.blemish")
+        assert again.size_hw == compiled.size_hw == (32, 48)
+        for ours, theirs, exported in zip(
+            *(d.maps_and_scores(images) for d in (detector, again, compiled)), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+            torch.testing.assert_close(exported, ours, atol=1e-4, rtol=1e-3)
 
     def test_eight_bits_leave_exact_modules_and_few_channels_in_float(self, method: Method) -> None:
         with quiet_libraries():

@@ -54,6 +54,19 @@ class TestContract(MethodContract):
     test_a_graph_is_the_same_whatever_is_drawn: ClassVar[None] = None
     test_where_there_are_no_graphs_training_goes_on_without: ClassVar[None] = None
     test_every_recipe_is_of_the_methods_own_settings: ClassVar[None] = None
+    test_rectangles_are_trained_on_and_inspected: ClassVar[None] = None
+
+    @property
+    def rectangle(self) -> Settings:
+        assert isinstance(self.tiny, CombinedSettings)
+        parts = {
+            name: {
+                **part,
+                "settings": {**part["settings"], "image_width_px": part["settings"]["image_size_px"] * 3 // 2},
+            }
+            for name, part in self.tiny.parts.items()
+        }
+        return replace(self.tiny, image_width_px=48, parts=parts)
 
     def make(self, settings: Settings) -> Combined:
         assert isinstance(settings, CombinedSettings)
@@ -199,7 +212,7 @@ def test_it_is_not_a_method_to_train(tmp_path: Path) -> None:
     [
         ({"parts": {}}, "setting parts: none; two trained methods or more are needed"),
         ({"parts": settings_of(draem=PATCHES)}, "setting parts: draem; two trained methods"),
-        ({"image_size_px": 64}, "setting image_size_px: 64 should be that of the largest part"),
+        ({"image_size_px": 64}, r"image_width_px: \(64, 64\) should be those of the largest"),
         ({"scale": "pixel"}, "setting scale: 'pixel' should be one of image, place"),
     ],
 )

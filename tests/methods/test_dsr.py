@@ -302,7 +302,7 @@ def test_real_defects_join_the_focal_loss_and_nothing_else(stage: int, monkeypat
         ({"image_size_px": 16}, "from 32 on"),
         ({"feature_weight": 0.0, "image_weight": 0.0}, "both are 0"),
         ({"score_window_px": 4}, "odd"),
-        ({"score_window_px": 33}, "at most image_size_px, 32"),
+        ({"score_window_px": 33}, "at most the shorter side of the image, 32"),
         ({"restriction_widths": ()}, "empty"),
         ({"detection_widths": (0, 4)}, "at least 1"),
         ({"learning_rate": -1.0}, "above 0"),

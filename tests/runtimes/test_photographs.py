@@ -19,6 +19,7 @@ from blemish.runtimes.export import quiet_libraries, traced
 from blemish.runtimes.photographs import Resized
 
 SIDE_PX = 64
+SQUARE, RECTANGLE = (SIDE_PX, SIDE_PX), (48, 80)
 Graph = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SIZES_HW = [
     (64, 64), (128, 128), (192, 256), (640, 640), (64, 256),  # whole ratios: 1, 2, 3, 4, 10
@@ -31,12 +32,17 @@ SIZES_HW = [
 @pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """The graph in one of three runtimes: (B, H, W, 3) uint8 to (B, 3, S, S) float32."""
-    return graph_in(request.param, Resized(SIDE_PX), tmp_path_factory)
+    return graph_in(request.param, Resized(SQUARE), tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
+def rectangle_graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return graph_in(request.param, Resized(RECTANGLE), tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
 def bilinear_graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return graph_in(request.param, Resized(SIDE_PX, "bilinear"), tmp_path_factory)
+    return graph_in(request.param, Resized(SQUARE, "bilinear"), tmp_path_factory)
 
 
 def graph_in(runtime: str, module: Resized, tmp_path_factory: pytest.TempPathFactory) -> Graph:
@@ -64,7 +70,8 @@ def drawn(size_hw: tuple[int, int], n: int = 1) -> NDArray[np.uint8]:
 def differences(result: NDArray[np.float32], photographs: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Grey levels between the graph's result and what blemish makes of the same photographs."""
     assert result.dtype == np.float32
-    expected = np.stack([resize(photograph, (SIDE_PX, SIDE_PX)) for photograph in photographs])
+    height, width = result.shape[2:]
+    expected = np.stack([resize(photograph, (height, width)) for photograph in photographs])
     return np.abs(result.transpose(0, 2, 3, 1) * 255.0 - expected.astype(np.float64))
 
 
@@ -72,6 +79,16 @@ def differences(result: NDArray[np.float32], photographs: NDArray[np.uint8]) -> 
 def test_grey_levels_are_those_of_blemish(graph: Graph, size_hw: tuple[int, int]) -> None:
     photographs = drawn(size_hw)
     difference = differences(graph(photographs), photographs)
+    assert difference.max() < 1.001
+    assert (difference > 0.001).mean() < 0.002
+
+
+@pytest.mark.parametrize("size_hw", [*SIZES_HW, (96, 160), (48, 160), (96, 80), (48, 80), (480, 800)])
+def test_grey_levels_of_rectangles_are_those_of_blemish(rectangle_graph: Graph, size_hw: tuple[int, int]) -> None:
+    photographs = drawn(size_hw)
+    result = rectangle_graph(photographs)
+    assert result.shape[2:] == RECTANGLE
+    difference = differences(result, photographs)
     assert difference.max() < 1.001
     assert (difference > 0.001).mean() < 0.002
 
@@ -100,7 +117,7 @@ def test_halves_are_rounded_as_by_opencv(graph: Graph, size_hw: tuple[int, int])
 def test_halves_at_other_ratios_are_rounded_as_by_opencv(size_hw: tuple[int, int]) -> None:
     """At 4:3 one mean in 16 ends in a half. Other weights than OpenCV's round many of them otherwise."""
     photograph = drawn(size_hw)[0]
-    result = Resized(48)(torch.from_numpy(photograph)[None])[0].permute(1, 2, 0).numpy() * 255.0
+    result = Resized((48, 48))(torch.from_numpy(photograph)[None])[0].permute(1, 2, 0).numpy() * 255.0
     difference = np.abs(result - resize(photograph, (48, 48)))
     assert difference.max() < 1.001
     assert (

@@ -230,7 +230,7 @@ def _detector(conversion: Conversion, false_rejects: float) -> Detector:
     provenance = {"recipe": "paper", "converted_from": [path.name for path in conversion.files]}
     if not conversion.good:
         return Detector.uncalibrated(method, 0.5, false_rejects, provenance)
-    size_hw = (method.settings.image_size_px,) * 2
+    size_hw = method.settings.size_hw
     bits = bits_in_use(conversion.good) or 16
     images = load_images(conversion.good, size_hw, bits, method.settings.resizing)
     return calibrated(method, images, false_rejects, provenance, bits, doubt=conversion.doubt)

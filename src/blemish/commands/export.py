@@ -25,7 +25,6 @@ from blemish.inspection.stream import judge
 from blemish.learning.alike import are_alike
 from blemish.runtimes.base import needed
 from blemish.runtimes.export import INPUTS, OUTPUTS, InputKind, write_onnx, write_openvino
-from blemish.settings import Resizing
 
 PRECISION_HINT = {"INFERENCE_PRECISION_HINT": "f32"}
 """Without it, OpenVINO computes in bfloat16 where the processor is fast at that, which changes pixels and scores."""
@@ -108,16 +107,16 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
 
     Of the detector's description, ``likeness`` is left out, because the graph does not compute it.
     """
-    side_px = detector.settings.image_size_px
+    height, width = detector.size_hw
     own = {key: value for key, value in detector.description.items() if key != "likeness"}
-    map_meaning = f"({side_px} x {side_px} over the whole photograph) >= 0, higher is worse"
+    map_meaning = f"({width} x {height} px over the whole photograph) >= 0, higher is worse"
     return own | {
         "blemish_version": version("blemish"),
         "runtime": "onnx" if out.suffix == ".onnx" else "openvino",
         "precision": precision,
-        "input": _input_description(side_px, detector.settings.resizing, detector.bits, input_kind),
+        "input": _input_description(detector, input_kind),
         "outputs": {
-            OUTPUTS[0]: {"shape": ["batch", 1, side_px, side_px], "dtype": "float32", "meaning": map_meaning},
+            OUTPUTS[0]: {"shape": ["batch", 1, height, width], "dtype": "float32", "meaning": map_meaning},
             OUTPUTS[1]: {"shape": ["batch"], "dtype": "float32", "meaning": ">= 0, higher is worse"},
         },
         "verdict": f"defective if score > {detector.threshold.value!r} (threshold.value)",
@@ -133,8 +132,9 @@ _RESIZING = {
 }
 
 
-def _input_description(side_px: int, resizing: Resizing, bits: int | None, input_kind: InputKind) -> dict[str, Any]:
-    rule = f"to {side_px} x {side_px}, whatever the aspect; {_RESIZING[resizing]}"
+def _input_description(detector: Detector, input_kind: InputKind) -> dict[str, Any]:
+    (height, width), bits = detector.size_hw, detector.bits
+    rule = f"to {width} x {height} px, whatever the aspect; {_RESIZING[detector.settings.resizing]}"
     sixteen_bits = (
         "16-bit values: shift their highest used bit to bit 7, then cast to uint8"
         if bits is None
@@ -151,7 +151,7 @@ def _input_description(side_px: int, resizing: Resizing, bits: int | None, input
         }
     else:
         kind = {
-            "shape": ["batch", 3, side_px, side_px],
+            "shape": ["batch", 3, height, width],
             "layout": "NCHW",
             "dtype": "float32",
             "range": [0, 1],

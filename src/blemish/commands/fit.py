@@ -17,6 +17,7 @@ from blemish.learning.fit import fit
 from blemish.learning.images import SEEN_PX
 from blemish.learning.interrupts import TrainingInterrupted
 from blemish.learning.options import FitOptions, read_config
+from blemish.methods.base import SIZE_SETTINGS
 
 
 def fit_run(
@@ -34,6 +35,10 @@ def fit_run(
     if any(overrides.get(name) not in (None, values.get(name)) for name in ("method", "recipe")):
         values.pop("settings", None)  # they belong to another method or recipe
     values |= {name: value for name, value in overrides.items() if value is not None}
+    if overrides.get("image_size") is not None:  # instead of the size of the config file
+        values["settings"] = {
+            name: value for name, value in (values.get("settings") or {}).items() if name not in SIZE_SETTINGS
+        }
     values["settings"] = assigned(values.get("settings") or {}, assignments)
     if values.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")
@@ -55,11 +60,11 @@ def fit_run(
     if (bits := detector.provenance["bits"]) is not None:
         how = "as --bits says" if options.bits != "auto" else "as their largest value shows (--bits auto)"
         print(f"16-bit images are read as {bits} bits, up to {2**bits - 1}, {how}")
-    size_px = detector.settings.image_size_px
+    height, width = detector.size_hw
     if (smallest_px := detector.provenance["smallest_blemish_px"]) > SEEN_PX:
         print(
-            f"photographs are shrunk to {size_px}x{size_px} px, where spots of less than about {smallest_px:.0f} px "
-            f"are easily missed; a larger --set image_size_px sees smaller ones, and takes longer"
+            f"photographs are shrunk to {width}x{height} px, where spots of less than about {smallest_px:.0f} px "
+            f"are easily missed; a larger --image-size sees smaller ones, and takes longer"
         )
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")

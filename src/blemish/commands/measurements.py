@@ -116,7 +116,7 @@ def _premise(data: Sequence[Path], out: Path, seed: int) -> None:
 def _speed(out: Path, device: Device) -> None:
     """How many images a second DSR's network inspects, with random weights; the paper says 58."""
     runtime = TorchRuntime(build("dsr", "paper").to(resolve_device(device)))
-    side_px = runtime.settings.image_size_px
+    side_px = runtime.settings.short_px
     make_folder(out)
     print(f"DSR's networks of recipe paper, {side_px} px, whatever --recipe says; some minutes on a CPU", flush=True)
     rows = []
@@ -141,8 +141,7 @@ def _speed(out: Path, device: Device) -> None:
 
 def _images_per_s(runtime: TorchRuntime, batch: int) -> float:
     """Throughput for so many images at a time, from at least one batch after one that warms up."""
-    side_px = runtime.settings.image_size_px
-    tiles = torch.randint(0, 256, (batch, 3, side_px, side_px), dtype=torch.uint8)
+    tiles = torch.randint(0, 256, (batch, 3, *runtime.settings.size_hw), dtype=torch.uint8)
     inspected(runtime, tiles)
     n_done, began_s = 0, time.perf_counter()
     while not n_done or time.perf_counter() - began_s < TIMED_S:

@@ -209,7 +209,7 @@ def damage_run(
     settings = assigned({}, assignments)
     network = build(method, recipe, seed, settings)
     dataset, paths = good_images(data, layout)
-    size_hw = (network.settings.image_size_px,) * 2
+    size_hw = network.settings.size_hw
     shown = [paths[number * len(paths) // n_images] for number in range(min(n_images, len(paths)))]
     bits = bits_in_use(paths) or 16
     images = load_images(shown, size_hw, bits, network.settings.resizing)  # (B, 3, H, W)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def evaluate(
     doubts: dict[Path, list[str]] = {}
     reasons: dict[Path, tuple[str, ...]] = {}
     results = _results(detector, judging, samples, rules, doubts, reasons)
-    n_px = (rules.resolution if isinstance(rules.resolution, int) else detector.size_hw[0]) ** 2 * len(samples)
+    n_px = (rules.resolution**2 if isinstance(rules.resolution, int) else math.prod(detector.size_hw)) * len(samples)
     is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
     rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
 

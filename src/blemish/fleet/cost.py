@@ -13,6 +13,7 @@ from blemish.fleet.states import duration
 from blemish.fleet.steps import n_good_images
 from blemish.learning.graphed import N_WARM_UP
 from blemish.learning.ingredients import ingredients_of
+from blemish.learning.sizes import with_size
 from blemish.learning.training import Trainer
 from blemish.methods import build
 from blemish.methods.base import Stage
@@ -48,15 +49,14 @@ def training_s(cells: Sequence[Cell], report: Callable[[str], None] = print) -> 
 
 def _timed(cell: Cell) -> list[tuple[Stage, float]]:
     """The stages of a cell, each with the time of one of its steps, s."""
-    options = cell.fit_options
+    options = with_size(cell.fit_options)
     method = build(options.method, options.recipe, 0, options.settings, options.codebook)
-    side_px = method.settings.image_size_px
     stages = method.stages()
     if not stages:
         return []
     n_images = 2 * max(stage.batch_size for stage in stages)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (n_images, 3, side_px, side_px), dtype=torch.uint8, generator=generator)
+    images = torch.randint(256, (n_images, 3, *method.settings.size_hw), dtype=torch.uint8, generator=generator)
     ingredients = ingredients_of(
         method, options.textures, options.defects, options.defect_masks, mask_values=options.mask_values,
         n_defects=options.n_defects, good_images=images,

@@ -11,6 +11,8 @@ from blemish.data.layouts import open_dataset
 from blemish.errors import BlemishError
 from blemish.evaluation.protocols import protocol_named
 from blemish.fleet.cells import Cell
+from blemish.learning.options import plain
+from blemish.learning.sizes import with_size
 from blemish.methods import build
 from blemish.methods.base import Stage
 
@@ -51,9 +53,9 @@ def stages_of(cell: Cell) -> tuple[Stage, ...]:
     BlemishError
         If the method, the recipe, a setting or the codebook is wrong.
     """
-    options = cell.fit_options
+    options = with_size(cell.fit_options)
     codebook = None if options.codebook is None else str(options.codebook)
-    return _stages(options.method, options.recipe, json.dumps(cell.options["settings"]), codebook)
+    return _stages(options.method, options.recipe, json.dumps(plain(options.settings)), codebook)
 
 
 @functools.lru_cache(maxsize=256)

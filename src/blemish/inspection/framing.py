@@ -36,14 +36,14 @@ class Framing(ABC):
 
 @dataclass(frozen=True)
 class Whole(Framing):
-    """One tile: the whole photograph, resized to a square as ``data.loading.resize`` explains."""
+    """One tile: the whole photograph, resized as ``data.loading.resize`` explains."""
 
-    size_px: int
+    size_hw: tuple[int, int]
     resizing: Resizing = "area"
 
     @property
     def tile_hw(self) -> tuple[int, int]:
-        return self.size_px, self.size_px
+        return self.size_hw
 
     def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(resize(photograph, self.tile_hw, self.resizing)[None])
@@ -72,8 +72,10 @@ def from_description(description: Mapping[str, Any]) -> Framing:
     BlemishError
         If the kind of framing is unknown to this version.
     """
-    values = dict(description)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in description.items()}
     kind = values.pop("kind", None)
     if kind not in KINDS:
         raise BlemishError(f"framing {kind!r} is unknown; there are: {', '.join(KINDS)}")
+    if "size_px" in values:  # files of before: squares only
+        values["size_hw"] = (values.pop("size_px"),) * 2
     return KINDS[kind](**values)

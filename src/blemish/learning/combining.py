@@ -20,7 +20,7 @@ from blemish.learning.held_out import Part, good_images
 from blemish.learning.images import digest_of
 from blemish.learning.joining import Choice, fitted
 from blemish.methods.base import Method
-from blemish.methods.combined import Combined
+from blemish.methods.combined import Combined, largest_hw
 from blemish.thresholds import n_needed
 
 
@@ -54,15 +54,15 @@ def combine(
     detectors = _detectors(parts, device)
     members = _members(detectors)
     bits = _checked(members)
-    side_px = max(member.method.settings.image_size_px for member in members)
-    images = good_images(members, good, layout, (side_px, side_px), bits, false_rejects, seed)
+    size_hw = largest_hw([member.method for member in members])
+    images = good_images(members, good, layout, size_hw, bits, false_rejects, seed)
     choice, method = fitted(_named(members), images.measure, seed)
     provenance = _provenance(
         members, choice, method, images.are_trained_on, len(images.measure), len(images.calibration)
     )
     provenance |= {"data": name_of(Path(good)), "bits": bits, "seed": _common([*members], "seed", seed)}
     likeness = next(
-        (known.likeness for known in detectors.values() if known.size_hw[0] == side_px and known.likeness), None
+        (known.likeness for known in detectors.values() if known.size_hw == size_hw and known.likeness), None
     )
     about = false_rejects, provenance, bits, likeness
     if images.doubt == TRAINED_ON:
@@ -128,6 +128,11 @@ def _checked(members: Sequence[Part]) -> int | None:
     if len(ways) > 1:
         uses = " and ".join(f"{source} by {way}" for way, source in ways.items())
         raise BlemishError(f"{uses}: photographs are resized differently; fit them with the same --set resizing")
+    sizes_hw = [member.method.settings.size_hw for member in members]
+    aspects = {width / height: member.source for (height, width), member in zip(sizes_hw, members, strict=True)}
+    if len(aspects) > 1:
+        uses = " and ".join(f"{source} {aspect:.3g} times as wide as tall" for aspect, source in aspects.items())
+        raise BlemishError(f"{uses}: photographs are squeezed differently; fit them with sides in the same ratio")
     return next(iter(known), None)
 
 

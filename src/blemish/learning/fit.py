@@ -24,6 +24,7 @@ from blemish.learning.images import SplitImages, digest_of, split_images
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter, TrainingRecord
+from blemish.learning.sizes import with_size
 from blemish.learning.training import Trainer
 from blemish.methods import NOT_TRAINED, OWN_RECIPE, build, settings_of
 from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method
@@ -58,7 +59,7 @@ def fit(
     BlemishError
         If an argument is wrong; the message names it and the remedy.
     """
-    checked = _options(data, method, options)
+    checked = with_size(_options(data, method, options))
     network = method if isinstance(method, Method) else _network(checked)
     with owned_folder(Path(out)) if out is not None else nullcontext() as folder:
         return _fitted(checked, network, folder, resume=resume, tensorboard=tensorboard, reporter=reporter)
@@ -125,7 +126,7 @@ def part_of(detector: Detector, part: str, options: FitOptions) -> Detector:
 
 
 def _split(options: FitOptions, method: Method) -> SplitImages:
-    size_hw = (method.settings.image_size_px,) * 2
+    size_hw = method.settings.size_hw
     return split_images(
         options.data, options.calibration, options.layout, size_hw, options.seed, method.validation_share,
         options.bits, method.settings.resizing,
@@ -146,7 +147,7 @@ def _options(data: str | Path, method: str | Method, options: Mapping[str, Any])
         return FitOptions.from_dict({"data": data, "method": method, **options})
     if isinstance(method, Combined):
         raise BlemishError(NOT_TRAINED)
-    if fixed := sorted({"recipe", "settings", "codebook"} & {*options}):
+    if fixed := sorted({"recipe", "settings", "codebook", "image_size"} & {*options}):
         raise BlemishError(f"{', '.join(fixed)}: not used with a method object; pass them when you build the method")
     from_method = {"method": method.name, "recipe": OWN_RECIPE, "seed": method.settings.seed}
     return FitOptions.from_dict({"data": data, **from_method, **options})
@@ -164,7 +165,7 @@ def state_of(folder: Path, data: str | Path, **options: Any) -> Literal["empty",
     BlemishError
         If the folder holds a run with other data, options or settings.
     """
-    requested = FitOptions.from_dict({"data": data, **options})
+    requested = with_size(FitOptions.from_dict({"data": data, **options}))
     settings = settings_of(requested.method, requested.recipe, requested.seed, requested.settings)
     if not _check_config(folder, requested.config(settings.result_settings())):
         return "empty"

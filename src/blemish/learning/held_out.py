@@ -150,7 +150,7 @@ def _split_of(part: Part, good: str | Path, layout: str, n_good: int) -> SplitIm
     if not about.get("data_sha256") or not 2 * MIN_HELD_OUT <= n_train + n_validation + n_calibration <= n_good:
         return None
     split = split_images(
-        good, None if n_calibration else "none", layout, (settings.image_size_px,) * 2, int(about["seed"]),
+        good, None if n_calibration else "none", layout, settings.size_hw, int(about["seed"]),
         part.method.validation_share, part.bits, settings.resizing, is_quiet=True,
     )  # fmt: skip
     return split if split.sha256 == about["data_sha256"] else None

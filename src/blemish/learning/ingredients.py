@@ -44,7 +44,7 @@ def _textures(method: Method, folder: Path | None) -> TextureBank | None:
         if folder is not None:
             print_notices([f"{folder}: textures are not used, as {method.name} with these settings pastes none"])
         return None
-    size_hw = (method.settings.image_size_px,) * 2
+    size_hw = method.settings.size_hw
     if folder is None:
         return TextureBank.procedural(size_hw)
     return TextureBank.from_folder(folder, size_hw, method.settings.resizing)
@@ -63,5 +63,5 @@ def _defects(
             f"defects {folder}: {method.name} with these settings learns from good images only; leave them out, or "
             f"take draem or dsr"
         )
-    size_hw = (method.settings.image_size_px,) * 2
+    size_hw = method.settings.size_hw
     return DefectBank(*load_defects(folder, masks, size_hw, bits, mask_values, method.settings.resizing, n))

@@ -76,14 +76,16 @@ class Choice:
 
 
 def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choice, Combined]:
-    """Join trained methods by good images (N, 3, S, S) uint8, S the largest part's size."""
+    """Join trained methods by good images (N, 3, H, W) uint8, of the largest part's size."""
     first = next(iter(methods.values()))
     described = {
         name: {"method": method.name, "settings": asdict(method.settings)} for name, method in methods.items()
     }
+    height, width = good.shape[2:]
     settings = CombinedSettings(
-        image_size_px=good.shape[-1], resizing=first.settings.resizing, seed=seed, parts=described
-    )
+        image_size_px=height, image_width_px=None if width == height else width,
+        resizing=first.settings.resizing, seed=seed, parts=described,
+    )  # fmt: skip
     device = device_of(first)
     network = TorchRuntime(Combined(settings, methods).to(device)).prepared
     assert isinstance(network, Combined)
@@ -103,7 +105,7 @@ def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choi
 
 @torch.inference_mode()
 def _measured(network: Combined, images: Tensor) -> Tensor:
-    """The parts' maps (N, P, S, S) of images (N, 3, S, S) uint8, or float in [0, 1]; on the host."""
+    """The parts' maps (N, P, H, W) of images (N, 3, H, W) uint8, or float in [0, 1]; on the host."""
     device = network.weight.device
     results = []
     for batch in torch.split(images, BATCH):
@@ -149,7 +151,7 @@ def tail_exponents(z: Tensor) -> Tensor:
     quantile is above that quantile. Here of the scores that a part would give the images, since the cells of one
     image do not vary each on its own, and above their median: a few dozen images tell nothing of a farther tail.
     """
-    scores = top_of(z.flatten(0, 1)[:, None], z.shape[-1]).view(z.shape[:2])  # (N, P)
+    scores = top_of(z.flatten(0, 1)[:, None], min(z.shape[-2:])).view(z.shape[:2])  # (N, P)
     upper = torch.log1p(scores).sort(0).values[len(z) // 2 :]
     excess = (upper - upper[0]).mean(0)  # (P,)
     return 1.0 / excess.clamp_min(max(LEAST_EXCESS * float(excess.mean()), 1e-6))
@@ -218,7 +220,7 @@ def _pixel_ap(maps: Tensor, masks: Tensor) -> float:
 def _found(good: Tensor, damaged: Damaged) -> float:
     """Image AUROC of joined maps (N, 1, H, W), without damaged images where nothing changed."""
     changed = damaged.maps[damaged.masks.flatten(1).any(1)]
-    scores = torch.cat([top_of(maps, maps.shape[-1]) for maps in (good, changed)])
+    scores = torch.cat([top_of(maps, min(maps.shape[-2:])) for maps in (good, changed)])
     return auroc(scores, torch.arange(len(scores)) >= len(good))
 
 

@@ -61,6 +61,10 @@ class FitOptions(CheckedSettings):
     bits: Bits = "auto"
     """How many bits of 16-bit values the camera uses: 8, 10, 12, 14 or 16. Default: auto, which decides by the
     largest value of all training images. Images of 8 bits are unaffected."""
+    image_size: int | str | None = None
+    """What the network sees, px: WIDTHxHEIGHT such as 512x256, the side of a square, or auto, which takes as many
+    pixels as the recipe in the shape of the good images. Default: a square, as the recipe says. More pixels show
+    smaller defects, and take longer."""
     layout: str = "auto"
     """Layout of the dataset: auto (default), or a layout that `blemish data --help` lists."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 SPEED_SETTINGS = ("cuda_graphs",)
 """Settings that change the speed but not the results."""
 
+SIZE_SETTINGS = ("image_size_px", "image_width_px")
+"""Settings of the size of the network's input."""
+
 
 @dataclass(frozen=True)
 class Settings(CheckedSettings):
     """The settings that all methods share; a method's subclass adds its own. Frozen, and serializable as JSON."""
 
     image_size_px: int = 256
-    """Images are resized to this square before the network sees them."""
+    """Images are resized to this height, and to this width, too, before the network sees them."""
+    image_width_px: int | None = None
+    """Images are resized to this width instead, so that parts that are not square are not squeezed."""
     resizing: Resizing = "area"
     """``area``: pixels are averaged where an image shrinks, so thin defects are kept. ``bilinear``: as the authors of
     DRÆM and DSR do, which takes every n-th pixel of a large image."""
@@ -42,6 +47,25 @@ class Settings(CheckedSettings):
         super().__post_init__()
         self.check_range("batch_size", least=1)
         self.check_range("image_size_px", least=MIN_SIDE_PX)
+        if self.image_width_px is not None:
+            self.check_range("image_width_px", least=MIN_SIDE_PX)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the network's input, px."""
+        return self.image_size_px, self.image_width_px or self.image_size_px
+
+    @property
+    def short_px(self) -> int:
+        """The shorter side of the network's input, px."""
+        return min(self.size_hw)
+
+    def check_multiple(self, multiple_px: int, least_px: int = 0) -> None:
+        """Raise BlemishError if a side of the network's input is not a multiple, or is too short."""
+        for name, side_px in zip(SIZE_SETTINGS, self.size_hw, strict=True):
+            if side_px % multiple_px or side_px < least_px:
+                start = f", from {least_px} on" if least_px else ""
+                raise BlemishError(f"setting {name}: {side_px} should be a multiple of {multiple_px}{start}")
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that affect the results, for JSON: all but ``SPEED_SETTINGS``."""
@@ -57,10 +81,10 @@ class Settings(CheckedSettings):
     def check_window(self, name: str) -> None:
         """Raise BlemishError if the side of a square window is even, below 1 or larger than the image."""
         side_px = getattr(self, name)
-        if side_px % 2 == 0 or not 1 <= side_px <= self.image_size_px:
+        if side_px % 2 == 0 or not 1 <= side_px <= self.short_px:
             raise BlemishError(
-                f"setting {name}: {side_px} should be odd, so that it has a centre, and at most image_size_px, "
-                f"{self.image_size_px}"
+                f"setting {name}: {side_px} should be odd, so that it has a centre, and at most the shorter side of "
+                f"the image, {self.short_px}"
             )
 
 

@@ -20,7 +20,8 @@ The image score is the smoothed maximum of the joined map, as DRÆM scores its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -136,8 +137,10 @@ class Combined(Method):
             raise BlemishError(
                 f"setting parts: {', '.join(s.parts) or 'none'}; two trained methods or more are needed"
             )
-        if s.image_size_px != max(part.settings.image_size_px for part in parts.values()):
-            raise BlemishError(f"setting image_size_px: {s.image_size_px} should be that of the largest part")
+        if s.size_hw != largest_hw([*parts.values()]):
+            raise BlemishError(
+                f"settings image_size_px, image_width_px: {s.size_hw} should be those of the largest part"
+            )
         self.parts = nn.ModuleDict({**parts})
         self.exact = tuple(f"parts.{name}.{module}" for name, part in parts.items() for module in part.exact)
         self.exact_on_cpu = tuple(
@@ -169,7 +172,7 @@ class Combined(Method):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         anomaly_map = joined(scaled(self.measured(images), self.centre, self.spread), self.weight)  # (B, 1, H, W)
-        return anomaly_map, top_of(anomaly_map, self.settings.image_size_px)
+        return anomaly_map, top_of(anomaly_map, self.settings.short_px)
 
     def measured(self, images: Tensor) -> Tensor:
         """Each part's own map, at the size of the images: (B, 3, H, W) to (B, P, H, W) float32."""
@@ -182,9 +185,9 @@ class Combined(Method):
     def _seen_by(self, part: nn.Module, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) at the size of a part: pixels are averaged by area, as photographs are."""
         assert isinstance(part, Method)
-        for axis in (2, 3):
+        for axis, own_px, joint_px in zip((2, 3), part.settings.size_hw, self.settings.size_hw, strict=True):
             length = images.shape[axis]
-            own_px = max(1, round(length * part.settings.image_size_px / self.settings.image_size_px))
+            own_px = max(1, round(length * own_px / joint_px))
             if own_px != length:
                 images = _averaged(images, axis, own_px)
         return images
@@ -218,9 +221,14 @@ class Combined(Method):
         raise BlemishError(NOT_TRAINED)
 
 
-def top_of(anomaly_map: Tensor, image_size_px: int) -> Tensor:
+def largest_hw(methods: Sequence[Method]) -> tuple[int, int]:
+    """Height and width of what the method that sees most pixels sees, px."""
+    return max((method.settings.size_hw for method in methods), key=math.prod)
+
+
+def top_of(anomaly_map: Tensor, short_px: int) -> Tensor:
     """The image score: smoothed maximum of the joined map, (B, 1, H, W) to (B,)."""
-    return smoothed_maximum(anomaly_map, int(image_size_px * WINDOW_SHARE) // 2 * 2 + 1)
+    return smoothed_maximum(anomaly_map, int(short_px * WINDOW_SHARE) // 2 * 2 + 1)
 
 
 def _averaged(images: Tensor, axis: int, n_cells: int) -> Tensor:

@@ -197,8 +197,7 @@ class DRAEM(Method):
         repair_px = s.repair_reduction * s.patch_px * 2 ** (len(s.reconstructive_widths) - 1)
         encoder_px = s.patch_px * 2 ** (len(s.discriminative_widths) - 1)
         self.multiple_px = math.lcm(repair_px, FeatureUNet.multiple_px if s.encoder == "imagenet" else encoder_px)
-        if s.image_size_px % self.multiple_px:
-            raise BlemishError(f"setting image_size_px: {s.image_size_px} should be a multiple of {self.multiple_px}")
+        s.check_multiple(self.multiple_px)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
             if s.architecture != "discriminative":

@@ -14,7 +14,7 @@ Differences from the paper, and what it leaves open:
   stages; ``paper`` takes WideResNet-50-2, whose weights do not come with it (``backbone``);
 - a feature is the mean of each channel over 3x3 positions, zero outside of the image, of each stage at its own
   resolution. The authors' code flattens the 3x3 neighbourhood and pools it to 1024 numbers;
-- images are resized to a square of ``image_size_px`` and seen as a whole; the paper crops 224 px of 256;
+- images are resized to the network's size and seen as a whole; the paper crops 224 px of 256;
 - the coreset starts at a random patch; ``max_candidates`` of recipes other than ``paper`` takes a random part of all
   patches before, so that it takes seconds;
 - features are projected for the coreset by a Gaussian matrix, and only if they have more dimensions than
@@ -78,7 +78,7 @@ class PatchCoreSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("coreset_share", above=0, most=1)
-        self.check_range("smoothing_px", least=0, most=self.image_size_px)
+        self.check_range("smoothing_px", least=0, most=self.short_px)
         self.check_range("stages", least=0)
         self.check_range("projection_dims", "n_neighbours", least=1)
         for name in ("max_vectors", "max_candidates"):

@@ -59,14 +59,14 @@ def traced(module: nn.Module, images: Tensor, n_free_axes: int = 1) -> torch.exp
 
 def _network(method: Method) -> tuple[nn.Module, Tensor]:
     """Return a copy of the method for inspection on the CPU, and a batch of black images to trace it with."""
-    side_px = method.settings.image_size_px
-    return folded(deepcopy(method).cpu().eval()), torch.zeros(2, 3, side_px, side_px)
+    return folded(deepcopy(method).cpu().eval()), torch.zeros(2, 3, *method.settings.size_hw)
 
 
 def _resizing(method: Method) -> tuple[Resized, Tensor]:
     """Return the resizing for the method, and a batch of black photographs to trace it with."""
-    side_px = method.settings.image_size_px
-    return Resized(side_px, method.settings.resizing), torch.zeros(2, side_px + 3, side_px + 5, 3, dtype=torch.uint8)
+    height, width = method.settings.size_hw
+    blank = torch.zeros(2, height + 3, width + 5, 3, dtype=torch.uint8)
+    return Resized((height, width), method.settings.resizing), blank
 
 
 @contextmanager
@@ -163,8 +163,7 @@ def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | N
     with quiet_libraries():
         program = traced(*_network(method)).run_decompositions()  # done here, so that its nodes' names are known
         model = openvino.convert_model(program)
-        side_px = method.settings.image_size_px
-        model.reshape([-1, 3, side_px, side_px])
+        model.reshape([-1, 3, *method.settings.size_hw])
         for name, output in zip(OUTPUTS, model.outputs, strict=True):
             output.get_tensor().set_names({name})
         if nncf is not None and good is not None:

@@ -44,7 +44,7 @@ class OpenVINORuntime(Runtime):
         graph, weights = (tensor.numpy() for tensor in self._tensors.values())
         core = openvino.Core()
         model = core.read_model(bytes(graph).decode(), openvino.Tensor(weights, shared_memory=True))
-        model.reshape([1, 3, settings.image_size_px, settings.image_size_px])
+        model.reshape([1, 3, *settings.size_hw])
         hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         hints |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
         self._run = core.compile_model(model, "CPU", hints)

@@ -23,66 +23,68 @@ STEPS = 2048
 class Resized(nn.Module):
     """Photographs to what the network sees.
 
-    Takes (B, H, W, 3) uint8 RGB photographs and returns (B, 3, S, S) float32 in [0, 1].
+    Takes (B, H, W, 3) uint8 RGB photographs and returns (B, 3, h, w) float32 in [0, 1].
 
     Parameters
     ----------
-    side_px : S, height and width of the network's input, px.
+    size_hw : h and w, height and width of the network's input, px.
     resizing : see ``data.loading.resize``.
     """
 
-    def __init__(self, side_px: int, resizing: Resizing = "area") -> None:
+    def __init__(self, size_hw: tuple[int, int], resizing: Resizing = "area") -> None:
         super().__init__()
-        self.side_px = side_px
+        self.size_hw = size_hw
         self.resizing = resizing
 
     def forward(self, photographs: Tensor) -> Tensor:
         resized = self._averaged if self.resizing == "area" else self._interpolated
-        grey_levels = resized(photographs)  # (B, S, S, 3)
-        return grey_levels.permute(0, 3, 1, 2) / 255.0  # (B, 3, S, S)
+        grey_levels = resized(photographs)  # (B, h, w, 3)
+        return grey_levels.permute(0, 3, 1, 2) / 255.0  # (B, 3, h, w)
 
     def _interpolated(self, photographs: Tensor) -> Tensor:
-        """``INTER_LINEAR`` along both axes: (B, S, S, 3) float32 grey levels.
+        """``INTER_LINEAR`` along both axes: (B, h, w, 3) float32 grey levels.
 
         OpenCV takes ``INTER_AREA`` instead if both axes shrink to half, where the two are equal but for the rounding.
         """
         _, height, width, _ = photographs.shape
-        side = self.side_px
         rows, columns = (
-            _neighbours(torch.scalar_tensor(length, dtype=torch.int64), side) for length in (height, width)
+            _neighbours(torch.scalar_tensor(length, dtype=torch.int64), side)
+            for length, side in zip((height, width), self.size_hw, strict=True)
         )
-        is_half_size = (torch.scalar_tensor(height) == 2 * side) & (torch.scalar_tensor(width) == 2 * side)
+        half_hw = [2 * side for side in self.size_hw]
+        is_half_size = (torch.scalar_tensor(height) == half_hw[0]) & (torch.scalar_tensor(width) == half_hw[1])
         pixels = photographs.float()
-        pairs = pixels[:, rows[0]] + pixels[:, rows[1]]  # (B, S, W, 3)
-        means = torch.floor((pairs[:, :, columns[0]] + pairs[:, :, columns[1]] + 2) / 4)  # (B, S, S, 3)
+        pairs = pixels[:, rows[0]] + pixels[:, rows[1]]  # (B, h, W, 3)
+        means = torch.floor((pairs[:, :, columns[0]] + pairs[:, :, columns[1]] + 2) / 4)  # (B, h, w, 3)
         return torch.where(is_half_size, means, _grown(pixels, rows, columns))
 
     def _averaged(self, photographs: Tensor) -> Tensor:
-        """``INTER_AREA`` along an axis that shrinks, ``INTER_LINEAR`` along one that grows: (B, S, S, 3) float32."""
+        """``INTER_AREA`` along an axis that shrinks, ``INTER_LINEAR`` along one that grows: (B, h, w, 3) float32."""
         n_images, height, width, _ = photographs.shape
-        side = self.side_px
-        # Of a side shorter than S, the shrunk picture has its own length; what is beyond it is never looked at.
-        rows, row_parts, row_ratio = _areas(height, side)
-        columns, column_parts, column_ratio = _areas(width, side)
+        rows_px, columns_px = self.size_hw
+        # Of a side shorter than h or w, the shrunk picture has its own length; what is beyond it is never looked at.
+        rows, row_parts, row_ratio = _areas(height, rows_px)
+        columns, column_parts, column_ratio = _areas(width, columns_px)
         # OpenCV adds up pixels and divides the sum if both ratios are whole numbers, else its weights add up to 1. So
         # does this, because sums are rounded to grey levels: in another order, exact halves are rounded otherwise.
         is_whole = (row_ratio == torch.floor(row_ratio)) & (column_ratio == torch.floor(column_ratio))
-        row_weights = row_parts / torch.where(is_whole, row_parts.amax((0, 1)), row_parts[0].sum())  # (S, K)
+        row_weights = row_parts / torch.where(is_whole, row_parts.amax((0, 1)), row_parts[0].sum())  # (h, K)
         column_weights = column_parts / torch.where(
             is_whole, column_parts.amax((0, 1)), column_parts[0].sum()
-        )  # (S, K)
-        strips = photographs[:, rows.flatten()].reshape(n_images, side, rows.shape[1], width * 3)
-        sums = torch.matmul(row_weights[:, None, :], strips.float())  # (B, S, 1, W * 3)
-        sums = sums.reshape(n_images, side, width, 3)[:, :, columns.flatten()]
-        sums = torch.matmul(column_weights[:, None, :], sums.reshape(n_images, side, side, columns.shape[1], 3))
+        )  # (w, K)
+        strips = photographs[:, rows.flatten()].reshape(n_images, rows_px, rows.shape[1], width * 3)
+        sums = torch.matmul(row_weights[:, None, :], strips.float())  # (B, h, 1, W * 3)
+        sums = sums.reshape(n_images, rows_px, width, 3)[:, :, columns.flatten()]
+        sums = sums.reshape(n_images, rows_px, columns_px, columns.shape[1], 3)
+        sums = torch.matmul(column_weights[:, None, :], sums)
         divided = sums * (1.0 / (row_ratio * column_ratio))
-        means = torch.where(is_whole, divided, sums).reshape(n_images, side, side, 3)
+        means = torch.where(is_whole, divided, sums).reshape(n_images, rows_px, columns_px, 3)
         # OpenCV has a way of its own for the half size, which rounds halves up, not to even numbers.
         is_half_size = (row_ratio == 2.0) & (column_ratio == 2.0)
-        shrunk = torch.where(is_half_size, torch.floor(means + 0.5), torch.round(means))  # (B, S, S, 3)
+        shrunk = torch.where(is_half_size, torch.floor(means + 0.5), torch.round(means))  # (B, h, w, 3)
         row_neighbours, column_neighbours = (
             _neighbours(torch.scalar_tensor(length, dtype=torch.int64).clamp(max=side), side)
-            for length in (height, width)
+            for length, side in zip((height, width), self.size_hw, strict=True)
         )
         return _grown(shrunk, row_neighbours, column_neighbours)
 
@@ -118,7 +120,7 @@ def _neighbours(length: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _grown(pixels: Tensor, rows: tuple[Tensor, Tensor, Tensor], columns: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Interpolate (B, S, S, 3) grey levels between ``_neighbours``, in OpenCV's fixed-point numbers."""
+    """Interpolate (B, h, w, 3) grey levels between ``_neighbours``, in OpenCV's fixed-point numbers."""
     left, right, weight = columns[0], columns[1], columns[2][:, None]
     mixed = pixels[:, :, left] * (STEPS - weight) + pixels[:, :, right] * weight
     mixed = torch.floor(mixed / 16)

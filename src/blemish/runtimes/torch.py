@@ -55,8 +55,8 @@ class TorchRuntime(Runtime):
         self.prepared = prepared(method, self.precision)
         uses_graphs = self.device.type == "cuda" and method.settings.cuda_graphs
         self._run = GraphedInspection(self.prepared) if uses_graphs else self.prepared
-        side_px = method.settings.image_size_px
-        self(torch.zeros(1, 3, side_px, side_px, device=self.device).contiguous(memory_format=torch.channels_last))
+        blank = torch.zeros(1, 3, *method.settings.size_hw, device=self.device)
+        self(blank.contiguous(memory_format=torch.channels_last))
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:

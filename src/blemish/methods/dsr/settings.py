@@ -78,11 +78,7 @@ class DSRSettings(Settings):
             raise BlemishError(f"setting decoder_widths: {self.decoder_widths} should be 3 numbers")
         if self.encoder == "imagenet":
             check_feature_widths("detection_widths", self.detection_widths)
-        if self.image_size_px % self.multiple_px or self.image_size_px < 2 * self.multiple_px:
-            raise BlemishError(
-                f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}, "
-                f"from {2 * self.multiple_px} on"
-            )
+        self.check_multiple(self.multiple_px, 2 * self.multiple_px)
         self.check_window("score_window_px")
 
     @property

@@ -167,7 +167,7 @@ class SSAE(Method):
     settings_type = SSAESettings
     settings: SSAESettings
     average_map: Tensor
-    """(n_networks, 1, S, S) mean heatmap of good images for each network (eq. 13), S = image_size_px."""
+    """(n_networks, 1, H, W) mean heatmap of good images for each network (eq. 13), of the network's size."""
     recipes = RECIPES
     validation_share = 0.05
 
@@ -179,7 +179,7 @@ class SSAE(Method):
             for objective, name in NETWORKS.items():
                 if s.objective == objective or (s.objective == "ensemble" and objective != "segment"):
                     setattr(self, name, network_for(s))
-        self.register_buffer("average_map", torch.zeros(len(self.networks), 1, s.image_size_px, s.image_size_px))
+        self.register_buffer("average_map", torch.zeros(len(self.networks), 1, *s.size_hw))
 
     @property
     def networks(self) -> list[Autoencoder | ResidualFilter]:
@@ -229,7 +229,7 @@ class SSAE(Method):
         """Side of the crops at this progress: the shares of ``crops`` in turn, in multiples of ``multiple_px``."""
         share = self.settings.crops[int(progress * len(self.settings.crops))]
         multiple_px = self.settings.multiple_px
-        return multiple_px * max(1, round(share * self.settings.image_size_px / multiple_px))
+        return multiple_px * max(1, round(share * self.settings.short_px / multiple_px))
 
     @property
     def pretrained(self) -> tuple[Tensor, ...]:
@@ -308,7 +308,7 @@ class SSAE(Method):
         if not s.is_chosen:
             return choices(good, damaged, masks, (s.n_means,), (s.mean_px,), (s.correction,))
         exponents = CORRECTIONS[s.difference] if s.is_aligned else (0,)
-        return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.image_size_px), exponents)
+        return choices(good, damaged, masks, N_MEANS, mean_sides_px(s.short_px), exponents)
 
     def _damaged(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """``N_COPIES`` damaged copies of each of at most 50 images, and their masks (bool).

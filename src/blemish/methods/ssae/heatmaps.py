@@ -95,9 +95,9 @@ class Choice:
     """On the damaged images, in [0, 1]."""
 
 
-def mean_sides_px(image_size_px: int) -> tuple[int, ...]:
-    """The odd window sides k to try for an image of this side."""
-    return tuple(sorted({max(3, round(share * image_size_px / 2) * 2 + 1) for share in MEAN_SHARES}))
+def mean_sides_px(short_px: int) -> tuple[int, ...]:
+    """The odd window sides k to try for an image whose shorter side is this."""
+    return tuple(sorted({max(3, round(share * short_px / 2) * 2 + 1) for share in MEAN_SHARES}))
 
 
 def choices(

@@ -90,10 +90,7 @@ class SSAESettings(Settings):
             raise BlemishError(
                 f"setting difference: {self.difference} needs encoder imagenet; take squared or ssim without it"
             )
-        if self.image_size_px % self.multiple_px:
-            raise BlemishError(
-                f"setting image_size_px: {self.image_size_px} should be a multiple of {self.multiple_px}"
-            )
+        self.check_multiple(self.multiple_px)
 
     @property
     def multiple_px(self) -> int:

@@ -1,0 +1,108 @@
+"""``fit --image-size``: what the network sees need not be a square."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import blemish
+from blemish.commands.fit import fit_run
+from blemish.errors import BlemishError
+from blemish.learning.fit import state_of
+from blemish.learning.options import FitOptions
+from blemish.learning.sizes import with_size
+
+TINY: dict[str, Any] = {
+    "batch_size": 4, "reconstructive_widths": [4, 8], "discriminative_widths": [4, 8], "encoder": "trained",
+    "score_window_px": 5, "iterations": 2, "epochs": None,
+}  # fmt: skip
+
+
+def save_parts(folder: Path, sizes_hw: list[tuple[int, int]]) -> Path:
+    folder.mkdir()
+    for number, (height, width) in enumerate(sizes_hw):
+        pixels = np.random.default_rng(number).integers(90, 120, (height, width), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return folder
+
+
+def size_of(size: int | str, data: Path = Path("parts"), **settings: Any) -> tuple[int | None, int | None]:
+    """Height and width as settings."""
+    options = with_size(FitOptions(data=data, image_size=size, settings=settings))
+    assert options.image_size is None
+    return options.settings["image_size_px"], options.settings["image_width_px"]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("512x256", (256, 512)), ("64 X 96", (96, 64)), ("128", (128, None)), (128, (128, None)), ("64x64", (64, None))],
+)
+def test_width_comes_first(size: int | str, expected: tuple[int, int | None]) -> None:
+    assert size_of(size) == expected
+
+
+@pytest.mark.parametrize("size", ["", "x", "256x", "1e3", "-5", "256x256x3", "0.5", "auto256", "99999999"])
+def test_other_texts_are_refused(size: str) -> None:
+    with pytest.raises(BlemishError, match="should be WIDTHxHEIGHT such as 512x256, the side of a square, or auto"):
+        size_of(size)
+
+
+def test_two_sizes_are_refused() -> None:
+    with pytest.raises(BlemishError, match="image_size: 64, and setting image_width_px; give one of them"):
+        size_of(64, image_width_px=32)
+
+
+@pytest.mark.parametrize(
+    ("sizes_hw", "expected"),
+    [
+        ([(125, 50)] * 3, (416, 160)),  # of 256 x 256 px: 405 x 162
+        ([(50, 125)] * 2 + [(90, 90)], (160, 416)),  # the median
+        ([(60, 66)] * 3, (256, 256)),
+        ([(8, 500)] * 3, (96, 736)),  # at most 8 times as wide
+    ],
+)
+def test_auto_keeps_the_shape_and_the_number_of_pixels(
+    sizes_hw: list[tuple[int, int]], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    height, width = size_of("auto", save_parts(tmp_path / "parts", sizes_hw))
+    assert (height, width or height) == expected
+
+
+def test_auto_sees_photographs_as_they_are_turned(tmp_path: Path) -> None:
+    folder = save_parts(tmp_path / "parts", [(125, 50)] * 2)
+    turned = Image.open(folder / "00.png")
+    for name in ("00.png", "01.png"):
+        (folder / name).unlink()
+        exif = turned.getexif()
+        exif[274] = 6
+        turned.save(folder / f"{name}.jpg", exif=exif)
+    assert size_of("auto", folder) == (160, 416)
+
+
+def test_a_detector_of_rectangles(tmp_path: Path) -> None:
+    data = save_parts(tmp_path / "parts", [(40, 90)] * 12)
+    options: dict[str, Any] = {"image_size": "64x32", "settings": TINY, "false_rejects": 0.2}
+    detector = blemish.fit(data, out=tmp_path / "run", device="cpu", **options)
+    assert detector.size_hw == (32, 64)
+    assert detector.inspect(data / "00.png").map.shape == (40, 90)
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["image_size"] is None
+    assert (config["settings"]["image_size_px"], config["settings"]["image_width_px"]) == (32, 64)
+    assert state_of(tmp_path / "run", data, device="cpu", **options) == "finished"
+    with pytest.raises(BlemishError, match="other data, options or settings"):
+        state_of(tmp_path / "run", data, device="cpu", **{**options, "image_size": 32})
+    again = tmp_path / "again"
+    switches = {"resume": False, "overwrite": False, "tensorboard": False}
+    fit_run({"image_size": "32"}, [], tmp_path / "run" / "config.yaml", again, **switches)
+    assert blemish.Detector.load(again).size_hw == (32, 32)
+
+
+def test_a_side_that_the_network_cannot_take_is_named(tmp_path: Path) -> None:
+    data = save_parts(tmp_path / "parts", [(40, 90)] * 12)
+    with pytest.raises(BlemishError, match="setting image_width_px: 70 should be a multiple of"):
+        blemish.fit(data, image_size="70x32", settings=TINY, device="cpu")
