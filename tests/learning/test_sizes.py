@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 import blemish
 from blemish.commands.fit import fit_run
+from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.inspection.framing import Tiles
+from blemish.inspection.stream import inspected
 from blemish.learning.fit import state_of
+from blemish.learning.images import split_images, tiles_of
 from blemish.learning.options import FitOptions
 from blemish.learning.sizes import with_size
 
@@ -48,13 +53,29 @@ def test_width_comes_first(size: int | str, expected: tuple[int, int | None]) ->
 
 @pytest.mark.parametrize("size", ["", "x", "256x", "1e3", "-5", "256x256x3", "0.5", "auto256", "99999999"])
 def test_other_texts_are_refused(size: str) -> None:
-    with pytest.raises(BlemishError, match="should be WIDTHxHEIGHT such as 512x256, the side of a square, or auto"):
+    with pytest.raises(
+        BlemishError, match="should be WIDTHxHEIGHT such as 512x256, or the side of a square, or auto"
+    ):
         size_of(size)
 
 
-def test_two_sizes_are_refused() -> None:
-    with pytest.raises(BlemishError, match="image_size: 64, and setting image_width_px; give one of them"):
-        size_of(64, image_width_px=32)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"image_size": 64, "settings": {"image_width_px": 32}},
+            "image_size: 64, and setting image_width_px: 32; give",
+        ),
+        ({"tile": 64, "settings": {"image_size_px": 32}}, "option tile: 64, and setting image_size_px: 32; give one"),
+        ({"tile": 64, "image_size": 64}, "options image_size, tile: 64, 64; give one of them"),
+        ({"tile": "auto"}, "option tile: 'auto' should be WIDTHxHEIGHT such as 512x256, or the side of a square$"),
+        ({"overlap": 8}, "option overlap: 8, but there are no tiles; give tile, too"),
+        ({"overlap": 8, "image_size": 64}, "option overlap: 8, but there are no tiles"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BlemishError, match=message):
+        with_size(FitOptions(data=Path("parts"), **options))
 
 
 @pytest.mark.parametrize(
@@ -106,3 +127,66 @@ def test_a_side_that_the_network_cannot_take_is_named(tmp_path: Path) -> None:
     data = save_parts(tmp_path / "parts", [(40, 90)] * 12)
     with pytest.raises(BlemishError, match="setting image_width_px: 70 should be a multiple of"):
         blemish.fit(data, image_size="70x32", settings=TINY, device="cpu")
+
+
+# --- tiles -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_tiles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Detector]:
+    """Photographs of 80 x 100 px, and a run folder with a detector of tiles of 32 px."""
+    folder = tmp_path_factory.mktemp("tiles")
+    data = save_parts(folder / "parts", [(80, 100)] * 12)
+    options: dict[str, Any] = {"tile": 32, "settings": TINY, "false_rejects": 0.2, "device": "cpu"}
+    return data, folder / "run", blemish.fit(data, out=folder / "run", **options)
+
+
+def test_a_detector_of_tiles_judges_the_whole_photograph(of_tiles: tuple[Path, Path, Detector]) -> None:
+    data, folder, detector = of_tiles
+    assert detector.framing == Tiles((32, 32), 8)
+    assert (len(detector.calibration_scores), detector.threshold.is_promised) == (5, True)
+    photograph = np.asarray(Image.open(data / "00.png").convert("RGB"))
+    finding = blemish.Detector.load(folder).inspect(photograph, explain=True)
+    tiles = torch.from_numpy(detector.framing.cut(photograph)).permute(0, 3, 1, 2)
+    maps, scores, _ = inspected(detector.runtime, tiles)
+    assert len(tiles) == 3 * 4
+    assert finding.score == scores.max()
+    np.testing.assert_array_equal(finding.map, detector.framing.join(maps, scores, (80, 100))[0])
+    assert {picture.shape for picture in finding.explanation.values()} == {(80, 100, 3)}
+
+
+def test_a_run_of_tiles_says_what_it_saw(of_tiles: tuple[Path, Path, Detector]) -> None:
+    data, folder, detector = of_tiles
+    assert (detector.provenance["n_train"], detector.provenance["smallest_blemish_px"]) == (7, 3.0)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["tile"], config["overlap"], config["settings"]["image_size_px"]) == (32, None, 32)
+    same: dict[str, Any] = {"tile": 32, "settings": TINY, "false_rejects": 0.2, "device": "cpu"}
+    assert state_of(folder, data, **same) == "finished"
+    with pytest.raises(BlemishError, match="other data, options or settings"):
+        state_of(folder, data, **{**same, "overlap": 4})
+
+
+def test_every_place_is_learned_even_if_not_every_tile_is_kept(
+    of_tiles: tuple[Path, Path, Detector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, framing = of_tiles[0], Tiles((32, 32), 8)
+    images = split_images(data, None, "auto", (32, 32), 0, 0.2)
+    everything = torch.cat(tiles_of(images, framing))
+    assert len(everything) == 7 * 12
+    monkeypatch.setattr("blemish.learning.images.MOST_TILES_BYTES", 3 * 32 * 32 * 12)
+    train, validation = tiles_of(images, framing)
+    assert len(train) + len(validation) == 12  # each seventh
+    numbers = [(everything == tile).flatten(1).all(1).nonzero()[0].item() for tile in torch.cat([train, validation])]
+    assert sorted({number % 12 for number in map(int, numbers)}) == list(range(12))
+
+
+def test_small_photographs_are_one_tile(tmp_path: Path) -> None:
+    data = save_parts(tmp_path / "parts", [(20, 100)] * 10 + [(32, 32)] * 2)
+    detector = blemish.fit(data, tile=32, overlap=0, settings=TINY, false_rejects=0.2, device="cpu")
+    assert detector.inspect(data / "00.png").map.shape == (20, 100)
+
+
+def test_tiles_that_overlap_by_more_than_half_are_refused(tmp_path: Path) -> None:
+    data = save_parts(tmp_path / "parts", [(40, 90)] * 12)
+    with pytest.raises(BlemishError, match="overlap 20 px: should be from 0 to half"):
+        blemish.fit(data, tile=32, overlap=20, settings=TINY, device="cpu")

@@ -64,7 +64,8 @@ def fit_run(
     if (smallest_px := detector.provenance["smallest_blemish_px"]) > SEEN_PX:
         print(
             f"photographs are shrunk to {width}x{height} px, where spots of less than about {smallest_px:.0f} px "
-            f"are easily missed; a larger --image-size sees smaller ones, and takes longer"
+            f"are easily missed; a larger --image-size sees smaller ones, --tile {width}x{height} the photographs' "
+            f"own pixels; both take longer"
         )
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")

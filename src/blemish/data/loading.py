@@ -6,13 +6,14 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.data.reading import read_image
@@ -70,24 +71,49 @@ def load_photographs(
     BlemishError
         With a line for every file that cannot be read; or if there is no space for the images.
     """
-    paths = list(paths)
-    images = _allocate((len(paths), 3, *size_hw))  # (N, 3, height, width)
-    sizes_hw = [(0, 0)] * len(paths)
+    paths, sizes_hw = [*paths], dict[int, tuple[int, int]]()
+
+    def whole(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        sizes_hw[number] = photograph.shape[0], photograph.shape[1]
+        return np.asarray(resize(photograph, size_hw, resizing)[None])
+
+    images = load_pieces(paths, [1] * len(paths), size_hw, whole, bits)
+    return images, [sizes_hw[number] for number in range(len(paths))]
+
+
+def load_pieces(
+    paths: Sequence[Path],
+    counts: Sequence[int],
+    size_hw: tuple[int, int],
+    cut: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]],
+    bits: int | None = 16,
+) -> Tensor:
+    """Read images in parallel, and cut each into pieces: (N, 3, height, width) uint8 of all of them.
+
+    Where they are kept, and what is raised, ``load_photographs`` says.
+
+    Parameters
+    ----------
+    counts : how many pieces each image gives.
+    cut : makes (n, height, width, 3) of the number of an image and of its pixels (H, W, 3).
+    """
+    pieces = _allocate((sum(counts), 3, *size_hw))  # (N, 3, height, width)
+    ends = np.cumsum(counts)
 
     def load(number: int) -> str | None:
         try:
             photograph = read_image(paths[number], bits)  # (H, W, 3)
         except BlemishError as error:
             return str(error)
-        sizes_hw[number] = photograph.shape[0], photograph.shape[1]
-        images[number] = torch.from_numpy(resize(photograph, size_hw, resizing)).permute(2, 0, 1)
+        own = torch.from_numpy(cut(number, photograph)).permute(0, 3, 1, 2)
+        pieces[ends[number] - counts[number] : ends[number]] = own
         return None
 
     with ThreadPoolExecutor() as pool:
         errors = [error for error in pool.map(load, range(len(paths))) if error is not None]
     if errors:
         raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be read:", *errors]))
-    return images, sizes_hw
+    return pieces
 
 
 def _allocate(shape: tuple[int, ...]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
 from blemish.settings import Resizing
+
+LEAST_WEIGHT = 1e-4
+"""Weight of the pixels at the edge of a tile: at the edge of a photograph no other tile has them."""
 
 
 class Framing(ABC):
@@ -28,10 +32,18 @@ class Framing(ABC):
         """Cut a photograph (H, W, 3) uint8 into tiles (N, h, w, 3) uint8, N >= 1."""
 
     @abstractmethod
+    def overview(self, photograph: NDArray[np.uint8], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The whole photograph in the size of a tile, (h, w, 3) uint8; ``tiles`` are what ``cut`` made of it."""
+
+    @abstractmethod
     def join(
         self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
     ) -> tuple[NDArray[np.float32], float]:
         """Join the maps (N, h, w) and scores (N,) of the tiles into one map, of any resolution, and one score."""
+
+    @abstractmethod
+    def join_pictures(self, pictures: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        """Join pictures (N, h, w, 3) of the tiles into one, of any resolution."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +60,103 @@ class Whole(Framing):
     def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(resize(photograph, self.tile_hw, self.resizing)[None])
 
+    def overview(self, photograph: NDArray[np.uint8], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(tiles[0])
+
     def join(
         self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
     ) -> tuple[NDArray[np.float32], float]:
         """Return the map at the network's resolution; the caller resizes it if necessary."""
         return maps[0], float(scores[0])
 
+    def join_pictures(self, pictures: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.asarray(pictures[0])
 
-KINDS: dict[str, type[Framing]] = {"whole": Whole}
+
+@dataclass(frozen=True)
+class Tiles(Framing):
+    """Tiles of the photograph's own pixels, evenly spaced, the next ``overlap_px`` or more over the last.
+
+    Where tiles overlap, their maps are mixed. A tile's weight falls to nothing at its edge, where the network sees
+    what it continues the tile with instead of the photograph. The score is that of the worst tile. A photograph that
+    is smaller than a tile is continued by its mirror image.
+    """
+
+    size_hw: tuple[int, int]
+    overlap_px: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap_px <= min(self.size_hw) // 2:
+            raise BlemishError(
+                f"overlap {self.overlap_px} px: should be from 0 to half of the shorter side of a tile, "
+                f"{min(self.size_hw) // 2}"
+            )
+
+    @property
+    def tile_hw(self) -> tuple[int, int]:
+        return self.size_hw
+
+    def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        missing = [max(0, tile - length) for tile, length in zip(self.size_hw, photograph.shape, strict=False)]
+        if any(missing):
+            photograph = np.pad(photograph, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
+        height, width = self.size_hw
+        rows, columns = self.starts((photograph.shape[0], photograph.shape[1]))
+        return np.stack([photograph[y : y + height, x : x + width] for y in rows for x in columns])
+
+    def overview(self, photograph: NDArray[np.uint8], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(resize(photograph, self.tile_hw))
+
+    def starts(self, photograph_hw: tuple[int, int]) -> tuple[list[int], list[int]]:
+        """First rows and first columns of the tiles of a photograph; each row is combined with each column."""
+        rows, columns = (
+            _starts(max(length, tile), tile, self.overlap_px)
+            for length, tile in zip(photograph_hw, self.size_hw, strict=True)
+        )
+        return rows, columns
+
+    def join(
+        self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Return the map at the photograph's own resolution."""
+        return self._mixed(maps[..., None], photograph_hw)[..., 0], float(scores.max())
+
+    def join_pictures(self, pictures: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the picture at the photograph's own resolution."""
+        return self._mixed(pictures, photograph_hw).round().astype(np.uint8)
+
+    def _mixed(self, values: NDArray[Any], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Mix values (N, h, w, C) of the tiles: (H, W, C)."""
+        (height, width), starts = self.size_hw, self.starts(photograph_hw)
+        row_weight, column_weight = (_weights(length, self.overlap_px) for length in self.size_hw)
+        sums = np.zeros((starts[0][-1] + height, starts[1][-1] + width, values.shape[3]), np.float32)
+        tile_weight = (row_weight[:, None] * column_weight)[..., None]  # (h, w, 1)
+        corners = [(y, x) for y in starts[0] for x in starts[1]]
+        for value, (y, x) in zip(values, corners, strict=True):
+            sums[y : y + height, x : x + width] += value * tile_weight
+        row_sums, column_sums = np.zeros(sums.shape[0], np.float32), np.zeros(sums.shape[1], np.float32)
+        for y in starts[0]:
+            row_sums[y : y + height] += row_weight
+        for x in starts[1]:
+            column_sums[x : x + width] += column_weight
+        sums /= row_sums[:, None, None]
+        sums /= column_sums[:, None]
+        return sums[: photograph_hw[0], : photograph_hw[1]]
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of evenly spaced tiles along an axis, from its first pixel to its last."""
+    n = 1 if length <= tile else math.ceil((length - overlap) / (tile - overlap))
+    return [number * (length - tile) // max(1, n - 1) for number in range(n)]
+
+
+def _weights(length: int, overlap: int) -> NDArray[np.float32]:
+    """Weight of each pixel of a tile along an axis: 1 in the middle, falling over the overlap to almost nothing."""
+    from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return np.clip(from_edge / max(overlap, 1), LEAST_WEIGHT, 1.0).astype(np.float32)
+
+
+KINDS: dict[str, type[Framing]] = {"whole": Whole, "tiles": Tiles}
 
 
 def describe(framing: Framing) -> dict[str, Any]:

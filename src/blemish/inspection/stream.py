@@ -151,8 +151,7 @@ def judge(
             judgement.image = photograph.read(detector.bits)
             judgement.tiles = detector.framing.cut(judgement.image)
             if detector.likeness is not None:
-                is_whole = len(judgement.tiles) == 1
-                overview = judgement.tiles[0] if is_whole else resize(judgement.image, detector.framing.tile_hw)
+                overview = detector.framing.overview(judgement.image, judgement.tiles)
                 judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
         except BlemishError as error:
             judgement.error = error
@@ -217,7 +216,10 @@ def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
     for judgement, end, count in zip(readable, ends.tolist(), counts, strict=True):
         own_tiles = slice(end - count, end)
         judgement.map, judgement.score = detector.framing.join(maps[own_tiles], scores[own_tiles], judgement.size_hw)
-        judgement.explanation = {name: picture[end - count] for name, picture in pictures.items()}
+        judgement.explanation = {
+            name: detector.framing.join_pictures(of_tiles[own_tiles], judgement.size_hw)
+            for name, of_tiles in pictures.items()
+        }
         judgement.tiles = None
         if not math.isfinite(judgement.score):  # NaN is not above any threshold: it would pass as good
             path = judgement.photograph.path or "an image"

@@ -14,17 +14,19 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from torch import Tensor
 
 from blemish.data.layouts import name_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import owned_folder, write_text
+from blemish.inspection.framing import Framing, Tiles
 from blemish.learning.calibration import calibrated, calibrated_on_training
-from blemish.learning.images import SplitImages, digest_of, split_images
+from blemish.learning.images import SEEN_PX, SplitImages, digest_of, split_images, tiles_of
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter, TrainingRecord
-from blemish.learning.sizes import with_size
+from blemish.learning.sizes import framing_of, with_size
 from blemish.learning.training import Trainer
 from blemish.methods import NOT_TRAINED, OWN_RECIPE, build, settings_of
 from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method
@@ -75,17 +77,19 @@ def _fitted(
     reporter: Reporter | None,
 ) -> Detector:
     """Train on the checked options' images; ``folder`` is this run's own."""
+    framing = framing_of(checked, network.settings)
     images = _split(checked, network)
+    train, validation = _seen_by_the_network(images, framing)
     ingredients = ingredients_of(
         network, checked.textures, checked.defects, checked.defect_masks, images.bits or 16, checked.mask_values,
-        checked.n_defects, images.train,
+        checked.n_defects, train,
     )  # fmt: skip
     config = checked.config(asdict(network.settings))
     trainer = Trainer(
-        network, images.train, ingredients, validation=images.validation, n_good=images.n_good, seed=checked.seed,
-        device=checked.device, precision=checked.precision, folder=folder,
-        fingerprint=_fingerprint(images, network, ingredients), tensorboard=tensorboard, reporter=reporter,
-        resume=resume,
+        network, train, ingredients, validation=validation, n_good=images.n_good * len(train) // len(images.train),
+        seed=checked.seed, device=checked.device, precision=checked.precision, folder=folder,
+        fingerprint=_fingerprint(train, validation, network, ingredients), tensorboard=tensorboard,
+        reporter=reporter, resume=resume,
     )  # fmt: skip
     is_main = trainer.accelerator.is_main_process
     if folder is not None and resume and not network.stages():  # no checkpoint says what the run was of
@@ -95,7 +99,7 @@ def _fitted(
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = trainer.run()
     began_s = time.perf_counter()
-    finished = network.finish(images.train, images.validation)
+    finished = network.finish(train, validation)
     record.finish_s = time.perf_counter() - began_s
     provenance = _provenance(checked, images, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
@@ -120,7 +124,7 @@ def part_of(detector: Detector, part: str, options: FitOptions) -> Detector:
     """
     method = detector.method.part(part)
     images = _split(options, method)
-    finished = method.finish(images.train, images.validation)
+    finished = method.finish(*_seen_by_the_network(images, framing_of(options, method.settings)))
     provenance = {**detector.provenance, "chosen": finished.settings, "validation": finished.value, "part": part}
     return _detector(options, method, images, provenance)
 
@@ -133,12 +137,22 @@ def _split(options: FitOptions, method: Method) -> SplitImages:
     )  # fmt: skip
 
 
+def _seen_by_the_network(images: SplitImages, framing: Framing) -> tuple[Tensor, Tensor]:
+    """Training and validation images (N, 3, h, w) uint8: the photographs, or their tiles."""
+    return tiles_of(images, framing) if isinstance(framing, Tiles) else (images.train, images.validation)
+
+
 def _detector(options: FitOptions, method: Method, images: SplitImages, provenance: dict[str, Any]) -> Detector:
     """The trained method with its thresholds."""
+    framing = framing_of(options, method.settings)
     about = options.false_rejects, provenance, images.bits, images.likeness()
-    if options.calibration == "none":
-        return calibrated_on_training(method, images.train, *about)
-    return calibrated(method, images.calibration, *about, images.doubt)
+    is_trained_on, n_seen = options.calibration == "none", len(images.train) + len(images.validation)
+    photographs: Tensor | tuple[Path, ...] = images.train if is_trained_on else images.calibration
+    if isinstance(framing, Tiles):
+        photographs = images.paths[: len(images.train)] if is_trained_on else images.paths[n_seen:]
+    if is_trained_on:
+        return calibrated_on_training(method, photographs, *about, framing)
+    return calibrated(method, photographs, *about, images.doubt, framing)
 
 
 def _options(data: str | Path, method: str | Method, options: Mapping[str, Any]) -> FitOptions:
@@ -195,11 +209,11 @@ def _clear(folder: Path, *, keep_checkpoint: bool) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _fingerprint(images: SplitImages, method: Method, ingredients: Ingredients) -> str:
+def _fingerprint(train: Tensor, validation: Tensor, method: Method, ingredients: Ingredients) -> str:
     """Return a digest of images and settings that must be equal to resume from a checkpoint."""
     banks = [bank.images for bank in (ingredients.textures, ingredients.defects) if bank is not None]
     settings = json.dumps(method.settings.result_settings(), sort_keys=True)
-    return digest_of(images.train, images.validation, *banks, *method.pretrained, settings)
+    return digest_of(train, validation, *banks, *method.pretrained, settings)
 
 
 def _provenance(
@@ -210,7 +224,8 @@ def _provenance(
         "recipe": options.recipe, "seed": options.seed, "data": name_of(options.data),
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
-        "bits": images.bits, "smallest_blemish_px": images.smallest_blemish_px,
+        "bits": images.bits,
+        "smallest_blemish_px": images.smallest_blemish_px if options.tile is None else SEEN_PX,
         "data_sha256": images.sha256, "seen": images.seen,
         "looks": None if images.looks is None else images.looks.description(),
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,15 +13,17 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.data.bits import bits_of, of_other_bits, value_bits_of_files
 from blemish.data.duplicates import Fingerprint
 from blemish.data.layouts import Dataset, open_dataset
-from blemish.data.loading import load_photographs
+from blemish.data.loading import load_photographs, load_pieces
 from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
 from blemish.files import digest_of_file
+from blemish.inspection.framing import Tiles
 from blemish.inspection.likeness import Likeness
 from blemish.learning.alike import are_alike
 from blemish.learning.copies import Apart, from_calibration, to_divide
@@ -34,6 +37,8 @@ Of spots that are 80 grey levels darker or lighter, the demo's detector finds 15
 2 px wide, and none of 1 px; of lines of 1 px, all.
 """
 
+MOST_TILES_BYTES = 2_000_000_000
+"""Training sees about ten thousand tiles; more than these need not be kept."""
 
 Item = TypeVar("Item")
 
@@ -161,8 +166,7 @@ def _check_number(calibration: object, n: int) -> None:
 def _without_strays(images: SplitImages, calibration: object) -> SplitImages:
     """Leave out calibration images that show something else than the training images; see ``are_alike``."""
     n_seen, size_hw = len(images.train) + len(images.validation), (images.train.shape[2], images.train.shape[3])
-    seen = torch.cat([images.train, images.validation]).permute(0, 2, 3, 1).contiguous()
-    likeness, paths = Likeness.of([*seen.numpy()], images.sizes_hw), images.paths[n_seen:]
+    likeness, paths = replace(images, calibration=images.train[:0]).likeness(), images.paths[n_seen:]
     whom = "the training images"
     kept = are_alike(likeness, size_hw, images.calibration, paths, calibration, whom, may_be_others=True)
     if kept.all():
@@ -174,6 +178,26 @@ def _without_strays(images: SplitImages, calibration: object) -> SplitImages:
         sizes_hw=[*images.sizes_hw[:n_seen], *compress(images.sizes_hw[n_seen:], kept)],
         paths=(*images.paths[:n_seen], *compress(paths, kept)),
     )
+
+
+def tiles_of(images: SplitImages, framing: Tiles) -> tuple[Tensor, Tensor]:
+    """Tiles (N, 3, h, w) uint8 of the training and of the validation photographs.
+
+    Of more than ``MOST_TILES_BYTES`` of them, every n-th tile is taken, another one of each photograph in turn, so
+    that every place is seen.
+    """
+    n_train = len(images.train)
+    n_photographs = n_train + len(images.validation)
+    counts = [math.prod(map(len, framing.starts(size_hw))) for size_hw in images.sizes_hw[:n_photographs]]
+    step = -(-3 * math.prod(framing.tile_hw) * sum(counts) // MOST_TILES_BYTES)
+    lengths = [len(range(-number % step, count, step)) for number, count in enumerate(counts)]
+
+    def cut(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(framing.cut(photograph)[-number % step :: step])
+
+    tiles = load_pieces(images.paths[:n_photographs], lengths, framing.tile_hw, cut, images.bits or 16)
+    n_train_tiles = sum(lengths[:n_train])
+    return tiles[:n_train_tiles], tiles[n_train_tiles:]
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:

@@ -65,6 +65,11 @@ class FitOptions(CheckedSettings):
     """What the network sees, px: WIDTHxHEIGHT such as 512x256, the side of a square, or auto, which takes as many
     pixels as the recipe in the shape of the good images. Default: a square, as the recipe says. More pixels show
     smaller defects, and take longer."""
+    tile: int | str | None = None
+    """Look at the photographs' own pixels, in tiles of this side or of WIDTHxHEIGHT, px, instead of shrinking each to
+    one image: for small defects in large photographs. Takes as many times longer to inspect as there are tiles."""
+    overlap: int | None = None
+    """How much neighbouring tiles overlap at least, px. Default: a quarter of a tile's shorter side."""
     layout: str = "auto"
     """Layout of the dataset: auto (default), or a layout that `blemish data --help` lists."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The size of what the network sees, from ``fit --image-size``."""
+"""What the network sees of a photograph: ``fit --image-size`` and ``--tile``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from blemish.data.layouts import open_dataset
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError
+from blemish.inspection.framing import Framing, Tiles, Whole
 from blemish.learning.options import FitOptions
 from blemish.methods import settings_of
-from blemish.methods.base import SIZE_SETTINGS
+from blemish.methods.base import SIZE_SETTINGS, Settings
 
 MULTIPLE_PX = 32
 """Sides for ``auto`` are multiples of this, as every recipe takes."""
@@ -25,30 +26,51 @@ MOST_ASPECT = 8.0
 
 
 def with_size(options: FitOptions) -> FitOptions:
-    """Return the options with ``image_size`` as settings of the method instead.
+    """Return the options with ``image_size`` or ``tile`` as settings of the method, and without ``image_size``.
 
     Raises
     ------
     BlemishError
-        If it is not a size, or the settings give one, too; with ``auto``, if a good photograph cannot be read.
+        If one is not a size, or two differ; with ``auto``, if a good photograph cannot be read.
     """
-    if options.image_size is None:
+    if options.tile is None and options.overlap is not None:
+        raise BlemishError(f"option overlap: {options.overlap}, but there are no tiles; give tile, too")
+    if options.image_size is not None and options.tile is not None:
+        raise BlemishError(f"options image_size, tile: {options.image_size}, {options.tile}; give one of them")
+    name = "image_size" if options.tile is None else "tile"
+    text = getattr(options, name)
+    if text is None:
         return options
-    if given := [name for name in SIZE_SETTINGS if name in options.settings]:
-        raise BlemishError(
-            f"option image_size: {options.image_size}, and setting {', '.join(given)}; give one of them"
-        )
-    height, width = _like_photographs(options) if options.image_size == "auto" else _size_hw(options.image_size)
+    is_like_photographs = name == "image_size" and text == "auto"
+    height, width = _like_photographs(options) if is_like_photographs else _size_hw(name, text)
     size = dict(zip(SIZE_SETTINGS, (height, None if width == height else width), strict=True))
+    given = {key: options.settings[key] for key in SIZE_SETTINGS if key in options.settings}
+    if any(size[key] != value for key, value in given.items()):
+        others = ", ".join(f"{key}: {value}" for key, value in given.items())
+        raise BlemishError(f"option {name}: {text}, and setting {others}; give one of them")
     return replace(options, image_size=None, settings={**options.settings, **size})
 
 
-def _size_hw(text: int | str) -> tuple[int, int]:
+def framing_of(options: FitOptions, settings: Settings) -> Framing:
+    """How a run's photographs become what its network, with these settings, sees.
+
+    Raises
+    ------
+    BlemishError
+        If tiles overlap by more than half.
+    """
+    if options.tile is None:
+        return Whole(settings.size_hw, settings.resizing)
+    return Tiles(settings.size_hw, settings.short_px // 4 if options.overlap is None else options.overlap)
+
+
+def _size_hw(name: str, text: int | str) -> tuple[int, int]:
     """Height and width from "WIDTHxHEIGHT", or from one side of a square."""
     match = re.fullmatch(r"\s*(\d{1,5})(?:\s*[xX×]\s*(\d{1,5}))?\s*", str(text))
     if match is None:
+        others = ", or auto" if name == "image_size" else ""
         raise BlemishError(
-            f"option image_size: {text!r} should be WIDTHxHEIGHT such as 512x256, the side of a square, or auto"
+            f"option {name}: {text!r} should be WIDTHxHEIGHT such as 512x256, or the side of a square{others}"
         )
     width = int(match[1])
     return int(match[2] or width), width
