@@ -85,7 +85,8 @@ def tiny(words: list[str]) -> list[str]:
         return words
     default = "draem" if words[0] == "fit" else "ssae"
     method = words[words.index("--method") + 1] if "--method" in words else default
-    settings = [f"--set={setting}" for setting in TINY[method]]
+    has_size = "--image-size" in words or "--tile" in words
+    settings = [f"--set={setting}" for setting in TINY[method] if not (has_size and "image_size" in setting)]
     return [*words, *settings, "--device", "cpu"]
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
+from blemish.cli.calibrate import calibrate
 from blemish.cli.combine import combine
 from blemish.cli.compare import compare
 from blemish.cli.console import lost_output, prepare_console, silence_libraries
@@ -34,7 +35,9 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,  # main reports it, with how to continue
 )
-for command in (data, fit, tune, combine, inspect, evaluate, export, compare, demo, pretrain, convert, study, fleet):
+for command in (
+    data, fit, tune, calibrate, combine, inspect, evaluate, export, compare, demo, pretrain, convert, study, fleet,
+):  # fmt: skip
     app.command(command)
 
 

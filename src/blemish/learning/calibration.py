@@ -49,6 +49,15 @@ def calibrated(
     detector = Detector.uncalibrated(method, 0.0, false_reject_rate, provenance)
     detector.bits = bits
     detector.framing = framing or detector.framing
+    set_thresholds(detector, images, false_reject_rate, doubt)
+    detector.likeness = likeness
+    return detector
+
+
+def set_thresholds(
+    detector: Detector, images: Tensor | Sequence[Path], false_reject_rate: float, doubt: str = ""
+) -> None:
+    """Set a detector's thresholds from good photographs. Parameters as of ``calibrated``."""
     arrays = images.permute(0, 2, 3, 1).contiguous().numpy() if isinstance(images, Tensor) else images
     n_values = MOST_VALUES // len(arrays)
 
@@ -62,8 +71,6 @@ def calibrated(
     detector.threshold = replace(conformal_threshold(np.asarray(scores), false_reject_rate), doubt=doubt)
     detector.calibration_scores = scores
     detector.pixel_threshold = pixel_threshold(np.concatenate(values))
-    detector.likeness = likeness
-    return detector
 
 
 def calibrated_on_training(

@@ -180,12 +180,25 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
     return [paths[number * len(paths) // n] for number in range(n)]
 
 
+# --- what was trained on ---------------------------------------------------------------------------------------
+
+
+def seen_of(provenances: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Digests of the files that detectors were trained on."""
+    return {digest for provenance in provenances for digest in provenance.get("seen", ())}
+
+
+def looks_of(provenances: Sequence[Mapping[str, Any]]) -> list[Looks]:
+    """Looks of the photographs that detectors were trained on."""
+    return [Looks.from_description(about["looks"]) for about in provenances if about.get("looks")]
+
+
 # --- a folder of further photographs ---------------------------------------------------------------------------
 
 
 def _not_seen(parts: Sequence[Part], good: Path, paths: list[Path]) -> tuple[list[Path], str]:
     """The photographs that no part was trained on, and the doubt; all, with a doubt, if there are too few of them."""
-    seen = {digest for part in parts for digest in part.provenance.get("seen", ())}
+    seen = seen_of([part.provenance for part in parts])
     new = [path for path, digest in zip(paths, digests_of_files(paths), strict=True) if digest not in seen]
     if len(new) < 2 * MIN_HELD_OUT:
         return paths, f"parts were trained on {len(paths) - len(new)} of these {len(paths)} images"
@@ -244,10 +257,8 @@ def _without_copies(
 ) -> list[Path]:
     """The photographs that do not look like one that a part was trained on; see ``data.looks``."""
     are_copies = np.zeros(len(paths), np.bool_)
-    for part in parts:
-        if part.provenance.get("looks"):
-            looks = Looks.from_description(part.provenance["looks"])
-            are_copies |= looks.are_copies([fingerprints[path] for path in paths])
+    for looks in looks_of([part.provenance for part in parts]):
+        are_copies |= looks.are_copies([fingerprints[path] for path in paths])
     return [path for path, is_copy in zip(paths, are_copies, strict=True) if not is_copy]
 
 

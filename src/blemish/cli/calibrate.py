@@ -1,0 +1,47 @@
+"""``blemish calibrate`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.settings import Device
+
+
+def calibrate(
+    detector: Path,
+    good: Path | None = None,
+    /,
+    *,
+    out: Path,
+    false_rejects: float | None = None,
+    threshold: float | None = None,
+    layout: str = "auto",
+    device: Device = "auto",
+) -> None:
+    """Set a detector's threshold anew, without training.
+
+    Example: `blemish calibrate runs/gasket parts/good-of-today --out gasket-today.blemish`
+
+    Photographs that the detector was trained on are left out. What is promised, and which verdicts on the good
+    photographs change, is printed.
+
+    Parameters
+    ----------
+    detector
+        A .blemish file, or the run folder of `fit` with one.
+    good
+        Folder of good photographs, dataset of a known layout, or .csv manifest. Without it, give --threshold.
+    out
+        The .blemish file to write.
+    false_rejects
+        Share of good parts that may be rejected. Default: 0.01.
+    threshold
+        The threshold of the score instead; it promises nothing.
+    layout
+        Of the good photographs: auto (default), or a layout that `blemish data --help` lists.
+    device
+        auto takes CUDA if there is one.
+    """
+    from blemish.commands.calibrate import calibrate_run
+
+    calibrate_run(detector, good, out, false_rejects, threshold, layout, device)

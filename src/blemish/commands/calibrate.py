@@ -1,0 +1,53 @@
+"""``blemish calibrate``: a trained detector with new thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.artifact import artifact_at
+from blemish.detector import Detector
+from blemish.devices import Device, resolve_device
+from blemish.errors import BlemishError
+from blemish.files import folder_for_files
+from blemish.learning.recalibrating import Recalibration, calibrate, with_threshold
+
+
+def calibrate_run(
+    path: Path,
+    good: Path | None,
+    out: Path,
+    false_rejects: float | None,
+    threshold: float | None,
+    layout: str,
+    device: Device,
+) -> None:
+    """Write the detector with its new threshold, and print what it promises and which verdicts change."""
+    path = artifact_at(path)
+    if out.suffix != ".blemish":
+        raise BlemishError(f"--out {out}: should end in .blemish")
+    if out.exists():  # also the detector itself: what it promised would be lost
+        raise BlemishError(f"--out {out}: exists already; choose another name")
+    if threshold is not None and false_rejects is not None:
+        raise BlemishError("--threshold, --false-rejects: give one of them")
+    detector = Detector.load(path, resolve_device(device))
+    if threshold is not None:
+        result = with_threshold(detector, threshold, good, layout)
+    elif good is None:
+        raise BlemishError("calibrate: no photographs; give a folder of good ones, or --threshold VALUE")
+    else:
+        rate = 0.01 if false_rejects is None else false_rejects
+        result = calibrate(detector, good, false_rejects=rate, layout=layout)
+    with folder_for_files(out.parent):
+        result.detector.save(out)
+    _print(detector, result, out)
+
+
+def _print(before: Detector, result: Recalibration, out: Path) -> None:
+    if result.paths:
+        n_before, n_now = sum(result.were_rejected), sum(result.are_rejected)
+        print(f"of {len(result.paths)} good photographs {n_now} are rejected, {n_before} before")
+    for path, was, is_now in zip(result.paths, result.were_rejected, result.are_rejected, strict=True):
+        if was != is_now:
+            print(f"  {path}: {'rejected' if is_now else 'good'} now")
+    print(result.detector.threshold.explain())
+    print(f"{out}: image threshold {result.detector.threshold.value:.4g}, before {before.threshold.value:.4g}")

@@ -1,0 +1,112 @@
+"""New thresholds for a trained detector: from good photographs that it has not seen, or as given."""
+
+from __future__ import annotations
+
+import math
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from blemish.data.layouts import name_of, open_dataset
+from blemish.data.loading import load_photographs
+from blemish.detector import Detector
+from blemish.errors import BlemishError, print_notices
+from blemish.inspection.sources import photographs
+from blemish.inspection.stream import judge
+from blemish.learning.alike import are_alike
+from blemish.learning.calibration import set_thresholds
+from blemish.learning.copies import to_divide
+from blemish.learning.held_out import looks_of, seen_of
+from blemish.learning.images import digests_of_files, fingerprints_of, notices_of
+from blemish.thresholds import MIN_HELD_OUT, n_needed
+
+GIVEN = "the threshold was given by hand"
+UNKNOWN = "whether it was trained on some of these photographs is not known"
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A detector with a new threshold, and what it says of the good photographs."""
+
+    detector: Detector
+    paths: tuple[Path, ...]
+    """The photographs that were judged."""
+    were_rejected: tuple[bool, ...]
+    """By the threshold of before."""
+    are_rejected: tuple[bool, ...]
+
+
+def calibrate(
+    detector: Detector, good: str | Path, *, false_rejects: float = 0.01, layout: str = "auto"
+) -> Recalibration:
+    """Set the thresholds anew, without training.
+
+    Parameters
+    ----------
+    good : folder or dataset of good photographs. Those that the detector was trained on are left out, also if they
+        were saved anew: of the folder that it was trained on, what ``fit`` held out is left, with the same threshold.
+    false_rejects : in (0, 1), the share of good parts that may be rejected.
+
+    Raises
+    ------
+    BlemishError
+        If too few photographs are left, or any cannot be read.
+    """
+    n_needed(false_rejects)  # raises if it is not a rate
+    dataset = open_dataset(good, layout, only="train")
+    print_notices(notices_of(dataset))
+    paths, doubt = _unseen(detector, good, [sample.path for sample in dataset.train])
+    if len(paths) < MIN_HELD_OUT:
+        raise BlemishError(
+            f"{good}: {len(paths)} photographs that it was not trained on; at least {MIN_HELD_OUT} are needed"
+        )
+    new = copy(detector)
+    new.provenance = {**detector.provenance, "calibrated_on": {"data": name_of(Path(good)), "n": len(paths)}}
+    set_thresholds(new, paths, false_rejects, doubt)
+    scores = np.array(new.calibration_scores)
+    were, are = (scores > each.threshold.value for each in (detector, new))
+    return Recalibration(new, tuple(paths), tuple(were.tolist()), tuple(are.tolist()))
+
+
+def with_threshold(detector: Detector, value: float, good: str | Path | None, layout: str = "auto") -> Recalibration:
+    """Set the threshold of the image score to a value; it promises nothing. ``good`` photographs are only judged.
+
+    Raises
+    ------
+    BlemishError
+        If the value is no threshold.
+    """
+    if not (math.isfinite(value) and value >= 0):
+        raise BlemishError(f"threshold {value}: should be a number of at least 0, as scores are")
+    new = copy(detector)
+    new.threshold = replace(detector.threshold, value=value, n_calibration=0, doubt=GIVEN)
+    new.calibration_scores = ()
+    new.provenance = {**detector.provenance, "calibrated_on": None}
+    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
+    scores = np.array(list(judge(detector, photographs(paths), lambda judgement: judgement.checked().score)))
+    were, are = (scores > each.threshold.value for each in (detector, new))
+    return Recalibration(new, tuple(paths), tuple(were.tolist()), tuple(are.tolist()))
+
+
+def _unseen(detector: Detector, good: str | Path, paths: list[Path]) -> tuple[list[Path], str]:
+    """One file of each photograph that the detector was not trained on and that is like those, and the doubt."""
+    provenances = [detector.provenance, *detector.provenance.get("parts", {}).values()]
+    resizing = detector.settings.resizing
+    loaded, _ = load_photographs(paths, detector.size_hw, detector.bits or 16, resizing)
+    fingerprints, seen = fingerprints_of(paths, loaded), seen_of(provenances)
+    are_new = np.array([digest not in seen for digest in digests_of_files(paths)])
+    for looks in looks_of(provenances):
+        are_new &= ~looks.are_copies([fingerprints[path] for path in paths])
+    if n_seen := int((~are_new).sum()):
+        print_notices([f"{good}: {n_seen} of {len(paths)} photographs were trained on; they are left out"])
+    paths, loaded = [path for path, is_new in zip(paths, are_new, strict=True) if is_new], loaded[are_new]
+    if paths and detector.likeness is not None:
+        whom = "those that it learned from"
+        kept = are_alike(detector.likeness, detector.size_hw, loaded, paths, good, whom, may_be_others=True)
+        paths = [path for path, is_kept in zip(paths, kept, strict=True) if is_kept]
+    apart = to_divide(good, paths, fingerprints)
+    print_notices([apart.notice] if apart.notice else [])
+    is_known = all("seen" in provenance for provenance in provenances[1:] or provenances)
+    return [group[0] for group in apart.groups], apart.doubt or ("" if is_known else UNKNOWN)
