@@ -299,19 +299,16 @@ class InspectionContract(_Contract):
         ):
             torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
 
-    def test_rectangles_are_saved_and_exported(self, tmp_path: Path) -> None:
+    def test_rectangles_are_saved(self, tmp_path: Path) -> None:
         images = good_images(3, width_px=48)
         method = self.make(self.rectangle).eval()
         detector = Detector.uncalibrated(method, 0.5, 0.1)
         detector.save(tmp_path / "x.blemish")
-        compiled = detector.compiled()
         again = Detector.load(tmp_path / "x.blemish")
-        assert again.size_hw == compiled.size_hw == (32, 48)
-        for ours, theirs, exported in zip(
-            *(d.maps_and_scores(images) for d in (detector, again, compiled)), strict=True
-        ):
+        assert again.size_hw == (32, 48)
+        for ours, theirs in zip(detector.maps_and_scores(images), again.maps_and_scores(images), strict=True):
+            assert ours.shape[:1] == theirs.shape[:1] == (3,)
             assert torch.equal(ours, theirs)
-            torch.testing.assert_close(exported, ours, atol=1e-4, rtol=1e-3)
 
     def test_eight_bits_leave_exact_modules_and_few_channels_in_float(self, method: Method) -> None:
         with quiet_libraries():

@@ -52,6 +52,23 @@ def files(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("suffix", [".blemish", ".onnx", ".xml"])
+def test_rectangles_are_exported(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    method = DRAEM(DRAEMSettings(image_size_px=32, image_width_px=48, score_window_px=5, **WIDTHS))
+    images = good_images(6, width_px=48)
+    calibrated(method, images, 0.1).save(tmp_path / "x.blemish")
+    (tmp_path / "good").mkdir()
+    for number, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+        cv2.imwrite(str(tmp_path / "good" / f"{number}.png"), cv2.resize(image, (70, 50))[..., ::-1])
+    out = tmp_path / f"new{suffix}"
+    assert export(tmp_path / "x.blemish", "--out", out, "--good", tmp_path / "good") == 0
+    said = capsys.readouterr().out
+    assert "6 good images: scores change by at most" in said
+    assert float(said.split("change by at most ")[1].split(",")[0]) < 1e-4
+    if suffix != ".blemish":
+        assert "(batch, 1, 32, 48)" in said
+
+
 def export(*words: object) -> int:
     with pytest.raises(SystemExit) as stop:
         main(["export", *map(str, words)])
