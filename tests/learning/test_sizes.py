@@ -21,6 +21,7 @@ from blemish.learning.fit import state_of
 from blemish.learning.images import split_images, tiles_of
 from blemish.learning.options import FitOptions
 from blemish.learning.sizes import with_size
+from blemish.methods.draem import DRAEM, DRAEMSettings
 
 TINY: dict[str, Any] = {
     "batch_size": 4, "reconstructive_widths": [4, 8], "discriminative_widths": [4, 8], "encoder": "trained",
@@ -184,6 +185,14 @@ def test_small_photographs_are_one_tile(tmp_path: Path) -> None:
     data = save_parts(tmp_path / "parts", [(20, 100)] * 10 + [(32, 32)] * 2)
     detector = blemish.fit(data, tile=32, overlap=0, settings=TINY, false_rejects=0.2, device="cpu")
     assert detector.inspect(data / "00.png").map.shape == (20, 100)
+
+
+def test_tiles_of_another_size_than_the_method_object_are_refused(of_tiles: tuple[Path, Path, Detector]) -> None:
+    method = DRAEM.build(DRAEMSettings.from_dict({**TINY, "image_size_px": 32}))
+    with pytest.raises(BlemishError, match="tile: 64, but the method object is for another size"):
+        blemish.fit(of_tiles[0], method=method, tile=64, device="cpu")
+    detector = blemish.fit(of_tiles[0], method=method, tile=32, overlap=4, device="cpu")
+    assert detector.framing == Tiles((32, 32), 4)
 
 
 def test_tiles_that_overlap_by_more_than_half_are_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from blemish.learning.record import Reporter, TrainingRecord
 from blemish.learning.sizes import framing_of, with_size
 from blemish.learning.training import Trainer
 from blemish.methods import NOT_TRAINED, OWN_RECIPE, build, settings_of
-from blemish.methods.base import SPEED_SETTINGS, Ingredients, Method
+from blemish.methods.base import SIZE_SETTINGS, SPEED_SETTINGS, Ingredients, Method
 from blemish.methods.combined import Combined
 
 
@@ -63,6 +63,8 @@ def fit(
     """
     checked = with_size(_options(data, method, options))
     network = method if isinstance(method, Method) else _network(checked)
+    if any(getattr(network.settings, name) != checked.settings.get(name) for name in SIZE_SETTINGS) and checked.tile:
+        raise BlemishError(f"option tile: {checked.tile}, but the method object is for another size; build it so")
     with owned_folder(Path(out)) if out is not None else nullcontext() as folder:
         return _fitted(checked, network, folder, resume=resume, tensorboard=tensorboard, reporter=reporter)
 
