@@ -15,7 +15,8 @@ import blemish
 from blemish.commands.fit import fit_run
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.inspection.framing import Tiles
+from blemish.evaluation.evaluate import evaluate
+from blemish.inspection.framing import Tiles, Whole
 from blemish.inspection.stream import inspected
 from blemish.learning.fit import state_of
 from blemish.learning.images import split_images, tiles_of
@@ -165,6 +166,37 @@ def test_a_run_of_tiles_says_what_it_saw(of_tiles: tuple[Path, Path, Detector]) 
     assert state_of(folder, data, **same) == "finished"
     with pytest.raises(BlemishError, match="other data, options or settings"):
         state_of(folder, data, **{**same, "overlap": 4})
+
+
+@pytest.mark.parametrize("protocol", ["256/1", "network/1", "original/1"])
+def test_a_detector_of_tiles_is_evaluated(
+    protocol: str, of_tiles: tuple[Path, Path, Detector], tmp_path: Path
+) -> None:
+    """Photographs of different sizes, each with a map of its own size."""
+    for kind in ("good", "spot"):
+        (tmp_path / "test" / kind).mkdir(parents=True)
+    (tmp_path / "ground_truth" / "spot").mkdir(parents=True)
+    for number, (height, width) in enumerate([(80, 100), (70, 120)]):
+        pixels = np.random.default_rng(50 + number).integers(90, 120, (height, width), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "test" / "good" / f"{number}.png")
+        pixels[20:30, 40:50] = 0
+        Image.fromarray(pixels).save(tmp_path / "test" / "spot" / f"{number}.png")
+        mask = np.zeros((height, width), np.uint8)
+        mask[20:30, 40:50] = 255
+        Image.fromarray(mask).save(tmp_path / "ground_truth" / "spot" / f"{number}_mask.png")
+    metrics = evaluate(of_tiles[2], tmp_path, protocol=protocol).metrics
+    assert (metrics["n_good"], metrics["n_defective"], metrics["n_masks"]) == (2, 2, 2)
+    assert 0.0 <= metrics["pixel_auroc"] <= 1.0
+
+
+def test_a_size_on_the_command_line_replaces_that_of_a_config_file(
+    of_tiles: tuple[Path, Path, Detector], tmp_path: Path
+) -> None:
+    config, switches = of_tiles[1] / "config.yaml", {"resume": False, "overwrite": False, "tensorboard": False}
+    fit_run({"tile": "48", "overlap": 6}, [], config, tmp_path / "tiles", **switches)
+    assert blemish.Detector.load(tmp_path / "tiles").framing == Tiles((48, 48), 6)
+    fit_run({"image_size": "48x32"}, [], config, tmp_path / "whole", **switches)
+    assert blemish.Detector.load(tmp_path / "whole").framing == Whole((32, 48))
 
 
 def test_every_place_is_learned_even_if_not_every_tile_is_kept(

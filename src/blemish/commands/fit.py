@@ -35,10 +35,12 @@ def fit_run(
     if any(overrides.get(name) not in (None, values.get(name)) for name in ("method", "recipe")):
         values.pop("settings", None)  # they belong to another method or recipe
     values |= {name: value for name, value in overrides.items() if value is not None}
-    if overrides.get("image_size") is not None:  # instead of the size of the config file
-        values["settings"] = {
-            name: value for name, value in (values.get("settings") or {}).items() if name not in SIZE_SETTINGS
-        }
+    if given := {"image_size", "tile"} & {name for name, value in overrides.items() if value is not None}:
+        # instead of the size of the config file
+        settings = values.get("settings") or {}
+        values["settings"] = {name: value for name, value in settings.items() if name not in SIZE_SETTINGS}
+        if "tile" not in given:
+            values = {name: value for name, value in values.items() if name not in ("tile", "overlap")}
     values["settings"] = assigned(values.get("settings") or {}, assignments)
     if values.get("data") is None:
         raise BlemishError("fit: no data; give a folder of good images: blemish fit parts/good")

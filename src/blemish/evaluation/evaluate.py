@@ -76,7 +76,9 @@ def evaluate(
     reasons: dict[Path, tuple[str, ...]] = {}
     results = _results(detector, judging, samples, rules, doubts, reasons)
     n_px = (rules.resolution**2 if isinstance(rules.resolution, int) else math.prod(detector.size_hw)) * len(samples)
-    is_exact = rules.resolution != "original" and n_px <= MAX_EXACT_PX
+    maps_are_photographs = rules.resolution == "original" or not isinstance(detector.framing, Whole)
+    has_one_size = isinstance(rules.resolution, int) or not maps_are_photographs
+    is_exact = has_one_size and n_px <= MAX_EXACT_PX
     rankings = (_rank_exactly if is_exact else _rank_in_bins)(samples, results)
 
     threshold, groups = detector.threshold.value, _groups(samples)
@@ -176,7 +178,7 @@ def _results(
         if sample.mask is not None:
             drawn = sample.mask.read(judgement.size_hw)  # (H, W) bool, of the image's own size
             doubts[sample.path] = sample.mask.doubts(sample.path, drawn)
-            mask = protocol.of_mask(drawn, detector.size_hw)
+            mask = protocol.of_mask(drawn, (judgement.map.shape[0], judgement.map.shape[1]))
         elif not sample.is_defective:
             mask = np.zeros(anomaly_map.shape, np.bool_)
         return _Result(judgement.score, anomaly_map, mask)

@@ -84,7 +84,7 @@ class Cell:
     @property
     def kind(self) -> str:
         """What a step of training costs depends on: equal for cells whose steps take as long as each other's."""
-        costly = ["method", "recipe", "settings", "precision", "device", "image_size"]
+        costly = ["method", "recipe", "settings", "precision", "device", "image_size", "tile"]
         costly += ["data"] if self.options["image_size"] == "auto" else []
         options = {name: self.options[name] for name in costly}
         return json.dumps({**options, "with_defects": self.options["defects"] is not None}, sort_keys=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.data.duplicates import Fingerprint
@@ -188,9 +189,13 @@ def seen_of(provenances: Sequence[Mapping[str, Any]]) -> set[str]:
     return {digest for provenance in provenances for digest in provenance.get("seen", ())}
 
 
-def looks_of(provenances: Sequence[Mapping[str, Any]]) -> list[Looks]:
-    """Looks of the photographs that detectors were trained on."""
-    return [Looks.from_description(about["looks"]) for about in provenances if about.get("looks")]
+def are_copies(provenances: Sequence[Mapping[str, Any]], photographs: Sequence[Fingerprint]) -> NDArray[np.bool_]:
+    """Whether each photograph looks like one that detectors were trained on, (N,); see ``data.looks``."""
+    found = np.zeros(len(photographs), np.bool_)
+    for about in provenances:
+        if about.get("looks"):
+            found |= Looks.from_description(about["looks"]).are_copies(photographs)
+    return found
 
 
 # --- a folder of further photographs ---------------------------------------------------------------------------
@@ -237,7 +242,8 @@ def _of_further_photographs(
         raise BlemishError(f"{good}: {_images(len(alike))} are left; at least {2 * MIN_HELD_OUT} are needed")
     paths, loaded = [paths[number] for number in alike], loaded[torch.tensor(alike)]
     fingerprints = fingerprints_of(paths, loaded)
-    new = _without_copies(parts, paths, fingerprints)
+    copies = are_copies([part.provenance for part in parts], [fingerprints[path] for path in paths])
+    new = [path for path, is_copy in zip(paths, copies, strict=True) if not is_copy]
     copied = f"{len(paths) - len(new)} of these {len(paths)} images look like photographs that parts were trained on"
     if len(new) < 2 * MIN_HELD_OUT:
         new, doubt = [*paths], doubt or copied
@@ -250,16 +256,6 @@ def _of_further_photographs(
     n_measure = n_to_measure(len(order), false_rejects)
     measure, calibration = (loaded[torch.tensor(part)] for part in (order[:n_measure], order[n_measure:]))
     return GoodImages(measure, calibration, apart.doubt or doubt, False)
-
-
-def _without_copies(
-    parts: Sequence[Part], paths: Sequence[Path], fingerprints: Mapping[Path, Fingerprint]
-) -> list[Path]:
-    """The photographs that do not look like one that a part was trained on; see ``data.looks``."""
-    are_copies = np.zeros(len(paths), np.bool_)
-    for looks in looks_of([part.provenance for part in parts]):
-        are_copies |= looks.are_copies([fingerprints[path] for path in paths])
-    return [path for path, is_copy in zip(paths, are_copies, strict=True) if not is_copy]
 
 
 def n_to_measure(n_good: int, false_rejects: float) -> int:

@@ -165,9 +165,7 @@ def votes(z: Tensor) -> Tensor:
     """
     cells = torch.log1p(F.adaptive_max_pool2d(z, CELLS)).transpose(0, 1).flatten(1)  # (P, N * C * C)
     of_two = torch.corrcoef(cells).view(len(cells), len(cells)).nan_to_num(0.0)
-    own = torch.eye(len(cells))
-    correlations = torch.where(own > 0, 1.0 + SHRINKAGE, of_two)
-    shares: Tensor = torch.linalg.solve(correlations, torch.ones(len(cells)))
+    shares: Tensor = torch.linalg.solve(of_two.fill_diagonal_(1.0 + SHRINKAGE), torch.ones(len(cells)))
     return shares.clamp_min(0.0)
 
 

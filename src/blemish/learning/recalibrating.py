@@ -18,7 +18,7 @@ from blemish.inspection.stream import judge
 from blemish.learning.alike import are_alike
 from blemish.learning.calibration import set_thresholds
 from blemish.learning.copies import to_divide
-from blemish.learning.held_out import looks_of, seen_of
+from blemish.learning.held_out import are_copies, seen_of
 from blemish.learning.images import digests_of_files, fingerprints_of, notices_of
 from blemish.thresholds import MIN_HELD_OUT, n_needed
 
@@ -97,8 +97,7 @@ def _unseen(detector: Detector, good: str | Path, paths: list[Path]) -> tuple[li
     loaded, _ = load_photographs(paths, detector.size_hw, detector.bits or 16, resizing)
     fingerprints, seen = fingerprints_of(paths, loaded), seen_of(provenances)
     are_new = np.array([digest not in seen for digest in digests_of_files(paths)])
-    for looks in looks_of(provenances):
-        are_new &= ~looks.are_copies([fingerprints[path] for path in paths])
+    are_new &= ~are_copies(provenances, [fingerprints[path] for path in paths])
     if n_seen := int((~are_new).sum()):
         print_notices([f"{good}: {n_seen} of {len(paths)} photographs were trained on; they are left out"])
     paths, loaded = [path for path, is_new in zip(paths, are_new, strict=True) if is_new], loaded[are_new]
