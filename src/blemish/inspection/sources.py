@@ -37,11 +37,13 @@ class Photograph:
     """Used in names of output files; unique within the source, and possible on any file system."""
     fault: str | None = None
     """Why there is nothing to read, if that is known already."""
+    label: str | None = None
+    """What rows and messages call it if it is no file of its own, such as ``clip.mkv#12``, the 12th frame."""
 
     @property
     def path(self) -> str | None:
-        """Path of the file; None if the image is not a file."""
-        return str(self.image) if isinstance(self.image, str | Path) else None
+        """Path of the file, or the label; None if the image has neither."""
+        return str(self.image) if self.label is None and isinstance(self.image, str | Path) else self.label
 
     def read(self, bits: int | None = 16) -> NDArray[np.uint8]:
         """Read the image as (H, W, 3) uint8 RGB; of 16-bit values ``bits`` bits are used.
@@ -53,7 +55,7 @@ class Photograph:
         """
         if self.fault is not None:
             raise BlemishError(self.fault)
-        return as_rgb(self.image, bits=bits)
+        return as_rgb(self.image, self.label or "image", bits)
 
 
 def photographs(

@@ -131,7 +131,7 @@ def _unchanged(judgement: Judgement) -> Any:
 
 def judge(
     detector: Judge,
-    photographs: Iterable[Photograph],
+    photographs: Iterable[Photograph | None],
     work: Callable[[Judgement], Result] = _unchanged,
     *,
     explain: bool = False,
@@ -140,6 +140,8 @@ def judge(
 
     Parameters
     ----------
+    photographs : of a source that may have to wait for the next one, also None: all photographs before it are judged,
+        and their results yielded, before it is asked for the next.
     work : called with each judgement, in other threads; its results are yielded in the order of the photographs.
         Default: the judgements themselves are yielded.
     explain : also compute the method's explanation images.
@@ -177,23 +179,32 @@ def judge(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], n_ahead: int
-) -> Iterator[Result]:
-    """``map(work, items)`` in other threads, at most ``n_ahead`` items ahead of the consumer."""
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item | None], n_ahead: int
+) -> Iterator[Result | None]:
+    """``map(work, items)`` in other threads, at most ``n_ahead`` items ahead; None stays None, after all before it."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= n_ahead:
+        if item is not None:
+            waiting.append(pool.submit(work, item))
+        while waiting and (item is None or len(waiting) >= n_ahead):
             yield waiting.popleft().result()
+        if item is None:
+            yield None
     while waiting:
         yield waiting.popleft().result()
 
 
-def _batches(judgements: Iterable[Judgement], n_together: int) -> Iterator[list[Judgement]]:
-    """Group judgements into batches that fit into memory."""
+def _batches(judgements: Iterable[Judgement | None], n_together: int) -> Iterator[list[Judgement]]:
+    """Group judgements into batches that fit into memory; at None the batch ends, and an empty one follows."""
     batch: list[Judgement] = []
     n_tiles = n_px = 0
     for judgement in judgements:
+        if judgement is None:
+            if batch:
+                yield batch
+            yield []
+            batch, n_tiles, n_px = [], 0, 0
+            continue
         batch.append(judgement)
         n_tiles += 0 if judgement.tiles is None else len(judgement.tiles)
         n_px += 0 if judgement.image is None else judgement.image.size // 3
