@@ -181,7 +181,7 @@ def judge(
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item | None], n_ahead: int
 ) -> Iterator[Result | None]:
-    """``map(work, items)`` in other threads, at most ``n_ahead`` items ahead; None stays None, after all before it."""
+    """``map(work, items)`` in other threads, at most ``n_ahead`` ahead; None stays None, after all before it."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         if item is not None:
