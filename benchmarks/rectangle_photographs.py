@@ -1,8 +1,8 @@
 """Photographs of 500x1250 px after KolektorSDD: a grainy surface, and thin irregular dark cracks across it.
 
-Grain and unevenness are put together from patches of one photograph of a real surface: its upper half for training,
-its lower half for the test, so that they share no pixel. Good photographs, too, have dark pits and light scratches;
-each has its own light and the noise of a camera.
+Each is another surface, with the grain of one photograph of a real one: noise with its spectrum, of which nothing
+ever comes twice (Galerne, Gousseau and Morel, "Random phase textures: theory and synthesis", 2011). Good photographs,
+too, have dark pits and light scratches; each has its own light and the noise of a camera.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ Grey = NDArray[np.float32]
 
 SIZE_HW = (1250, 500)
 N_TRAIN, N_GOOD, N_CRACKED = 60, 40, 40
-PATCH_PX, STEP_PX = 96, 64
-"""Side of the patches that a surface is put together from, and how far each lies from the next, px."""
 COARSE = 6
 """How many times larger the unevenness of the surface is than its grain."""
 GRAIN, UNEVENNESS, NOISE = 9.0, 5.0, 2.5
@@ -34,18 +32,18 @@ def make_dataset(texture: NDArray[np.uint8], out: Path, seed: int) -> None:
 
     Parameters
     ----------
-    texture : (h, w) uint8, a photograph of a surface without objects; 192 px or more each way.
+    texture : (h, w) uint8, a photograph of a grainy surface without objects.
     """
-    halves = np.array_split(_flattened(texture), 2)
+    grain = _flattened(texture)
     for number in range(N_TRAIN):
         random = np.random.default_rng([seed, 0, number])
-        _save(_photographed(_surface(halves[0], random), random), out / "train" / "good" / f"{number:03}.png")
+        _save(_photographed(_surface(grain, random), random), out / "train" / "good" / f"{number:03}.png")
     for number in range(N_GOOD):
         random = np.random.default_rng([seed, 1, number])
-        _save(_photographed(_surface(halves[1], random), random), out / "test" / "good" / f"{number:03}.png")
+        _save(_photographed(_surface(grain, random), random), out / "test" / "good" / f"{number:03}.png")
     for number in range(N_CRACKED):
         random = np.random.default_rng([seed, 2, number])
-        surface = _surface(halves[1], random)
+        surface = _surface(grain, random)
         share, darker = _crack(random)
         _save(_photographed(surface - darker, random), out / "test" / "crack" / f"{number:03}.png")
         mask = np.where(share >= 0.5, 255, 0).astype(np.float32)
@@ -53,36 +51,24 @@ def make_dataset(texture: NDArray[np.uint8], out: Path, seed: int) -> None:
 
 
 def _flattened(texture: NDArray[np.uint8]) -> Grey:
-    """The grain alone, half as large again: without what changes slowly, of the same contrast everywhere."""
+    """The grain of a photograph alone, half as large again: without what changes slowly."""
     large = cv2.resize(texture, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    grain = large - cv2.GaussianBlur(large, (0, 0), 24)
-    contrast = np.sqrt(cv2.GaussianBlur(grain**2, (0, 0), 24))
-    return np.asarray(grain / (contrast + 1.0), np.float32)
+    return np.asarray(large - cv2.GaussianBlur(large, (0, 0), 24), np.float32)
 
 
-def _quilt(grain: Grey, size_hw: tuple[int, int], random: Generator) -> Grey:
-    """A surface of any size from patches at random places, turned and mirrored, mixed so that contrast stays."""
-    ramp = np.sin(np.clip((np.arange(PATCH_PX) + 0.5) / (PATCH_PX - STEP_PX), 0, 1) * np.pi / 2)
-    weight = np.outer(ramp * ramp[::-1], ramp * ramp[::-1])
-    height, width = (length + 2 * PATCH_PX for length in size_hw)
-    surface, squares = np.zeros((height, width)), np.zeros((height, width))
-    for y in range(0, height - PATCH_PX + 1, STEP_PX):
-        for x in range(0, width - PATCH_PX + 1, STEP_PX):
-            top, left = (int(random.integers(0, length - PATCH_PX + 1)) for length in grain.shape)
-            patch = np.rot90(grain[top : top + PATCH_PX, left : left + PATCH_PX], random.integers(4))
-            surface[y : y + PATCH_PX, x : x + PATCH_PX] += weight * (patch.T if random.random() < 0.5 else patch)
-            squares[y : y + PATCH_PX, x : x + PATCH_PX] += weight**2
-    y, x = random.integers(0, STEP_PX, 2) + PATCH_PX // 2
-    part = slice(y, y + size_hw[0]), slice(x, x + size_hw[1])
-    return np.asarray(surface[part] / np.sqrt(squares[part]), np.float32)
+def _grown(grain: Grey, size_hw: tuple[int, int], random: Generator) -> Grey:
+    """A surface of any size with the spectrum of ``grain``, of standard deviation 1: it filters white noise."""
+    noise = random.normal(0, 1, size_hw).astype(np.float32)
+    surface = cv2.filter2D(noise, cv2.CV_32F, grain, borderType=cv2.BORDER_WRAP)
+    return np.asarray(surface / np.sqrt((grain**2).sum()), np.float32)
 
 
 def _surface(grain: Grey, random: Generator) -> Grey:
     """A good surface around grey level 0, with pits and scratches."""
     height, width = SIZE_HW
     small_hw = (height // COARSE + 1, width // COARSE + 1)
-    uneven = cv2.resize(_quilt(grain, small_hw, random), (width, height), interpolation=cv2.INTER_CUBIC)
-    surface = GRAIN * _quilt(grain, SIZE_HW, random) + UNEVENNESS * uneven
+    uneven = cv2.resize(_grown(grain, small_hw, random), (width, height), interpolation=cv2.INTER_CUBIC)
+    surface = GRAIN * _grown(grain, SIZE_HW, random) + UNEVENNESS * uneven
     rows, columns = np.arange(height)[:, None], np.arange(width)
     for _ in range(random.integers(10, 40)):
         y, x, radius = random.uniform(0, height), random.uniform(0, width), random.uniform(1.0, 3.0)
