@@ -15,7 +15,8 @@ from blemish.artifact import artifact_at, read_artifact, write_artifact
 from blemish.devices import Precision
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding as Finding
-from blemish.inspection.framing import Framing, Whole, describe, from_description
+from blemish.inspection.framing import Framing, Whole
+from blemish.inspection.framings import describe, from_description
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge

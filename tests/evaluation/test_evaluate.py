@@ -20,7 +20,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate as evaluation
 from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
-from blemish.inspection.framing import describe
+from blemish.inspection.framings import describe
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.settings import Resizing
 from evaluation.authors import authors_figures

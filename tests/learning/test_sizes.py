@@ -203,7 +203,7 @@ def test_every_place_is_learned_even_if_not_every_tile_is_kept(
     of_tiles: tuple[Path, Path, Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, framing = of_tiles[0], Tiles((32, 32), 8)
-    images = split_images(data, None, "auto", (32, 32), 0, 0.2)
+    images = split_images(data, None, "auto", Whole((32, 32)), 0, 0.2)
     everything = torch.cat(tiles_of(images, framing))
     assert len(everything) == 7 * 12
     monkeypatch.setattr("blemish.learning.images.MOST_TILES_BYTES", 3 * 32 * 32 * 12)

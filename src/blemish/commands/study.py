@@ -20,6 +20,7 @@ from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file
+from blemish.inspection.framing import Whole
 from blemish.learning.ingredients import ingredients_of
 from blemish.methods import build
 from blemish.studies.damage import damage_page, damaged_rows, sheet
@@ -58,6 +59,8 @@ def orthogonality_run(
             raise BlemishError(f"--{name} {value}: should be at least {minimum}")
     detector_path = artifact_at(detector_path)
     detector = Detector.load(detector_path, resolve_device(device))
+    if not isinstance(detector.framing, Whole):
+        raise BlemishError(f"{detector_path}: inspects tiles or a region; give a detector of whole photographs")
     repair = _repair_of(detector_path, detector)
     dataset, paths = good_images(data, layout)
     n_used = min(n_images, len(paths))

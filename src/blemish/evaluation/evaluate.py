@@ -18,6 +18,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.protocols import DEFAULT_PROTOCOL, Protocol, protocol_named
 from blemish.inspection.findings import unlike_text
 from blemish.inspection.framing import Whole
+from blemish.inspection.region import Region
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.methods import changed_settings
@@ -97,13 +98,12 @@ def evaluate(
     rows = {name: _row(rankings[name], threshold, samples, groups[name]) for name in sorted(set(rankings) - {ALL})}
     metrics["by_defect"] = {name: {**row, "found": row["tpr"]} for name, row in rows.items()}
     metrics |= _origin(detector, Path(data), dataset)
-    if detector.min_area_px:
-        metrics |= _rates_of_verdicts(metrics, rejected, samples, groups)
+    metrics |= _rates_of_verdicts(metrics, rejected, samples, groups) if detector.min_area_px else {}
     unlike = tuple(reasons[sample.path] for sample in samples)
     metrics |= _n_unlike(samples, unlike)
     lines = [line for sample in samples for line in doubts.get(sample.path, [])]
     lines += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
-    notices = (*_left_out(dataset, samples), *lines, *_about_resizing(detector, judging, rules))
+    notices = (*_left_out(dataset, samples), *lines, *_about_framing(detector, judging, rules))
     scores = rankings[ALL].image_scores.astype(np.float64)
     return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices)
 
@@ -136,9 +136,14 @@ def _resizing_as(detector: Detector, protocol: Protocol) -> Detector:
     return judging
 
 
-def _about_resizing(detector: Detector, judging: Detector, protocol: Protocol) -> list[str]:
+def _about_framing(detector: Detector, judging: Detector, protocol: Protocol) -> list[str]:
+    """Lines about photographs that are resized otherwise, or not looked at everywhere."""
+    region = [
+        "figures of pixels are those of the box around the detector's region of interest; what is outside of the "
+        "region counts as good, and defects there do not count"
+    ]
     if judging is detector:
-        return []
+        return region if isinstance(detector.framing, Region) else []
     return [
         f"protocol {protocol.name} resizes photographs otherwise ({protocol.images}) than this detector, which has "
         f"learned from others ({detector.settings.resizing}): its scores, and figures at its threshold, suffer"
@@ -180,17 +185,26 @@ def _results(
         if detector.likeness is not None and judging.likeness is None and judgement.image is not None:
             overview = detector.framing.overview(judgement.image)
             reasons[sample.path] = tuple(detector.likeness.reasons(overview, judgement.size_hw))
-        anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
+        region = judging.framing if isinstance(judging.framing, Region) else None
+        crop = region.crop if region is not None else _unchanged
+        own_map = crop(judgement.map)
+        anomaly_map = protocol.of_map(own_map, crop(judgement.pixels).shape[:2])
         mask: NDArray[np.bool_] | None = None
         if sample.mask is not None:
             drawn = sample.mask.read(judgement.size_hw)  # (H, W) bool, of the image's own size
             doubts[sample.path] = sample.mask.doubts(sample.path, drawn)
-            mask = protocol.of_mask(drawn, (judgement.map.shape[0], judgement.map.shape[1]))
+            if region is not None:
+                drawn &= region.mask
+            mask = protocol.of_mask(crop(drawn), (own_map.shape[0], own_map.shape[1]))
         elif not sample.is_defective:
             mask = np.zeros(anomaly_map.shape, np.bool_)
         return _Result(judgement.score, anomaly_map, mask)
 
     return judge(judging, sources, result_of)
+
+
+def _unchanged(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels
 
 
 def _groups(samples: tuple[Sample, ...]) -> dict[str, NDArray[np.bool_]]:

@@ -104,10 +104,37 @@ def rles(mask: NDArray[np.bool_], regions: Sequence[Region]) -> Iterator[dict[st
         left, top, right, bottom = region.bbox_xyxy
         columns = np.zeros((right - left, height), np.bool_)
         columns[:, top:bottom] = inside.T
-        changes = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + left * height
-        ends = [0, *changes.tolist(), height * width]
-        counts = [end - start for start, end in pairwise(ends)]
-        yield {"size": [height, width], "counts": _as_text(counts[:-1] if counts[-1] == 0 else counts)}
+        yield {"size": [height, width], "counts": _runs(columns, left * height, height * width)}
+
+
+def runs_of(mask: NDArray[np.bool_]) -> str:
+    """A mask (H, W) in COCO's run lengths, as text."""
+    return _runs(mask.T, 0, mask.size)
+
+
+def mask_of_runs(text: str, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask (H, W) of ``runs_of``."""
+    counts = list[int]()
+    shift = rest = 0
+    for sign in text.encode("ascii"):
+        bits = sign - 48
+        rest |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            rest -= (1 << shift) if bits & 0x10 else 0
+            counts.append(rest + (counts[-2] if len(counts) > 2 else 0))
+            shift = rest = 0
+    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    rows = np.zeros(size_hw[0] * size_hw[1], np.bool_)
+    rows[: len(values)] = values
+    return np.ascontiguousarray(rows.reshape(size_hw[1], size_hw[0]).T)
+
+
+def _runs(columns: NDArray[np.bool_], n_before: int, n_px: int) -> str:
+    """Run lengths of columns (w, H) that ``n_before`` pixels outside come before, of ``n_px`` pixels in all."""
+    changes = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + n_before
+    counts = [end - start for start, end in pairwise([0, *changes.tolist(), n_px])]
+    return _as_text(counts[:-1] if counts[-1] == 0 else counts)
 
 
 def _as_text(counts: Sequence[int]) -> str:

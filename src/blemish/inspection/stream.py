@@ -23,7 +23,7 @@ from torch import Tensor
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding, finding, row_of_error
-from blemish.inspection.framing import Framing, Whole
+from blemish.inspection.framing import Framing
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import Photograph
 from blemish.runtimes.base import Runtime
@@ -163,13 +163,17 @@ def judge(
         judgement = Judgement(detector, photograph)
         try:
             judgement.image = photograph.read(detector.bits)
-            judgement.tiles = detector.framing.cut(judgement.image)
-            if detector.likeness is not None:
-                is_whole = isinstance(detector.framing, Whole)
-                overview = judgement.tiles[0] if is_whole else detector.framing.overview(judgement.image)
-                judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
         except BlemishError as error:
             judgement.error = error
+            return judgement
+        try:
+            judgement.tiles = detector.framing.cut(judgement.image)
+            if detector.likeness is not None:
+                framing = detector.framing
+                overview = judgement.tiles[0] if framing.is_one_tile else framing.overview(judgement.image)
+                judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
+        except BlemishError as error:  # says what is wrong with it, not which one it is
+            judgement.error = BlemishError(f"{photograph.path or 'image'}: {error}")
         return judgement
 
     on_cpu = detector.runtime.device.type == "cpu"

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from blemish.data.layouts import name_of, open_dataset
-from blemish.data.loading import load_photographs
 from blemish.detector import Detector
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.sources import photographs
@@ -20,7 +19,7 @@ from blemish.learning.alike import are_alike
 from blemish.learning.calibration import set_thresholds
 from blemish.learning.copies import to_divide
 from blemish.learning.held_out import are_copies, seen_of
-from blemish.learning.images import digests_of_files, fingerprints_of, notices_of
+from blemish.learning.images import digests_of_files, fingerprints_of, load_overviews, notices_of
 from blemish.thresholds import MIN_HELD_OUT, n_needed
 
 GIVEN = "the threshold was given by hand"
@@ -127,8 +126,7 @@ def _compared(
 def _unseen(detector: Detector, good: str | Path, paths: list[Path]) -> tuple[list[Path], str]:
     """One file of each photograph that the detector was not trained on and that is like those, and the doubt."""
     provenances = [detector.provenance, *detector.provenance.get("parts", {}).values()]
-    resizing = detector.settings.resizing
-    loaded, _ = load_photographs(paths, detector.size_hw, detector.bits or 16, resizing)
+    loaded, _ = load_overviews(paths, detector.framing, detector.bits)
     fingerprints, seen = fingerprints_of(paths, loaded), seen_of(provenances)
     are_new = np.array([digest not in seen for digest in digests_of_files(paths)])
     are_new &= ~are_copies(provenances, [fingerprints[path] for path in paths])
