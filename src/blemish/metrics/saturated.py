@@ -154,7 +154,7 @@ def check_regions(masks: BoolArray, regions: Sequence[Regions]) -> None:
     """
     if len(regions) != len(masks):
         raise BlemishError(
-            f"there are regions of {len(regions)} images but {len(masks)} masks: give one list for each"
+            f"there are {len(regions)} lists of regions but {len(masks)} masks: give one list for each"
         )
     for mask, of_image in zip(masks, regions, strict=True):
         for region in of_image or ():

@@ -17,7 +17,7 @@ from blemish.data.layouts.dagm import DAGM
 from blemish.data.layouts.kolektor import KSDD, KSDD2
 from blemish.data.layouts.magnetic_tile import MAGNETIC_TILE
 from blemish.data.layouts.mvtec import BTAD, MVTEC, MVTEC_AD_2
-from blemish.data.layouts.mvtec_loco import MVTEC_LOCO, DefectMasks
+from blemish.data.layouts.mvtec_loco import MVTEC_LOCO, Defect, DefectMasks
 from blemish.data.layouts.own import CSV, FOLDER
 from blemish.data.layouts.samples import (
     Dataset,
@@ -39,6 +39,7 @@ from blemish.errors import BlemishError
 __all__ = [
     "LAYOUTS",
     "Dataset",
+    "Defect",
     "DefectMasks",
     "EllipseMask",
     "Fault",

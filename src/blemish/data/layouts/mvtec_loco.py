@@ -79,15 +79,12 @@ class DefectMasks(Mask):
         if self.saturations is None:
             return Defect(mask, None)
         values, listed = np.unique(raw[mask]).tolist(), self.saturations.by_value
-        if not values:
-            return Defect(mask, None, f"{path}: the mask is empty; draw the defect, or remove the file")
+        if not values:  # if it is the only one, `doubts` says so
+            is_one_of_several = len(self.paths) > 1
+            return Defect(mask, None, f"{path}: the mask is empty; draw the defect, or remove it" * is_one_of_several)
         if len(values) > 1:
-            doubt = (
-                f"{path}: holds several values ({shortened([str(value) for value in values])}), which do not tell "
-            )
-            return Defect(
-                mask, None, f"{doubt}its type of defect, so there is no AUsPRO; save a mask for each defect"
-            )
+            doubt = f"{path}: holds several values ({shortened([str(value) for value in values])}), which name "
+            return Defect(mask, None, f"{doubt}no type of defect, so there is no AUsPRO; save a mask for each defect")
         if values[0] not in listed:
             doubt = f"{path}: its value {values[0]} is not in {self.saturations.path} (there are: "
             doubt += f"{', '.join(map(str, listed))}), so there is no AUsPRO"
