@@ -74,7 +74,7 @@ def accuracy() -> str:
             runs = runs_of(method, data)
             rows.append(
                 {"data": title, "method": method_title(method), "seeds": len(runs)}
-                | {name: f"{average(metric, runs):.3f}" for metric, name in TITLES.items()}
+                | {name: f"{average(key, runs):.3f}" for key, name in TITLES.items() if key in runs[0]}
                 | {
                     "good ones rejected": f"{average('false_rejects', runs):.1%}",
                     "defects found": f"{average('found', runs):.1%}",

@@ -21,7 +21,7 @@ from blemish.evaluation.evaluate import evaluate
 from blemish.inspection.encodings import mask_of_runs, runs_of
 from blemish.inspection.framing import Framing, Tiles, Whole
 from blemish.inspection.framings import describe, from_description
-from blemish.inspection.region import OUTSIDE, Region, read_region
+from blemish.inspection.region import OUTSIDE, RegionOfInterest, read_region
 from blemish.learning.options import plain
 from learning.test_fit import TINY, part, save_parts
 
@@ -42,7 +42,7 @@ INNER = [Whole((16, 16)), Whole((64, 48)), Tiles((16, 24), 4)]
 
 @pytest.mark.parametrize("inner", INNER)
 def test_what_lies_outside_changes_nothing(inner: Framing) -> None:
-    framing, first = Region.of(inner, disc()), photograph()
+    framing, first = RegionOfInterest.of(inner, disc()), photograph()
     other = np.where(disc()[..., None], first, photograph(1))
     for one, another in zip(framing.cut(first), framing.cut(other), strict=True):
         np.testing.assert_array_equal(one, another)
@@ -52,7 +52,7 @@ def test_what_lies_outside_changes_nothing(inner: Framing) -> None:
 
 
 def test_tiles_of_the_region_are_joined_at_its_place() -> None:
-    framing, picture = Region.of(Tiles((16, 24), 4), disc()), photograph()
+    framing, picture = RegionOfInterest.of(Tiles((16, 24), 4), disc()), photograph()
     maps = (tile[..., 0].astype(np.float32) for tile in framing.cut(picture))
     joined = framing.join(maps, SIZE_HW)
     np.testing.assert_allclose(joined, np.where(disc(), picture[..., 0], 0), atol=1e-3)
@@ -63,7 +63,7 @@ def test_tiles_of_the_region_are_joined_at_its_place() -> None:
 
 
 def test_a_map_of_one_tile_gets_the_size_of_the_box() -> None:
-    framing = Region.of(Whole((8, 8)), disc())
+    framing = RegionOfInterest.of(Whole((8, 8)), disc())
     joined = framing.join([np.ones((8, 8), np.float32)], SIZE_HW)
     np.testing.assert_array_equal(joined, disc())
     assert framing.shrinking(SIZE_HW) == 41 / 8
@@ -71,15 +71,15 @@ def test_a_map_of_one_tile_gets_the_size_of_the_box() -> None:
 
 def test_photographs_of_another_size_are_told() -> None:
     with pytest.raises(BlemishError, match="80x70 px, but the region of interest is that of 80x60 px; take"):
-        Region.of(Whole((16, 16)), disc()).cut(np.zeros((70, 80, 3), np.uint8))
+        RegionOfInterest.of(Whole((16, 16)), disc()).cut(np.zeros((70, 80, 3), np.uint8))
 
 
 @pytest.mark.parametrize("inner", INNER)
 def test_a_region_is_described_and_made_again(inner: Framing) -> None:
-    framing = Region.of(inner, disc())
+    framing = RegionOfInterest.of(inner, disc())
     again = from_description(json.loads(json.dumps(describe(framing))))
     assert again == framing
-    assert isinstance(again, Region)
+    assert isinstance(again, RegionOfInterest)
     np.testing.assert_array_equal(again.mask, disc())
 
 

@@ -59,8 +59,6 @@ def orthogonality_run(
             raise BlemishError(f"--{name} {value}: should be at least {minimum}")
     detector_path = artifact_at(detector_path)
     detector = Detector.load(detector_path, resolve_device(device))
-    if not isinstance(detector.framing, Whole):
-        raise BlemishError(f"{detector_path}: inspects tiles or a region; give a detector of whole photographs")
     repair = _repair_of(detector_path, detector)
     dataset, paths = good_images(data, layout)
     n_used = min(n_images, len(paths))
@@ -101,6 +99,8 @@ def orthogonality_run(
 
 def _repair_of(path: Path, detector: Detector) -> Repair:
     """The repair F: the reconstruction that the detector's method makes."""
+    if not isinstance(detector.framing, Whole):
+        raise BlemishError(f"{path}: inspects tiles or a region; give a detector of whole photographs")
     blank = torch.zeros(1, 3, *detector.size_hw, device=detector.device)
     if "reconstruction" not in detector.runtime.explain(blank):
         raise BlemishError(

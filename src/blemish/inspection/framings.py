@@ -8,9 +8,9 @@ from typing import Any
 
 from blemish.errors import BlemishError
 from blemish.inspection.framing import Framing, Tiles, Whole
-from blemish.inspection.region import Region
+from blemish.inspection.region import RegionOfInterest
 
-KINDS: dict[str, type[Framing]] = {"whole": Whole, "tiles": Tiles, "region": Region}
+KINDS: dict[str, type[Framing]] = {"whole": Whole, "tiles": Tiles, "region": RegionOfInterest}
 
 
 def describe(framing: Framing) -> dict[str, Any]:

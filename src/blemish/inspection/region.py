@@ -26,7 +26,7 @@ OUTSIDE = 128
 
 
 @dataclass(frozen=True)
-class Region(Framing):
+class RegionOfInterest(Framing):
     """The box around a region, framed as ``inner`` says; in it, what is outside of the region is grey.
 
     The camera does not move: photographs have to have the size for which the region was drawn. Maps are those of the
@@ -44,7 +44,7 @@ class Region(Framing):
     runs: str
 
     @classmethod
-    def of(cls, inner: Framing, mask: NDArray[np.bool_]) -> Region:
+    def of(cls, inner: Framing, mask: NDArray[np.bool_]) -> RegionOfInterest:
         """The region that is true in a mask (H, W)."""
         return cls(inner, (mask.shape[0], mask.shape[1]), runs_of(mask))
 

@@ -15,7 +15,7 @@ from blemish.data.layouts import open_dataset
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError
 from blemish.inspection.framing import Framing, Tiles, Whole
-from blemish.inspection.region import Region, box_of, read_region
+from blemish.inspection.region import RegionOfInterest, box_of, read_region
 from blemish.learning.options import FitOptions
 from blemish.methods import settings_of
 from blemish.methods.base import SIZE_SETTINGS, Settings
@@ -67,7 +67,7 @@ def framing_of(options: FitOptions, settings: Settings) -> Framing:
         framing = Tiles(settings.size_hw, settings.short_px // 4 if options.overlap is None else options.overlap)
     if options.roi is None:
         return framing
-    return Region.of(framing, _region(options.roi, _good_photographs(options)))
+    return RegionOfInterest.of(framing, _region(options.roi, _good_photographs(options)))
 
 
 def _region(path: Path, photographs: Sequence[Path]) -> NDArray[np.bool_]:

@@ -35,7 +35,8 @@ class Fault:
         The split that it is about; None if that is not known.
     about
         "image": an image cannot be used. "mask": an image is listed without its mask. "left out": there are images
-        that belong to no sample. "doubt": a label, a column or a mask may mean something else than it is taken for.
+        that belong to no sample. "doubt": a label, a column or a mask may mean something else than it is taken for,
+        or a file that says more about masks cannot be used.
     """
 
     text: str
