@@ -96,6 +96,11 @@ class Tiles(Framing):
     def tile_hw(self) -> tuple[int, int]:
         return self.size_hw
 
+    @property
+    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights (h,) of the rows and (w,) of the columns of a tile in the mixture; a pixel's is their product."""
+        return _weights(self.size_hw[0], self.overlap_px), _weights(self.size_hw[1], self.overlap_px)
+
     def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         missing = [max(0, tile - length) for tile, length in zip(self.size_hw, photograph.shape, strict=False)]
         if any(missing):
