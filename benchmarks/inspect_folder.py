@@ -67,11 +67,13 @@ def main() -> None:
         cv2.imwrite(str(folder / "large.png"), large)
         help_s, _ = median("--help")
         single_s, single_mb = median("inspect", arguments.detector, paths[0], "--out", folder / "one")
-        small = load_images(paths[:200], detector.size_hw)
+        small = list(load_images(paths[:200], detector.size_hw).permute(0, 2, 3, 1).contiguous().numpy())
         folders, networks = [], []
         for _ in range(REPEATS):
             folders.append(command("inspect", arguments.detector, folder / "many", "--out", folder / "out"))
-            networks.append(seconds(lambda: inspected(detector.runtime, small), 1, torch.device("cpu")) / len(small))
+            networks.append(
+                seconds(lambda: list(inspected(detector.runtime, small)), 1, torch.device("cpu")) / len(small)
+            )
         large_s, large_mb = median("inspect", arguments.detector, folder / "large.png", "--out", folder / "large")
     image_s = (statistics.median(many_s for many_s, _ in folders) - single_s) / (arguments.n - 1)
     network_s = statistics.median(networks)

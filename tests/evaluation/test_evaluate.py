@@ -128,7 +128,7 @@ def test_the_authors_protocols_are_what_their_code_computes(
     assert {name: evaluation.metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
     notices = [notice for notice in evaluation.notices if "resizes photographs otherwise" in notice]
     assert len(notices) == (resizing == "area")
-    assert detector.framing.cut(np.zeros((2, 2, 3), np.uint8)).shape == (1, 256, 256, 3)
+    assert detector.framing.cut(np.zeros((2, 2, 3), np.uint8))[0].shape == (256, 256, 3)
     assert describe(detector.framing)["resizing"] == resizing  # the evaluation leaves the detector as it is
 
 

@@ -33,7 +33,7 @@ def test_results_come_in_order_and_work_is_only_so_far_ahead() -> None:
         return number * number
 
     with ThreadPoolExecutor(4) as pool:
-        for taken, result in enumerate(_in_order(pool, work, items(), n_ahead=5)):
+        for taken, result in enumerate(_in_order(pool, work, items(), lambda _: 5)):
             assert result == taken * taken
             assert pulled <= taken + 5
     assert pulled == 50
@@ -46,7 +46,7 @@ def judgements(n: int, side_px: int | None) -> Iterator[Judgement]:
         judgement = Judgement(detector, Photograph(Path(f"{number}.png"), f"{number}"))
         if side_px is not None:
             judgement.image = np.broadcast_to(np.uint8(0), (side_px, side_px, 3))
-            judgement.tiles = np.zeros((1, 4, 4, 3), np.uint8)
+            judgement.tiles = [np.zeros((4, 4, 3), np.uint8)]
         yield judgement
 
 

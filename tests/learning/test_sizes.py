@@ -149,11 +149,11 @@ def test_a_detector_of_tiles_judges_the_whole_photograph(of_tiles: tuple[Path, P
     assert (len(detector.calibration_scores), detector.threshold.is_promised) == (5, True)
     photograph = np.asarray(Image.open(data / "00.png").convert("RGB"))
     finding = blemish.Detector.load(folder).inspect(photograph, explain=True)
-    tiles = torch.from_numpy(detector.framing.cut(photograph)).permute(0, 3, 1, 2)
-    maps, scores, _ = inspected(detector.runtime, tiles)
-    assert len(tiles) == 3 * 4
-    assert finding.score == scores.max()
-    np.testing.assert_array_equal(finding.map, detector.framing.join(maps, scores, (80, 100))[0])
+    results = list(inspected(detector.runtime, detector.framing.cut(photograph)))
+    assert len(results) == 3 * 4
+    assert finding.score == max(result.score for result in results)
+    maps = (result.map for result in results)
+    np.testing.assert_array_equal(finding.map, detector.framing.join(maps, (80, 100)))
     assert {picture.shape for picture in finding.explanation.values()} == {(80, 100, 3)}
 
 

@@ -171,7 +171,7 @@ def _results(
         sample = by_name[judgement.checked().photograph.name]
         reasons[sample.path] = tuple(judgement.unlike)
         if detector.likeness is not None and judging.likeness is None and judgement.image is not None:
-            overview = detector.framing.overview(judgement.image, detector.framing.cut(judgement.image))
+            overview = detector.framing.overview(judgement.image)
             reasons[sample.path] = tuple(detector.likeness.reasons(overview, judgement.size_hw))
         anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
         mask: NDArray[np.bool_] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,22 +28,26 @@ class Framing(ABC):
         """Height and width of every tile, px."""
 
     @abstractmethod
-    def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Cut a photograph (H, W, 3) uint8 into tiles (N, h, w, 3) uint8, N >= 1."""
+    def cut(self, photograph: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Cut a photograph (H, W, 3) uint8 into tiles, (h, w, 3) uint8 each, at least one; may be views of it."""
 
     @abstractmethod
-    def overview(self, photograph: NDArray[np.uint8], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The whole photograph in the size of a tile, (h, w, 3) uint8; ``tiles`` are what ``cut`` made of it."""
+    def overview(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The whole photograph in the size of a tile, (h, w, 3) uint8."""
 
     @abstractmethod
-    def join(
-        self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
-    ) -> tuple[NDArray[np.float32], float]:
-        """Join the maps (N, h, w) and scores (N,) of the tiles into one map, of any resolution, and one score."""
+    def join(self, maps: Iterable[NDArray[np.float32]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Join the maps (h, w) of the tiles, taken one by one, into one map, of any resolution."""
 
     @abstractmethod
-    def join_pictures(self, pictures: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> NDArray[np.uint8]:
-        """Join pictures (N, h, w, 3) of the tiles into one, of any resolution."""
+    def join_pictures(
+        self, pictures: Iterable[NDArray[np.uint8]], photograph_hw: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """Join pictures (h, w, 3) of the tiles into one, of any resolution."""
+
+    def score(self, scores: Iterable[float]) -> float:
+        """The image score from those of the tiles: that of the worst one, or NaN if any is NaN."""
+        return float(np.max(np.fromiter(scores, np.float64)))
 
 
 @dataclass(frozen=True)
@@ -57,28 +61,31 @@ class Whole(Framing):
     def tile_hw(self) -> tuple[int, int]:
         return self.size_hw
 
-    def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(resize(photograph, self.tile_hw, self.resizing)[None])
+    def cut(self, photograph: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        return [self.overview(photograph)]
 
-    def overview(self, photograph: NDArray[np.uint8], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(tiles[0])
+    def overview(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(resize(photograph, self.tile_hw, self.resizing))
 
-    def join(
-        self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
-    ) -> tuple[NDArray[np.float32], float]:
+    def join(self, maps: Iterable[NDArray[np.float32]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Return the map at the network's resolution; the caller resizes it if necessary."""
-        return maps[0], float(scores[0])
+        (anomaly_map,) = maps
+        return anomaly_map
 
-    def join_pictures(self, pictures: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> NDArray[np.uint8]:
-        return np.asarray(pictures[0])
+    def join_pictures(
+        self, pictures: Iterable[NDArray[np.uint8]], photograph_hw: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        (picture,) = pictures
+        return picture
 
 
 @dataclass(frozen=True)
 class Tiles(Framing):
     """Tiles of the photograph's own pixels, evenly spaced, the next ``overlap_px`` or more over the last.
 
-    Where tiles overlap, their maps are mixed. A tile's weight falls to nothing at its edge, where the network sees
-    what it continues the tile with instead of the photograph. The score is that of the worst tile. A photograph that
+    Where tiles overlap, their maps are mixed. A tile weighs almost nothing along its edge, where the network sees
+    what it continues the tile with instead of the photograph: for a network that sees no farther than a quarter of
+    the overlap, the map is that of the photograph in one pass. The score is that of the worst tile. A photograph that
     is smaller than a tile is continued by its mirror image.
     """
 
@@ -98,18 +105,18 @@ class Tiles(Framing):
 
     @property
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights (h,) of the rows and (w,) of the columns of a tile in the mixture; a pixel's is their product."""
+        """Weights (h,) of the rows and (w,) of the columns of a tile; a pixel of its map weighs their product."""
         return _weights(self.size_hw[0], self.overlap_px), _weights(self.size_hw[1], self.overlap_px)
 
-    def cut(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def cut(self, photograph: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         missing = [max(0, tile - length) for tile, length in zip(self.size_hw, photograph.shape, strict=False)]
         if any(missing):
             photograph = np.pad(photograph, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
         height, width = self.size_hw
         rows, columns = self.starts((photograph.shape[0], photograph.shape[1]))
-        return np.stack([photograph[y : y + height, x : x + width] for y in rows for x in columns])
+        return [photograph[y : y + height, x : x + width] for y in rows for x in columns]
 
-    def overview(self, photograph: NDArray[np.uint8], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def overview(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(resize(photograph, self.tile_hw))
 
     def starts(self, photograph_hw: tuple[int, int]) -> tuple[list[int], list[int]]:
@@ -120,24 +127,26 @@ class Tiles(Framing):
         )
         return rows, columns
 
-    def join(
-        self, maps: NDArray[np.float32], scores: NDArray[np.float32], photograph_hw: tuple[int, int]
-    ) -> tuple[NDArray[np.float32], float]:
+    def join(self, maps: Iterable[NDArray[np.float32]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Return the map at the photograph's own resolution."""
-        return self._mixed(maps[..., None], photograph_hw)[..., 0], float(scores.max())
+        return self._mixed((anomaly_map[..., None] for anomaly_map in maps), photograph_hw)[..., 0]
 
-    def join_pictures(self, pictures: NDArray[np.uint8], photograph_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    def join_pictures(
+        self, pictures: Iterable[NDArray[np.uint8]], photograph_hw: tuple[int, int]
+    ) -> NDArray[np.uint8]:
         """Return the picture at the photograph's own resolution."""
         return self._mixed(pictures, photograph_hw).round().astype(np.uint8)
 
-    def _mixed(self, values: NDArray[Any], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
-        """Mix values (N, h, w, C) of the tiles: (H, W, C)."""
+    def _mixed(self, values: Iterable[NDArray[Any]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Mix values (h, w, C) of the tiles: (H, W, C)."""
         (height, width), starts = self.size_hw, self.starts(photograph_hw)
-        row_weight, column_weight = (_weights(length, self.overlap_px) for length in self.size_hw)
-        sums = np.zeros((starts[0][-1] + height, starts[1][-1] + width, values.shape[3]), np.float32)
+        row_weight, column_weight = self.weights
         tile_weight = (row_weight[:, None] * column_weight)[..., None]  # (h, w, 1)
         corners = [(y, x) for y in starts[0] for x in starts[1]]
+        sums = np.zeros((0, 0, 0), np.float32)
         for value, (y, x) in zip(values, corners, strict=True):
+            if not sums.size:
+                sums = np.zeros((starts[0][-1] + height, starts[1][-1] + width, value.shape[2]), np.float32)
             sums[y : y + height, x : x + width] += value * tile_weight
         row_sums, column_sums = np.zeros(sums.shape[0], np.float32), np.zeros(sums.shape[1], np.float32)
         for y in starts[0]:
@@ -156,9 +165,12 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def _weights(length: int, overlap: int) -> NDArray[np.float32]:
-    """Weight of each pixel of a tile along an axis: 1 in the middle, falling over the overlap to almost nothing."""
+    """Weight of each pixel of a tile along an axis: 1 inside, almost nothing in the outer quarter of the overlap.
+
+    In between it falls evenly, over half of the overlap, so that the weights of two tiles add up to 1.
+    """
     from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-    return np.clip(from_edge / max(overlap, 1), LEAST_WEIGHT, 1.0).astype(np.float32)
+    return np.clip((from_edge - overlap / 4) / max(overlap / 2, 0.5), LEAST_WEIGHT, 1.0).astype(np.float32)
 
 
 KINDS: dict[str, type[Framing]] = {"whole": Whole, "tiles": Tiles}

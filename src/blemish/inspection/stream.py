@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding, finding, row_of_error
-from blemish.inspection.framing import Framing
+from blemish.inspection.framing import Framing, Whole
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import Photograph
 from blemish.runtimes.base import Runtime
@@ -31,7 +32,9 @@ from blemish.thresholds import Threshold
 BATCH_SIZE = 8
 """Tiles in one call of the network."""
 N_AHEAD = 4
-"""Photographs that are read ahead, in addition to those that a GPU judges at the same time."""
+"""Photographs that are read ahead at most, in addition to those that a GPU judges at the same time."""
+AHEAD_PX = 24_000_000
+"""Limit of pixels in the photographs that are read ahead, if they are as large as the last one; one always is."""
 TOGETHER_PX = 2**19
 """Photographs are judged together up to this number of pixels in their tiles: 8 tiles of 256 px, 32 of 128 px."""
 MAX_BATCH_PX = 24_000_000
@@ -60,8 +63,8 @@ class Judgement:
     photograph: Photograph
     image: NDArray[np.uint8] | None = None
     """(H, W, 3) uint8 RGB; None if it could not be read."""
-    tiles: NDArray[np.uint8] | None = None
-    """(N, h, w, 3) uint8; None after judging."""
+    tiles: list[NDArray[np.uint8]] | None = None
+    """(h, w, 3) uint8 each; None after judging."""
     map: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """(h, w) anomaly map, joined by the framing."""
     score: float = math.nan
@@ -153,7 +156,8 @@ def judge(
             judgement.image = photograph.read(detector.bits)
             judgement.tiles = detector.framing.cut(judgement.image)
             if detector.likeness is not None:
-                overview = detector.framing.overview(judgement.image, judgement.tiles)
+                is_whole = isinstance(detector.framing, Whole)
+                overview = judgement.tiles[0] if is_whole else detector.framing.overview(judgement.image)
                 judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
         except BlemishError as error:
             judgement.error = error
@@ -163,12 +167,16 @@ def judge(
     n_together = max(1, TOGETHER_PX // math.prod(detector.framing.tile_hw))
     working: deque[Future[Result]] = deque()
 
+    def n_ahead(last: Judgement | None) -> int:
+        n_px = 1 if last is None or last.image is None else last.image.size // 3
+        return max(1, min(N_AHEAD + (0 if on_cpu else n_together), AHEAD_PX // n_px))
+
     def finished() -> Iterator[Result]:
         while working:
             yield working.popleft().result()
 
     with ThreadPoolExecutor() as pool:
-        judgements = _in_order(pool, read, photographs, N_AHEAD + (0 if on_cpu else n_together))
+        judgements = _in_order(pool, read, photographs, n_ahead)
         for batch in _batches(judgements, n_together):
             if on_cpu:
                 yield from finished()
@@ -179,15 +187,28 @@ def judge(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item | None], n_ahead: int
+    pool: ThreadPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item | None],
+    n_ahead: Callable[[Result | None], int],
 ) -> Iterator[Result | None]:
-    """``map(work, items)`` in other threads, at most ``n_ahead`` ahead; None stays None, after all before it."""
+    """``map(work, items)`` in other threads, some items ahead of the consumer.
+
+    Parameters
+    ----------
+    items : None among them stays None; all results before it are yielded before the next item is asked for.
+    n_ahead : how many items ahead, by the last result; at first by None.
+    """
     waiting: deque[Future[Result]] = deque()
+    n = n_ahead(None)
     for item in items:
         if item is not None:
             waiting.append(pool.submit(work, item))
-        while waiting and (item is None or len(waiting) >= n_ahead):
-            yield waiting.popleft().result()
+        while waiting and (item is None or len(waiting) >= n):
+            result = waiting.popleft().result()
+            n = n_ahead(result)
+            yield result
+            del result  # it may be large, and the next is waited for
         if item is None:
             yield None
     while waiting:
@@ -220,17 +241,11 @@ def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
     readable = [judgement for judgement in batch if judgement.tiles is not None]
     if not readable:
         return
-    counts = [len(judgement.tiles) for judgement in readable if judgement.tiles is not None]
-    tiles = np.concatenate([judgement.tiles for judgement in readable if judgement.tiles is not None])
-    maps, scores, pictures = inspected(detector.runtime, torch.from_numpy(tiles).permute(0, 3, 1, 2), explain)
-    ends = np.cumsum(counts)
-    for judgement, end, count in zip(readable, ends.tolist(), counts, strict=True):
-        own_tiles = slice(end - count, end)
-        judgement.map, judgement.score = detector.framing.join(maps[own_tiles], scores[own_tiles], judgement.size_hw)
-        judgement.explanation = {
-            name: detector.framing.join_pictures(of_tiles[own_tiles], judgement.size_hw)
-            for name, of_tiles in pictures.items()
-        }
+    tiles = (tile for judgement in readable for tile in judgement.tiles or ())
+    results = inspected(detector.runtime, tiles, explain)
+    for judgement in readable:
+        own = islice(results, len(judgement.tiles or ()))
+        judgement.map, judgement.score, judgement.explanation = _joined(detector.framing, own, judgement.size_hw)
         judgement.tiles = None
         if not math.isfinite(judgement.score):  # NaN is not above any threshold: it would pass as good
             path = judgement.photograph.path or "an image"
@@ -239,22 +254,54 @@ def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
             )
 
 
+class TileResult(NamedTuple):
+    """What a runtime says of one tile."""
+
+    map: NDArray[np.float32]
+    """(h, w) anomaly map."""
+    score: float
+    pictures: dict[str, NDArray[np.uint8]]
+    """(h, w, 3) explanation images, by name."""
+
+
+def inspected(runtime: Runtime, tiles: Iterable[NDArray[np.uint8]], explain: bool = False) -> Iterator[TileResult]:
+    """Run the network on tiles (h, w, 3) uint8, in small batches; few of them are in memory at a time."""
+    tiles = iter(tiles)
+    while batch := list(islice(tiles, BATCH_SIZE)):
+        yield from _results_of(runtime, torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2), explain)
+
+
 @torch.inference_mode()
-def inspected(
-    runtime: Runtime, tiles: Tensor, explain: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, NDArray[np.uint8]]]:
-    """Return maps (N, h, w), scores (N,) and pictures (N, h, w, 3) of tiles (N, 3, h, w) uint8, in small batches."""
-    results, pictures = [], []
-    for batch in torch.split(tiles, BATCH_SIZE):
-        images = batch.to(runtime.device).float() / 255.0  # (B, 3, h, w)
-        images = images.contiguous(memory_format=torch.channels_last)
-        maps, scores = runtime(images)  # (B, 1, h, w), (B,)
-        results.append((maps[:, 0].cpu(), scores.cpu()))
-        explained = runtime.explain(images) if explain else {}
-        pictures.append({name: _to_uint8(picture) for name, picture in explained.items()})
-    all_maps, all_scores = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
-    all_pictures = {name: np.concatenate([of_batch[name] for of_batch in pictures]) for name in pictures[0]}
-    return all_maps, all_scores, all_pictures
+def _results_of(runtime: Runtime, batch: Tensor, explain: bool) -> list[TileResult]:
+    """What a runtime says of tiles (B, 3, h, w) uint8."""
+    images = batch.to(runtime.device).float() / 255.0  # (B, 3, h, w)
+    images = images.contiguous(memory_format=torch.channels_last)
+    maps, scores = runtime(images)  # (B, 1, h, w), (B,)
+    pictures = {name: _to_uint8(picture) for name, picture in runtime.explain(images).items()} if explain else {}
+    all_maps, all_scores = maps[:, 0].cpu().numpy(), scores.cpu().tolist()
+    return [
+        TileResult(all_maps[number], score, {name: of_tiles[number] for name, of_tiles in pictures.items()})
+        for number, score in enumerate(all_scores)
+    ]
+
+
+def _joined(
+    framing: Framing, results: Iterator[TileResult], photograph_hw: tuple[int, int]
+) -> tuple[NDArray[np.float32], float, dict[str, NDArray[np.uint8]]]:
+    """Map, score and explanation of a photograph from those of its tiles, whose maps are taken one by one."""
+    scores, pictures = list[float](), list[dict[str, NDArray[np.uint8]]]()
+
+    def maps() -> Iterator[NDArray[np.float32]]:
+        for result in results:
+            scores.append(result.score)
+            pictures.append(result.pictures)
+            yield result.map
+
+    anomaly_map = framing.join(maps(), photograph_hw)
+    explanation = {
+        name: framing.join_pictures((of_tile[name] for of_tile in pictures), photograph_hw) for name in pictures[0]
+    }
+    return anomaly_map, framing.score(scores), explanation
 
 
 def _to_uint8(pictures: Tensor) -> NDArray[np.uint8]:

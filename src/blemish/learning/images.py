@@ -193,7 +193,7 @@ def tiles_of(images: SplitImages, framing: Tiles) -> tuple[Tensor, Tensor]:
     lengths = [len(range(-number % step, count, step)) for number, count in enumerate(counts)]
 
     def cut(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(framing.cut(photograph)[-number % step :: step])
+        return np.stack(framing.cut(photograph)[-number % step :: step])
 
     tiles = load_pieces(images.paths[:n_photographs], lengths, framing.tile_hw, cut, images.bits or 16)
     n_train_tiles = sum(lengths[:n_train])

@@ -145,8 +145,10 @@ def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
     """
     factor = -(-MIN_LONG_SIDE_PX // max(image.shape[:2]))
     size_wh = image.shape[1] * factor, image.shape[0] * factor
-    mask = cv2.resize(finding.mask.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR) > 0.5
-    photograph = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    mask, photograph = finding.mask, image
+    if factor > 1:
+        mask = cv2.resize(mask.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR) > 0.5
+        photograph = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     margin_px = max(0, MIN_PICTURE_WIDTH_PX - size_wh[0])
     picture = cv2.copyMakeBorder(
         draw_outlines(photograph, mask), 0, 0, 0, margin_px, cv2.BORDER_CONSTANT, value=PAPER_RGB
