@@ -12,7 +12,7 @@ into a map would copy the map as often.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,28 +41,50 @@ class Grid(Protocol):
         """Weights (h,) of the rows and (w,) of the columns of a tile, float32 arrays, in the mixture of the maps."""
 
 
-class Places(nn.Module):
-    """Where the tiles are.
+class Layout(NamedTuple):
+    """Where the N tiles of each of B photographs are. They are counted along the rows, photograph by photograph."""
 
-    Takes (B, H, W, 3) uint8 photographs. Returns their lines, (B * H, W, 3) uint8, and the numbers of the lines and
-    columns that each of the N tiles of each photograph has, (B * N, h) and (B * N, w) int64. Tiles are counted along
-    the rows.
-    """
+    lines: Tensor
+    """The lines of the photographs, (B * H, W, 3) uint8."""
+    tile_lines: Tensor
+    """Numbers of the lines that each tile has, (B * N, h) int64."""
+    tile_columns: Tensor
+    """Numbers of the columns that each tile has, (B * N, w) int64."""
+    row_starts: Tensor
+    """First rows of the tiles, (n_rows,) int64."""
+    column_starts: Tensor
+    """First columns of the tiles, (n_columns,) int64; N = n_rows * n_columns."""
+
+
+class Places(nn.Module):
+    """The layout of the tiles of photographs (B, H, W, 3) uint8."""
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.grid = grid
 
-    def forward(self, photographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, photographs: Tensor) -> Layout:
         n_images, height, width, _ = photographs.shape
-        rows, columns = (
-            _mirrored(_starts(length, side, self.grid.overlap_px)[:, None] + torch.arange(side), length)
+        row_starts, column_starts = (
+            _starts(length, side, self.grid.overlap_px)
             for length, side in zip((height, width), self.grid.size_hw, strict=True)
+        )
+        rows, columns = (
+            _mirrored(starts[:, None] + torch.arange(side), length)
+            for starts, side, length in zip(
+                (row_starts, column_starts), self.grid.size_hw, (height, width), strict=True
+            )
         )  # (n_rows, h), (n_columns, w)
         first_lines = torch.arange(n_images)[:, None, None] * torch.scalar_tensor(height, dtype=torch.int64)
         sizes = n_images, rows.shape[0], columns.shape[0], -1
-        lines = (first_lines + rows)[:, :, None].expand(*sizes)  # (B, n_rows, n_columns, h)
-        return photographs.flatten(0, 1), lines.flatten(0, 2), columns[None, None].expand(*sizes).flatten(0, 2)
+        lines = (first_lines + rows)[:, :, None].expand(*sizes).flatten(0, 2)
+        return Layout(
+            photographs.flatten(0, 1),
+            lines,
+            columns[None, None].expand(*sizes).flatten(0, 2),
+            row_starts,
+            column_starts,
+        )
 
 
 class Cut(nn.Module):
@@ -88,33 +110,37 @@ class JudgedTile(nn.Module):
 class Joined(nn.Module):
     """Mixes maps (B * N, 1, h, w) of the tiles of photographs (B, H, W, 3), of which only the size is taken.
 
-    Returns maps (B, 1, H, W) and the scores (B,) of the worst tiles, of scores (B * N,).
+    Returns maps (B, 1, H, W) and the scores (B,) of the worst tiles, of scores (B * N,). A score that is not a number
+    is worse than any other.
     """
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
-        self.grid = grid
         self.row_weights, self.column_weights = (torch.as_tensor(weights) for weights in grid.weights)
 
-    def forward(self, photographs: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, photographs: Tensor, row_starts: Tensor, column_starts: Tensor, maps: Tensor, scores: Tensor
+    ) -> tuple[Tensor, Tensor]:
         n_images, height, width, _ = photographs.shape
-        (tile_height, tile_width), overlap = self.grid.size_hw, self.grid.overlap_px
-        n_rows, n_columns = _count(height, tile_height, overlap), _count(width, tile_width, overlap)
-        rows, row_weights = _tiles_over(height, tile_height, overlap, self.row_weights)  # (H, 3) each
-        columns, column_weights = _tiles_over(width, tile_width, overlap, self.column_weights)  # (W, 3) each
-
+        n_rows, n_columns, (side_y, side_x) = row_starts.shape[0], column_starts.shape[0], maps.shape[2:]
+        rows, row_weights = _tiles_over(height, row_starts, self.row_weights)  # (H, 3) each
+        columns, column_weights = _tiles_over(width, column_starts, self.column_weights)  # (W, 3) each
         numbers = torch.arange(n_images * n_rows * n_columns).reshape(n_images, n_rows, n_columns)
-        tile_lines = maps.flatten(0, 2)  # (B * N * h, w)
+        lines = maps.flatten(0, 2)  # (B * N * h, w)
         bands = torch.zeros(())
         for row, weight in zip(rows.unbind(1), row_weights.unbind(1), strict=True):
-            tile_row = torch.floor_divide(row, tile_height)  # (H,)
-            line = numbers.index_select(1, tile_row) * tile_height + (row - tile_row * tile_height)[:, None]
-            band = tile_lines.index_select(0, line.flatten()).reshape(n_images, height, n_columns * tile_width)
+            tile_row = torch.floor_divide(row, side_y)  # (H,)
+            line = (
+                numbers.index_select(1, tile_row) * side_y + (row - tile_row * side_y)[:, None]
+            )  # (B, H, n_columns)
+            band = lines.index_select(0, line.flatten()).reshape(n_images, height, n_columns * side_x)
             bands = bands + band * weight[:, None]  # (B, H, n_columns * w)
         joined = torch.zeros(())
         for column, weight in zip(columns.unbind(1), column_weights.unbind(1), strict=True):
             joined = joined + bands.index_select(2, column) * weight  # (B, H, W)
-        return joined[:, None], scores.index_select(0, numbers.flatten()).reshape(n_images, -1).amax(1)
+        tile_scores = scores.index_select(0, numbers.flatten()).reshape(n_images, -1)  # (B, N)
+        worst = torch.where(tile_scores.isnan().any(1), torch.nan, tile_scores.amax(1))
+        return joined[:, None], worst
 
 
 def _count(length: int, side: int, overlap: int) -> int:
@@ -138,12 +164,17 @@ def _mirrored(positions: Tensor, length: int) -> Tensor:
     return torch.minimum(position, 2 * pixels - 1 - position)
 
 
-def _tiles_over(length: int, side: int, overlap: int, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _tiles_over(length: int, starts: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return where each pixel of an axis is in tiles laid end to end, (L, 3) int64, and the weights (L, 3) of these.
 
     Weights add up to 1. Where fewer tiles than ``MOST_OVER_A_PIXEL`` have the pixel, the other weights are 0.
+
+    Parameters
+    ----------
+    starts : first pixels of the tiles, (n,) int64.
+    weights : of the pixels of a tile, (S,).
     """
-    starts = _starts(length, side, overlap)  # (n,)
+    side = weights.shape[0]
     pixels = torch.arange(length)[:, None]  # (L, 1)
     first = (starts + side <= pixels).sum(1, keepdim=True)  # (L, 1): tiles that end before the pixel
     tiles = first + torch.arange(MOST_OVER_A_PIXEL)  # (L, 3)
