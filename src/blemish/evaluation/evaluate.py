@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from blemish.inspection.stream import Judgement, judge
 from blemish.methods import changed_settings
 from blemish.metrics import Rankings, StreamingMetrics, rank_maps
 from blemish.metrics.streaming import error_bounds
+from blemish.metrics.summary import rates_at
 
 MAX_EXACT_PX = 2**26
 """Largest number of pixels for exact metrics: 1024 maps of 256x256, which take 1 GiB. For more pixels the metrics
@@ -74,7 +75,8 @@ def evaluate(
     samples = _samples_of(dataset, rules)
     doubts: dict[Path, list[str]] = {}
     reasons: dict[Path, tuple[str, ...]] = {}
-    results = _results(detector, judging, samples, rules, doubts, reasons)
+    rejected: set[Path] = set()
+    results = _results(detector, judging, samples, rules, doubts, reasons, rejected)
     n_px = (rules.resolution**2 if isinstance(rules.resolution, int) else math.prod(detector.size_hw)) * len(samples)
     maps_are_photographs = rules.resolution == "original" or not isinstance(detector.framing, Whole)
     has_one_size = isinstance(rules.resolution, int) or not maps_are_photographs
@@ -95,6 +97,8 @@ def evaluate(
     rows = {name: _row(rankings[name], threshold, samples, groups[name]) for name in sorted(set(rankings) - {ALL})}
     metrics["by_defect"] = {name: {**row, "found": row["tpr"]} for name, row in rows.items()}
     metrics |= _origin(detector, Path(data), dataset)
+    if detector.min_area_px:
+        metrics |= _rates_of_verdicts(metrics, rejected, samples, groups)
     unlike = tuple(reasons[sample.path] for sample in samples)
     metrics |= _n_unlike(samples, unlike)
     lines = [line for sample in samples for line in doubts.get(sample.path, [])]
@@ -158,17 +162,20 @@ def _results(
     protocol: Protocol,
     doubts: dict[Path, list[str]],
     reasons: dict[Path, tuple[str, ...]],
+    rejected: set[Path],
 ) -> Iterator[_Result]:
     """Inspect the samples with ``judging`` and yield their results in order.
 
     Adds, by image, what is doubtful about masks, and why an image, resized as ``detector`` does, is unlike the good
-    ones.
+    ones; and which images are rejected, if that depends on the area of regions.
     """
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
 
     def result_of(judgement: Judgement) -> _Result:
         sample = by_name[judgement.checked().photograph.name]
+        if detector.min_area_px and judgement.finding.is_defective:
+            rejected.add(sample.path)
         reasons[sample.path] = tuple(judgement.unlike)
         if detector.likeness is not None and judging.likeness is None and judgement.image is not None:
             overview = detector.framing.overview(judgement.image)
@@ -237,6 +244,24 @@ def _row(
     if metrics["n_defective"] and not n_masks:
         metrics["reasons"] |= {name: "no masks" for name in metrics["reasons"] if name.startswith("pixel")}
     return _without_nan({**metrics, "n_masks": n_masks})
+
+
+def _rates_of_verdicts(
+    metrics: Mapping[str, Any],
+    rejected: Collection[Path],
+    samples: tuple[Sample, ...],
+    groups: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, Any]:
+    """The rates of right verdicts anew, where a verdict depends on more than the score."""
+    labels = np.array([sample.is_defective for sample in samples])
+    verdicts = np.array([sample.path in rejected for sample in samples])
+    rates = {
+        name: _without_nan(rates_at(verdicts[is_member], labels[is_member], 0.5)._asdict())
+        for name, is_member in groups.items()
+    }
+    rows = {name: {**row, **rates[name], "found": rates[name]["tpr"]} for name, row in metrics["by_defect"].items()}
+    tnr, tpr = rates[ALL]["tnr"], rates[ALL]["tpr"]
+    return {**rates[ALL], "found": tpr, "false_rejects": None if tnr is None else 1.0 - tnr, "by_defect": rows}
 
 
 def _left_out(dataset: Dataset, samples: tuple[Sample, ...]) -> list[str]:

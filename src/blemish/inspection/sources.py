@@ -222,8 +222,9 @@ def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool
             fault = f"{path}: no images in it or below; give image files or a folder of them"
         elif not (path.is_symlink() or path.exists()):
             fault = f"{path}: no such file or folder; check the path"
-        elif path.is_file() and kind_of(path) is OVERLAY:
-            fault = f"{path}: is an overlay by blemish, not a photograph; give the photograph"
+        elif path.is_file() and (kind := kind_of(path)).is_result:
+            article = "an" if kind is OVERLAY else "a"
+            fault = f"{path}: is {article} {kind.name}, not a photograph; give the photograph"
         if fault and glob.has_magic(str(path)) and not path.exists():
             fault = f"{path}: no file is called so; check the pattern"
     except OSError as error:

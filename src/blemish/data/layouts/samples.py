@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.kinds import EMPTY, OVERLAY, UNKNOWN
+from blemish.data.kinds import EMPTY, UNKNOWN
 from blemish.data.listing import LeftOut, lines_about, list_files, list_images, natural_key, shortened
 from blemish.data.masks import mask_doubts, read_mask
 from blemish.data.reading import read_values
@@ -289,7 +289,7 @@ def other_files(samples: Iterable[Sample], root: Path | None) -> list[Fault]:
     faults = []
     for folder, entries in left_out.items():
         split = _split_of_folder(folder, splits.get(folder, set()), root)
-        named = [entry for entry in entries if entry.kind.remedy or entry.kind is OVERLAY]
+        named = [entry for entry in entries if entry.kind.remedy or entry.kind.is_result]
         faults += [Fault(line, named[0].path, split, "left out") for line in lines_about(named, folder)]
     return faults
 
