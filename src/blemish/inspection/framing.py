@@ -126,6 +126,11 @@ class Tiles(Framing):
     def tile_hw(self) -> tuple[int, int]:
         return self.size_hw
 
+    @property
+    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights (h,) of the rows and (w,) of the columns of a tile; a pixel of its map weighs their product."""
+        return _weights(self.size_hw[0], self.overlap_px), _weights(self.size_hw[1], self.overlap_px)
+
     def cut(self, photograph: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         missing = [max(0, tile - length) for tile, length in zip(self.size_hw, photograph.shape, strict=False)]
         if any(missing):
@@ -164,7 +169,7 @@ class Tiles(Framing):
     def _mixed(self, values: Iterable[NDArray[Any]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Mix values (h, w, C) of the tiles: (H, W, C)."""
         (height, width), starts = self.size_hw, self.starts(photograph_hw)
-        row_weight, column_weight = (_weights(length, self.overlap_px) for length in self.size_hw)
+        row_weight, column_weight = self.weights
         tile_weight = (row_weight[:, None] * column_weight)[..., None]  # (h, w, 1)
         corners = [(y, x) for y in starts[0] for x in starts[1]]
         sums = np.zeros((0, 0, 0), np.float32)

@@ -182,23 +182,34 @@ def _without_strays(images: SplitImages, calibration: object) -> SplitImages:
 
 
 def tiles_of(images: SplitImages, framing: Framing) -> tuple[Tensor, Tensor]:
-    """Tiles (N, 3, h, w) uint8 of the training and of the validation photographs.
+    """Tiles (N, 3, h, w) uint8 of the training and of the validation photographs; see ``MOST_TILES_BYTES``."""
+    n_train, n_seen = len(images.train), len(images.train) + len(images.validation)
+    most = MOST_TILES_BYTES / (3 * math.prod(framing.tile_hw))
+    sizes_hw, bits = images.sizes_hw[:n_seen], images.bits or 16
+    tiles, counts = load_tiles(images.paths[:n_seen], sizes_hw, framing, most, bits)
+    n_train_tiles = sum(counts[:n_train])
+    return tiles[:n_train_tiles], tiles[n_train_tiles:]
 
-    Of more than ``MOST_TILES_BYTES`` of them, every n-th tile is taken, another one of each photograph in turn, so
-    that every place is seen.
+
+def load_tiles(
+    paths: Sequence[Path], sizes_hw: Sequence[tuple[int, int]], framing: Framing, most: float, bits: int | None = 16
+) -> tuple[Tensor, list[int]]:
+    """Tiles (N, 3, h, w) uint8 of photographs of these sizes, and how many are of each photograph.
+
+    If there are more than ``most``, every n-th tile is taken, another one of each photograph in turn, so that every
+    place is seen.
     """
-    n_train = len(images.train)
-    n_photographs = n_train + len(images.validation)
-    counts = [framing.n_tiles(size_hw) for size_hw in images.sizes_hw[:n_photographs]]
-    step = -(-3 * math.prod(framing.tile_hw) * sum(counts) // MOST_TILES_BYTES)
-    lengths = [len(range(-number % step, count, step)) for number, count in enumerate(counts)]
+    counts = [framing.n_tiles(size_hw) for size_hw in sizes_hw]
+    step = max(1, math.ceil(sum(counts) / most))
+    taken = [range(-number % step, count, step) for number, count in enumerate(counts)]
 
     def cut(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.stack(framing.cut(photograph)[-number % step :: step])
+        tiles = framing.cut(photograph)
+        chosen = [tiles[place] for place in taken[number]]
+        return np.array(chosen, np.uint8).reshape(-1, *framing.tile_hw, 3)  # none of a photograph of few tiles
 
-    tiles = load_pieces(images.paths[:n_photographs], lengths, framing.tile_hw, cut, images.bits or 16)
-    n_train_tiles = sum(lengths[:n_train])
-    return tiles[:n_train_tiles], tiles[n_train_tiles:]
+    lengths = [*map(len, taken)]
+    return load_pieces(paths, lengths, framing.tile_hw, cut, bits), lengths
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:
