@@ -23,8 +23,6 @@ class Contents:
     """The byte where the structure breaks off; None if it is whole, or the container is of another kind."""
     is_cut: bool = False
     """Whether it breaks off because the file ends."""
-    is_exact: bool = False
-    """Whether the container is one whose structure shows each frame, so what is not broken is whole."""
 
 
 class _Broken(Exception):
@@ -50,6 +48,7 @@ def contents(path: Path) -> Contents:
             (_Avi, start[8:12] == b"AVI "),
             (_IsoMedia, start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide")),
             (_Matroska, start[:4] == b"\x1a\x45\xdf\xa3"),
+            (_Flash, start[:4] == b"FLV\x01"),
             (_WindowsMedia, start[:8] == b"0&\xb2u\x8ef\xcf\x11"),
         ):
             if is_its:
@@ -58,7 +57,7 @@ def contents(path: Path) -> Contents:
                     structure.walk()
                 except _Broken as broken:
                     return Contents(structure.announced(), broken.at, broken.is_cut)
-                return Contents(structure.counted(), is_exact=reader is not _WindowsMedia)
+                return Contents(structure.counted())
     return Contents()
 
 
@@ -102,14 +101,15 @@ class _Avi(_Structure):
             identity, size = self._header(position)
             if identity != b"RIFF":
                 return  # something was appended
-            if size == 0:
-                raise _Broken(position + 4)  # the recorder did not close it
             self._walk_list(position + 12, position + 8 + size)
             position += 8 + size + size % 2
 
     def _header(self, position: int) -> tuple[bytes, int]:
+        """Identity and size of a chunk; one that holds others and was not closed goes on to the end of the file."""
         data = self.bytes_at(position, 8)
-        return data[:4], int.from_bytes(data[4:], "little")
+        identity, size = data[:4], int.from_bytes(data[4:], "little")
+        is_open = size in (0, 2**32 - 1) and identity in (b"RIFF", b"LIST")
+        return identity, self.size - position - 8 if is_open else size
 
     def _walk_list(self, position: int, end: int) -> None:
         while position + 8 <= end:
@@ -128,7 +128,7 @@ class _Avi(_Structure):
     def _take_stream(self, header: bytes) -> None:
         if header[:4] == b"vids" and self._stream is None:
             self._stream = b"%02d" % self._n_streams
-            self._announced = int.from_bytes(header[32:36], "little")
+            self._announced = int.from_bytes(header[32:36], "little") % 2**30  # FFmpeg's sign of an unknown number
         self._n_streams += 1
 
 
@@ -327,3 +327,18 @@ class _WindowsMedia(_Structure):
         at = header.find(_FILE_PROPERTIES)
         if at >= 0:
             self.check_end(int.from_bytes(header[at + 40 : at + 48], "little"))
+
+
+class _Flash(_Structure):
+    """Walks the tags; whether frames are missing after the last one cannot be seen."""
+
+    def announced(self) -> int | None:
+        return None
+
+    counted = announced
+
+    def walk(self) -> None:
+        position = int.from_bytes(self.bytes_at(5, 4)) + 4
+        while position < self.size:
+            position += 11 + int.from_bytes(self.bytes_at(position + 1, 3)) + 4
+            self.check_end(position)

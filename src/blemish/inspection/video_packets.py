@@ -28,6 +28,12 @@ class Packets:
     def __init__(self, packets: cv2.VideoCapture | None, codec: bytes) -> None:
         self._packets, self._codec = packets, codec
         self._has_checksums = False
+        self._is_sound = True
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the codec is one whose damaged frames are noticed."""
+        return self._packets is not None
 
     def next_is_whole(self) -> bool:
         """Whether the next frame is whole; True where that cannot be said."""
@@ -37,7 +43,11 @@ class Packets:
         if not is_read:
             return True
         packet = data.tobytes()
-        return self._ffv1_is_whole(packet) if self._codec == _FFV1 else _jpeg_is_whole(packet)
+        if self._codec == _MJPG:
+            return _jpeg_is_whole(packet)
+        is_key = bool(self._packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME))
+        self._is_sound = self._ffv1_is_whole(packet) and (self._is_sound or is_key)  # others may go on with its state
+        return self._is_sound
 
     def _ffv1_is_whole(self, packet: bytes) -> bool:
         slices = ffv1_slices(packet)
@@ -50,7 +60,7 @@ class Packets:
 @contextmanager
 def packets_of(path: Path, fourcc: int) -> Iterator[Packets]:
     """The compressed frames of a video file, if its codec is one whose frames can be checked."""
-    codec = fourcc.to_bytes(4, "little").upper()  # FFmpeg writes both ffv1 and FFV1
+    codec = (fourcc % 2**32).to_bytes(4, "little").upper()  # FFmpeg writes both ffv1 and FFV1
     if codec not in (_FFV1, _MJPG):
         yield Packets(None, codec)
         return
