@@ -6,7 +6,7 @@ import os
 
 import cv2
 
-_QUIET = "-8"
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # OpenCV reads it when it first uses FFmpeg
 _SILENT = 0
 
 
@@ -18,7 +18,6 @@ def capture(source: str | int, *settings: int) -> cv2.VideoCapture:
     source : a path, a URL, or the number of a device.
     settings : pairs of a ``cv2.CAP_PROP_...`` and its value, with which it is opened.
     """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _QUIET)  # read by OpenCV when it first uses FFmpeg
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(_SILENT)
     if isinstance(source, int):

@@ -80,6 +80,10 @@ class _Structure:
             raise _Broken(self.size, is_cut=True)
 
 
+_MOST_LISTS = 4
+"""No AVI file has more lists in each other."""
+
+
 class _Avi(_Structure):
     """Counts the chunks of the first video stream; those without bytes are no frames, but a pause of the camera."""
 
@@ -111,13 +115,13 @@ class _Avi(_Structure):
         is_open = size in (0, 2**32 - 1) and identity in (b"RIFF", b"LIST")
         return identity, self.size - position - 8 if is_open else size
 
-    def _walk_list(self, position: int, end: int) -> None:
+    def _walk_list(self, position: int, end: int, depth: int = 0) -> None:
         while position + 8 <= end:
             identity, size = self._header(position)
             if not all(32 <= byte < 127 for byte in identity):
                 raise _Broken(position)
-            if identity == b"LIST":
-                self._walk_list(position + 12, position + 8 + size)
+            if identity == b"LIST" and depth < _MOST_LISTS:
+                self._walk_list(position + 12, position + 8 + size, depth + 1)
             elif identity == b"strh":
                 self._take_stream(self.bytes_at(position + 8, min(size, 36)))
             elif identity[:2] == self._stream and identity[2:] in (b"dc", b"db") and size:

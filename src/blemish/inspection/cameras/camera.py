@@ -22,7 +22,8 @@ MAX_FRAMES, MAX_BYTES = 32, 256_000_000
 N_IDENTICAL = 25
 """So many frames without a single different pixel: noise alone makes frames of a working camera differ."""
 PATIENCE_S, STALL_S = 600.0, 10.0
-_LONGEST_PAUSE_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
+"""Between attempts to open a camera that is gone; each pause is twice the one before."""
 _CLOSING_S = 3.0
 _LAST_ID_OF_16_BITS = 65535
 
@@ -213,7 +214,7 @@ class Camera:
         BlemishError
             If it is gone for longer than the patience.
         """
-        began_s, pause_s = time.monotonic(), 1.0
+        began_s, pause_s = time.monotonic(), FIRST_PAUSE_S
         self.state = f"gone since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         self._driver.close()
         self._last_id = None
@@ -231,7 +232,7 @@ class Camera:
                 )
             if self._closing.wait(min(pause_s, left_s)):
                 return
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             try:
                 self._driver.open()
             except Gone as error:
