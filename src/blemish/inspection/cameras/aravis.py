@@ -24,6 +24,7 @@ PREFIX = "aravis"
 _SYSTEMS_PACKAGES = Path("/usr/lib/python3/dist-packages")
 _REMEDY = "install Debian's gir1.2-aravis-0.8 and python3-gi, or Aravis 0.8 and the PyGObject package"
 _BUFFERS_BYTES, _MIN_BUFFERS, _MAX_BUFFERS = 128_000_000, 4, 32
+_CLOSING_S = 1.0
 _FAULTS = {
     "missing-packets": "packets are missing",
     "timeout": "its end did not arrive in time",
@@ -54,7 +55,7 @@ class AravisCamera:
         return self._is_free_running
 
     def open(self) -> None:
-        self._is_lost.clear()
+        is_lost = self._is_lost = threading.Event()  # its own, as an earlier connection may report its end late
         self._has_started, self._n_missing = False, 0
         try:
             self._aravis.update_device_list()
@@ -63,7 +64,7 @@ class AravisCamera:
                 raise Gone("no GigE Vision or USB3 Vision camera is found")
             name = self._name or names[0]
             self._camera = self._aravis.Camera.new(name)
-            self._camera.get_device().connect("control-lost", lambda device: self._is_lost.set())
+            self._camera.get_device().connect("control-lost", lambda device: is_lost.set())
             code, pixels = self._camera.get_pixel_format(), self._camera.get_pixel_format_as_string()
             check_format(self.address, code, pixels)
             self._is_free_running = not self._waits_for_trigger()
@@ -131,10 +132,21 @@ class AravisCamera:
         return n_missing
 
     def close(self) -> None:
-        if self._camera is not None:
-            with suppress(self._error):  # the camera may be gone
-                self._camera.stop_acquisition()
-        self._stream = self._camera = None
+        if self._camera is None:
+            return
+        held = [self._camera, self._stream]
+        self._camera = self._stream = None
+
+        def release() -> None:
+            with suppress(self._error):
+                held[0].stop_acquisition()
+            held.clear()
+
+        thread = threading.Thread(target=release, name=f"release {self.address}", daemon=True)
+        thread.start()
+        thread.join(
+            _CLOSING_S
+        )  # where the camera is gone, Aravis waits 13 s for answers: not a reason to come back later
 
 
 def library() -> tuple[Any, Any]:
