@@ -1,8 +1,8 @@
 """Whether the compressed frames of a video are whole: FFmpeg fills what is damaged from earlier frames, and OpenCV
 does not say so.
 
-FFV1 has a checksum in each slice (RFC 9043, section 4.9), and JPEG a structure that libjpeg-turbo checks. Other
-codecs have neither: there, only a frame that cannot be decoded at all is noticed.
+FFV1 has a checksum in each slice (RFC 9043, section 4.9), so all damage is noticed. JPEG has none: most damage, not
+all, breaks its code, which libjpeg-turbo notices. Of other codecs only a frame that cannot be decoded is noticed.
 """
 
 from __future__ import annotations

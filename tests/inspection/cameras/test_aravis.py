@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from blemish.errors import BlemishError
 from blemish.inspection.cameras import aravis, open_camera
@@ -48,14 +51,14 @@ def start() -> Iterator[Start]:
         command = [PROGRAM, "-i", "127.0.0.1", "-s", serial, *options]
         started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         time.sleep(0.3)
-        if started[-1].poll() is not None:
-            pytest.skip("another GigE Vision camera answers at 127.0.0.1")
+        assert started[-1].poll() is None, "its port is taken: another GigE Vision camera answers at 127.0.0.1"
         return started[-1]
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    with FileLock(Path(tempfile.gettempdir()) / "blemish_fake_camera.lock"):  # one address, so one camera at a time
+        yield start
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def taken(camera: Camera, count: int, longest_s: float = 20) -> list[Photograph]:

@@ -162,6 +162,15 @@ def test_a_frame_larger_than_the_bound_fits_alone() -> None:
     assert queue.get(0) is None
 
 
+def test_frames_that_are_taken_make_room() -> None:
+    queue = FrameQueue("script", 5, 2 * picture().nbytes)
+    for number in range(1, 7):
+        queue.put(photograph_of("script", number, NOW, picture()), number, NOW, picture().nbytes)
+        queue.put(photograph_of("script", number, NOW, picture()), number, NOW, picture().nbytes)
+        assert [getattr(queue.get(0), "fault", "") for _ in range(2)] == [None, None]
+    assert queue.n_too_slow == 0
+
+
 def test_any_number_of_lost_frames_takes_no_memory() -> None:
     queue = FrameQueue("script", 1, 10)
     for number in range(1000):
