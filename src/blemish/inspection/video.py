@@ -53,10 +53,10 @@ def frames(path: Path) -> Iterator[Photograph]:
     What counts is the container: AVI, MP4, QuickTime, Matroska and WebM are exact. Of others (Windows Media, FLV) it
     is known whether their end is missing, or not even that (MPEG).
 
-    Frames of FFV1 (by its checksums) and MJPG (as far as libjpeg notices) are checked one by one. Other codecs build frames on each other, and FFmpeg makes up for
-    what is damaged: after a frame that cannot be decoded all are in doubt, and of a file that is cut short the last
-    16; one whose container is damaged is not inspected. Of these codecs, damage that leaves the container whole and
-    can be decoded cannot be seen.
+    Frames of FFV1 (by its checksums) and MJPG (as far as libjpeg notices) are checked one by one. Other codecs build
+    frames on each other, and FFmpeg makes up for what is damaged: after a frame that cannot be decoded all are in
+    doubt, and of a file that is cut short the last 16; one whose container is damaged is not inspected. Of these
+    codecs, damage that leaves the container whole and can be decoded cannot be seen.
     """
     fault = _unusable(path)
     if fault is not None:
