@@ -139,9 +139,7 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
     """
     own = {key: value for key, value in detector.description.items() if key != "likeness"}
     least_px = detector.min_area_px
-    least = (
-        f"; blemish also asks for an outlined region of {least_px} px" if least_px else ""
-    )
+    least = f"; blemish also asks for an outlined region of {least_px} px" if least_px else ""
     return own | {
         "blemish_version": version("blemish"),
         "runtime": "onnx" if out.suffix == ".onnx" else "openvino",

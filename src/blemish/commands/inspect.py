@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from blemish.commands.results import PICTURES, Results, Saving, check_results, clear, sink_files, taken_names
@@ -14,8 +14,9 @@ from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
 from blemish.errors import BlemishError, print_notices
 from blemish.files import owned_folder
-from blemish.inspection.sources import Found, find, photographs
+from blemish.inspection.sources import Found, Photograph, find, photographs
 from blemish.inspection.stream import judge
+from blemish.inspection.video import frames
 
 
 def inspect_run(
@@ -61,21 +62,32 @@ def loaded(path: Path, device: Device, precision: Precision, min_area_px: int | 
 
 def _inspect(detector: Detector, found: Found, results: Results, taken: Sequence[str]) -> None:
     """Inspect all photographs and write the results, row by row, so that those so far are kept if it is stopped."""
-    sources = photographs(found.files, faults=found.faults, taken=taken)
+    sources = photographs(_with_frames(found), faults=found.faults, taken=taken)
     for record in judge(detector, sources, results.record):
         results.take(record)
         if record.message is not None:
             print(f"blemish: {record.message}", file=sys.stderr)
 
 
+def _with_frames(found: Found) -> Iterator[Path | Photograph]:
+    """The files, and the frames of those that are videos."""
+    for file in found.files:
+        if file in found.videos:
+            yield from frames(file)
+        else:
+            yield file
+
+
 def _summary(counts: Counter[str], found: Found) -> str:
     """How many files there were, and what became of each."""
-    n_images, n_left_out, n_unreadable = len(found.files), found.n_left_out, counts["unreadable"]
+    n_left_out, n_unreadable = found.n_left_out, counts["unreadable"]
+    n_images = n_unreadable + counts["good"] + counts["defective"] + counts["unlike"]
+    what = "files and frames" if found.videos else "files"
     unlike = f"{counts['unlike']} unlike the good images, " if counts["unlike"] else ""
     without = f"{counts['not saved']} without a picture that was to be saved, " if counts["not saved"] else ""
     return (
         f"{n_images} image{'s' * (n_images != 1)}: {counts['defective']} defective, {unlike}{without}{n_unreadable} "
-        f"unreadable; {n_images - n_unreadable} of {n_images + n_left_out} files inspected, {n_left_out} left out"
+        f"unreadable; {n_images - n_unreadable} of {n_images + n_left_out} {what} inspected, {n_left_out} left out"
     )
 
 

@@ -20,7 +20,7 @@ from blemish.files import check_own, make_folder, replace_file
 from blemish.inspection.encodings import map_npy, map_tiff, map_tiff16, mask_png
 from blemish.inspection.sinks import Coco, Contours, Parquet, Record, Rows, Sink, Table
 from blemish.inspection.stream import Judgement
-from blemish.report.overlay import as_jpeg, overlay
+from blemish.report.overlay import as_jpeg, as_png, overlay
 
 MapFormat = Literal["tiff", "tiff16", "npy"]
 PICTURES = {OVERLAYS: OVERLAY, MAPS: MAP, MASKS: MASK}
@@ -35,6 +35,8 @@ SINKS: Mapping[str, tuple[str, type[Sink]]] = {
 """Files with a row for each photograph, and what writes them; the first two always."""
 KINDS = (*PICTURES, *list(SINKS)[2:])
 """What ``--save`` takes, beside ``none``."""
+PHOTOGRAPHS = "photographs"
+"""Folder of the frames of a camera, which are no results: a later run may inspect them."""
 _OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
 """Errors of a single picture; any other, such as a full disk, stops the run."""
 
@@ -127,7 +129,24 @@ def _is_picture(path: Path, kind: Any) -> bool:
 
 def taken_names(out: Path) -> list[str]:
     """Names, without suffix, that files in the folders of pictures have already."""
-    return [path.stem for name in PICTURES if (out / name).is_dir() for path in (out / name).iterdir()]
+    folders = [out / name for name in (*PICTURES, PHOTOGRAPHS)]
+    return [path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()]
+
+
+def continued(out: Path) -> list[tuple[str, str]]:
+    """Prepare the results of an earlier run to be continued: a line that was not finished is removed.
+
+    Returns
+    -------
+    Path and version (``watching.Version``) of each file whose row is complete.
+    """
+    for name, _ in SINKS.values():
+        path = out / name
+        if path.suffix in (".jsonl", ".csv") and path.is_file():
+            with path.open("rb+") as file:
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)
+    return [(row["path"], row["version"]) for row in _rows_at(out) if row.get("path") and row.get("version")]
 
 
 @dataclass
@@ -149,7 +168,7 @@ class Results:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for folder in PICTURES:
+            for folder in (*PICTURES, PHOTOGRAPHS):
                 if folder in self.saving.kinds:
                     make_folder(self.out / folder)
             for kind, (name, sink) in SINKS.items():
@@ -166,14 +185,14 @@ class Results:
     def record(self, judgement: Judgement) -> Record:
         """Write the pictures of a photograph, and return what the other files say of it, without its pixels."""
         if judgement.error is None and (self.saving.pictures_of_good or judgement.finding.verdict != "good"):
-            for folder in PICTURES:
+            for folder in (*PICTURES, PHOTOGRAPHS):
                 if folder in self.saving.kinds:
                     self._save_picture(judgement, folder)
         return Record.of(judgement, self.saving.kinds)
 
     def take(self, record: Record) -> None:
         """Write the rows of a photograph, and count its verdict."""
-        for sink in self._sinks:
+        for sink in reversed(self._sinks):  # the row last: a file without one is inspected again after a crash
             sink.take(record)
         if record.is_judged:
             self.counts[record.row["verdict"]] += 1
@@ -200,6 +219,8 @@ class Results:
         """Suffix and content of the files of a folder."""
         if folder == OVERLAYS:
             return "jpg", lambda judgement: with_comment(as_jpeg(overlay(judgement.pixels, judgement.finding)))
+        if folder == PHOTOGRAPHS:
+            return "png", lambda judgement: as_png(judgement.pixels)
         if folder == MASKS:
             return "png", lambda judgement: mask_png(judgement.finding.mask)
         if self.saving.map_format == "npy":
