@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,20 @@ from machine import RESULTS, describe
 CAMERA = "arv-fake-gv-camera-0.8"
 
 
+SET_RATE = """
+import gi
+gi.require_version("Aravis", "0.8")
+from gi.repository import Aravis
+Aravis.Camera.new(None).set_frame_rate(10.0)
+"""
+
+
 def camera(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([CAMERA, "-i", "127.0.0.1", "-s", "LINE3", *words], stdout=subprocess.DEVNULL)
+    """Start the camera, at 10 frames a second."""
+    process = subprocess.Popen([CAMERA, "-i", "127.0.0.1", "-s", "LINE3", *words], stdout=subprocess.DEVNULL)
+    time.sleep(1.0)
+    subprocess.run(["/usr/bin/python3", "-c", SET_RATE], check=True)  # Debian's, which has Aravis
+    return process
 
 
 def resident_mb(pid: int) -> float:
@@ -36,7 +49,6 @@ def resident_mb(pid: int) -> float:
 def watched(detector: Path, seconds: float, *words: str, is_killed: bool = False) -> dict[str, Any]:
     """Watch the camera for so long; what its frames became."""
     fake = camera(*words)
-    time.sleep(1.0)
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "out"
         command = [sys.executable, "-m", "blemish", "watch", "aravis", "--detector", str(detector), "--out", str(out),
@@ -60,7 +72,7 @@ def watched(detector: Path, seconds: float, *words: str, is_killed: bool = False
         rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
         lines = Path(name, "log").read_text().splitlines()
     ids = [int(row["path"].rpartition("#")[2]) for row in rows]
-    gaps = sum(later - earlier - 1 for earlier, later in zip(ids, ids[1:], strict=False) if later > earlier)
+    gaps = sum(later - earlier - 1 for earlier, later in pairwise(ids) if later > earlier)
     return {
         "seconds": round(seconds), "rows": len(rows), "verdicts": dict(Counter(row["verdict"] for row in rows)),
         "frames_without_a_row": gaps, "exit_code": code,

@@ -14,8 +14,9 @@ import pytest
 from blemish.errors import BlemishError
 from blemish.inspection.cameras import camera as camera_module
 from blemish.inspection.cameras import is_camera, open_camera
-from blemish.inspection.cameras.camera import N_IDENTICAL, Camera, steps_between
+from blemish.inspection.cameras.camera import N_IDENTICAL, Camera
 from blemish.inspection.cameras.driver import Frame, Gone
+from blemish.inspection.cameras.numbers import LATE_FRAMES, steps_between
 from blemish.inspection.cameras.queue import TOO_SLOW, FrameQueue, photograph_of
 from blemish.inspection.sources import Photograph
 
@@ -101,7 +102,9 @@ def test_numbers_that_are_missing_are_photographs_with_a_fault() -> None:
     script = Script(*frames_numbered(65533, 65535, 3))
     camera = Camera(script)
     photographs = taken(camera, script)
-    assert [photograph.path for photograph in photographs] == [f"script#{number}" for number in range(65533, 65539)]
+    assert sorted(str(photograph.path) for photograph in photographs) == [
+        f"script#{number}" for number in range(65533, 65539)
+    ]
     missing = [photograph for photograph in photographs if photograph.fault]
     assert [photograph.path for photograph in missing] == ["script#65534", "script#65536", "script#65537"]
     assert missing[0].fault == "script#65534: never arrived; check cable, network and the camera's packet delay"
@@ -116,12 +119,14 @@ def test_numbers_that_are_missing_are_photographs_with_a_fault() -> None:
         (65535, 1, 1),
         (65534, 2, 3),
         (70000, 70001, 1),
-        (70000, 1, None),
-        (5, 4, None),
-        (5, 5, None),
+        (70000, 1, -69999),
+        (5, 4, -1),
+        (5, 5, 0),
+        (2, 65534, -3),
+        (65436, 65405, -31),
     ],
 )
-def test_steps_of_a_counter(last_id: int, next_id: int, steps: int | None) -> None:
+def test_steps_of_a_counter(last_id: int, next_id: int, steps: int) -> None:
     assert steps_between(last_id, next_id) == steps
 
 
@@ -129,7 +134,33 @@ def test_a_counter_that_jumps_back_is_told() -> None:
     script, lines = Script(*frames_numbered(70000, 3, 4)), list[str]()
     photographs = taken(Camera(script, tell=lines.append), script)
     assert [photograph.path for photograph in photographs] == ["script#70000", "script#70001", "script#70002"]
-    assert lines == ["script: its numbers went from 70000 to 3; frames between may be missing"]
+    assert lines == ["script: its numbers start again at 3; frames between may be missing"]
+
+
+def test_frames_that_arrive_late_are_not_lost() -> None:
+    script, lines = (
+        Script(*frames_numbered(65533, 65535, 2, 65534, 1, 4, 3, 6, *range(7, 7 + LATE_FRAMES))),
+        list[str](),
+    )
+    camera = Camera(script, tell=lines.append, max_frames=200)
+    photographs = taken(camera, script)
+    numbers = [int((photograph.path or "").rpartition("#")[2]) for photograph in photographs]
+    assert numbers[:8] == [65533, 65535, 65537, 65534, 65536, 65539, 65538, 65541]
+    lost = [photograph.path for photograph in photographs if photograph.fault is not None]
+    assert lost == ["script#65540"]
+    assert sorted(numbers) == [*range(65533, 65542 + LATE_FRAMES)]
+    assert (camera.n_missing, lines) == (1, [])
+
+
+def test_frames_that_are_not_whole_may_have_an_old_number_or_none() -> None:
+    broken = [Frame(None, "not inspected: packets are missing", frame_id) for frame_id in (0, 11, 0, 5)]
+    whole = [Frame(picture(), id=frame_id) for frame_id in (12, 15, 17)]
+    script, lines = Script(broken[1], whole[0], broken[2], broken[3], whole[1], broken[0], whole[2]), list[str]()
+    camera = Camera(script, tell=lines.append)
+    photographs = taken(camera, script)
+    assert [photograph.path for photograph in photographs] == [f"script#{number}" for number in range(11, 18)]
+    assert [photograph.fault is None for photograph in photographs] == [False, True, False, False, True, False, True]
+    assert (camera.n_missing, camera.n_broken, lines) == (0, 4, [])
 
 
 def test_frames_that_are_not_whole_are_not_given() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.cameras.driver import WAIT_S, Driver, Frame, Gone
+from blemish.inspection.cameras.numbers import Numbers
 from blemish.inspection.cameras.queue import FrameQueue, photograph_of
 from blemish.inspection.sources import Photograph
 
@@ -25,7 +26,6 @@ PATIENCE_S, STALL_S = 600.0, 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
 """Between attempts to open a camera that is gone; each pause is twice the one before."""
 _CLOSING_S = 3.0
-_LAST_ID_OF_16_BITS = 65535
 
 
 def print_notice(line: str) -> None:
@@ -64,8 +64,7 @@ class Camera:
         self._queue = FrameQueue(driver.address, max_frames, max_bytes)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._number = 0
-        self._last_id: int | None = None
+        self._numbers = Numbers()
         self._last_image: NDArray[Any] | None = None
         self._n_identical = 1
 
@@ -142,6 +141,7 @@ class Camera:
             while not self._closing.is_set():
                 try:
                     frame = self._driver.read()
+                    self._lose(self._numbers.lost(time.monotonic()))
                     if frame is not None:
                         last_s = time.monotonic()
                         self._take(frame)
@@ -154,44 +154,31 @@ class Camera:
             failure = error
         finally:
             self._driver.close()
+            self._lose(self._numbers.restart())
             self._queue.end(failure)
 
     def _take(self, frame: Frame) -> None:
         """Number a frame, and pass it on."""
         at = datetime.now(UTC)
-        self._count(frame, at)
+        number, has_restarted = self._numbers.of(frame.id, time.monotonic(), is_whole=frame.fault is None)
+        if has_restarted:
+            self.tell(f"{self.address}: its numbers start again at {frame.id}; frames between may be missing")
         self.n_arrived += 1
         if frame.fault is not None:
             self.n_broken += 1
-            self._queue.lose(self._number, self._number, frame.fault, at)
+            self._queue.lose(number, number, frame.fault, at)
             return
         assert frame.image is not None
-        photograph = photograph_of(self.address, self._number, at, frame.image)
-        self._queue.put(photograph, self._number, at, frame.image.nbytes)
+        photograph = photograph_of(self.address, number, at, frame.image)
+        self._queue.put(photograph, number, at, frame.image.nbytes)
         self._watch_for_standstill(frame.image)
 
-    def _count(self, frame: Frame, at: datetime) -> None:
-        """Set the number of a frame: the camera's own, but going on where the camera's counter starts again.
-
-        Frames that are missing in the camera's numbers are lost.
-        """
-        last_id, self._last_id = self._last_id, frame.id
-        if frame.id is None:
-            self._number += 1
-            return
-        if last_id is None:
-            self._number = max(frame.id, 0)
-            return
-        step = steps_between(last_id, frame.id)
-        if step is None:
-            self.tell(f"{self.address}: its numbers went from {last_id} to {frame.id}; frames between may be missing")
-            step = 1
-        if step > 1:
-            self.n_missing += step - 1
-            first, last = self._number + 1, self._number + step - 1
+    def _lose(self, lost: Iterable[tuple[int, int]]) -> None:
+        """Pass on that frames never arrived."""
+        for first, last in lost:
+            self.n_missing += last - first + 1
             why = "never arrived; check cable, network and the camera's packet delay"
-            self._queue.lose(first, last, why, at)
-        self._number += step
+            self._queue.lose(first, last, why, datetime.now(UTC))
 
     def _watch_for_standstill(self, image: NDArray[Any]) -> None:
         """Tell once if the camera shows the same picture all the time, and once when that ends."""
@@ -217,7 +204,7 @@ class Camera:
         began_s, pause_s = time.monotonic(), FIRST_PAUSE_S
         self.state = f"gone since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         self._driver.close()
-        self._last_id = None
+        self._lose(self._numbers.restart())
         if self.patience_s > 0:
             self.tell(
                 f"{self.address}: gone ({reason}); nothing is inspected until it is back, tried for "
@@ -242,20 +229,6 @@ class Camera:
             self.state = "running"
             self.tell(f"{self.address}: back after {time.monotonic() - began_s:.0f} s")
             return
-
-
-def steps_between(last_id: int, next_id: int) -> int | None:
-    """Return by how many frames a camera's counter went on: 1 if none is missing; None if that cannot be known.
-
-    Counters of GigE Vision have 16 bits and go from 65535 to 1; those of GigE Vision 2 and USB3 Vision have 64 bits.
-    """
-    step = next_id - last_id
-    if step > 0:
-        return step
-    if last_id > _LAST_ID_OF_16_BITS or next_id == last_id:
-        return None
-    step %= _LAST_ID_OF_16_BITS
-    return step if step <= _LAST_ID_OF_16_BITS // 2 else None
 
 
 def are_identical(image: NDArray[Any], other: NDArray[Any]) -> bool:
