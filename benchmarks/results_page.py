@@ -223,6 +223,36 @@ def patchcore_settings() -> str:
     )
 
 
+def rectangles() -> str:
+    """Photographs of 500x1250 px: squeezed to a square, in their own shape, and by tiles."""
+    return rows_of_sizes([row for row in read("rectangles")["rows"] if row["data"] not in DATA])
+
+
+def tiles() -> str:
+    """Square photographs of 512 px, whole and by tiles."""
+    return rows_of_sizes([row for row in read("rectangles")["rows"] if row["data"] in DATA])
+
+
+def rows_of_sizes(rows: Rows) -> str:
+    """Rows of ``rectangles.json`` by method and data, the square that recipes take first."""
+    names = {"squeezed to a square": "whole"}
+    return table(
+        [
+            ({"data": DATA[row["data"]]} if row["data"] in DATA else {})
+            | {"method": method_title(row["method"])}
+            | {"photographs": names.get(row["size"], row["size"]) if row["data"] in DATA else row["size"]}
+            | {"the network sees, px": "{1}x{0}".format(*row["network_hw"])}
+            | {TITLES[name]: f"{row[name]:.3f}" for name in ("image_auroc", "pixel_ap", "pixel_aupro")}
+            | {"good ones rejected": f"{row['false_rejects']:.1%}", "defects found": f"{row['found']:.1%}"}
+            | {"minutes of a core to fit": f"{row['fit_cpu_s'] / 60:.2f}"}
+            | {"s of a core a photograph": f"{row['inspect_cpu_s']:.2f}", "commit": row["commit"]}
+            for row in sorted(
+                rows, key=lambda row: (METHODS.index(row["method"]), row["data"], row["size"][0] == "-")
+            )
+        ]
+    )
+
+
 def draem_3() -> str:
     """DRÆM's ablations."""
     return paper_table("draem-3")
@@ -277,7 +307,7 @@ TABLES: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
         headline, accuracy, promise, protocols,
-        image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings,
+        image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings, rectangles, tiles,
         draem_3, dsr_5, dsr_6,
         false_rejects, unlike, good_test_images,
     )

@@ -23,6 +23,7 @@ from blemish.learning.fit import state_of
 from blemish.learning.images import load_tiles, split_images, tiles_of
 from blemish.learning.options import FitOptions
 from blemish.learning.sizes import with_size
+from blemish.methods import settings_of
 from blemish.methods.draem import DRAEM, DRAEMSettings
 
 TINY: dict[str, Any] = {
@@ -93,8 +94,23 @@ def test_options_that_contradict_each_other_are_refused(options: dict[str, Any],
 def test_auto_keeps_the_shape_and_the_number_of_pixels(
     sizes_hw: list[tuple[int, int]], expected: tuple[int, int], tmp_path: Path
 ) -> None:
-    height, width = size_of("auto", save_parts(tmp_path / "parts", sizes_hw))
+    parts = save_parts(tmp_path / "parts", sizes_hw)
+    options = with_size(FitOptions(data=parts, image_size="auto", method="patchcore"))
+    height, width = options.settings["image_size_px"], options.settings["image_width_px"]
     assert (height, width or height) == expected
+
+
+@pytest.mark.parametrize("recipe", ["small", "fast", "paper"])
+@pytest.mark.parametrize("method", ["draem", "dsr", "ssae"])
+@pytest.mark.parametrize("size_hw", [(125, 50), (50, 125), (90, 60), (60, 70), (8, 500)])
+def test_auto_chooses_what_every_recipe_takes(
+    method: str, recipe: str, size_hw: tuple[int, int], tmp_path: Path
+) -> None:
+    """DRÆM's small recipe takes multiples of 64 px, and refused most of what was chosen."""
+    parts = save_parts(tmp_path / "parts", [size_hw] * 2)
+    options = with_size(FitOptions(data=parts, image_size="auto", method=method, recipe=recipe))
+    height, width = settings_of(method, recipe, 0, options.settings).size_hw  # or it says what it should be
+    assert (height > width) == (size_hw[0] > 1.3 * size_hw[1])
 
 
 def test_auto_sees_photographs_as_they_are_turned(tmp_path: Path) -> None:
@@ -105,7 +121,7 @@ def test_auto_sees_photographs_as_they_are_turned(tmp_path: Path) -> None:
         exif = turned.getexif()
         exif[274] = 6
         turned.save(folder / f"{name}.jpg", exif=exif)
-    assert size_of("auto", folder) == (160, 416)
+    assert size_of("auto", folder) == (192, 384)
 
 
 def test_a_detector_of_rectangles(tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_scores_that_fill_their_bins_are_exact() -> None:
     assert binned == pytest.approx(exact, abs=1e-12)
 
 
+def test_scores_above_the_range_keep_their_order() -> None:
+    """PatchCore's distances are far above 1: counted in one bin, every detector had a pixel AUROC of 0.5."""
+    maps, masks = large_example()
+    maps = maps * np.array([0.1, 1.0, 40.0, 7.0, 90.0, 3.0])[: len(maps), None, None]
+    metrics = streamed(maps, masks)
+    assert_within_bounds(metrics, maps, masks)
+    assert metrics.score_range[1] >= maps.max() > metrics.score_range[1] / 2
+    assert max(metrics.compute()["error_bounds"].values()) < 1e-3
+
+
 def test_batches_do_not_matter() -> None:
     maps, masks = large_example()
     single, whole = streamed(maps, masks, batch=1).compute(), streamed(maps, masks, batch=6).compute()

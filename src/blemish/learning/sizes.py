@@ -21,7 +21,7 @@ from blemish.methods import settings_of
 from blemish.methods.base import SIZE_SETTINGS, Settings
 
 MULTIPLE_PX = 32
-"""Sides for ``auto`` are multiples of this, as every recipe takes."""
+"""Sides for ``auto`` are multiples of this, and of what the method needs."""
 N_LOOKED_AT = 25
 """Good photographs that ``auto`` looks at, at most; evenly spaced."""
 MOST_ASPECT = 8.0
@@ -105,8 +105,9 @@ def _like_photographs(options: FitOptions) -> tuple[int, int]:
         return recipe.size_hw  # that there are no images, is said where they are read
     stretch = math.sqrt(min(MOST_ASPECT, max(1 / MOST_ASPECT, float(np.median(aspects)))))
     side_px = math.sqrt(math.prod(recipe.size_hw))
+    multiple_px = math.lcm(MULTIPLE_PX, recipe.multiple_px)
     height, width = (
-        MULTIPLE_PX * max(1, round(length / MULTIPLE_PX)) for length in (side_px / stretch, side_px * stretch)
+        multiple_px * max(1, round(length / multiple_px)) for length in (side_px / stretch, side_px * stretch)
     )
     return height, width
 

@@ -60,6 +60,11 @@ class Settings(CheckedSettings):
         """The shorter side of the network's input, px."""
         return min(self.size_hw)
 
+    @property
+    def multiple_px(self) -> int:
+        """Both sides of the network's input are multiples of this."""
+        return 1
+
     def check_multiple(self, multiple_px: int, least_px: int = 0) -> None:
         """Raise BlemishError if a side of the network's input is not a multiple, or is too short."""
         for name, side_px in zip(SIZE_SETTINGS, self.size_hw, strict=True):

@@ -103,6 +103,14 @@ class DRAEMSettings(Settings):
             raise BlemishError(f"setting iterations: {self.iterations} should be at least 1, as epochs is not set")
         if self.encoder == "imagenet":
             check_feature_widths("discriminative_widths", self.discriminative_widths)
+        self.check_multiple(self.multiple_px)
+
+    @property
+    def multiple_px(self) -> int:
+        """Both sides of an image are multiples of this, as the networks halve it a number of times."""
+        repair_px = self.repair_reduction * self.patch_px * 2 ** (len(self.reconstructive_widths) - 1)
+        encoder_px = self.patch_px * 2 ** (len(self.discriminative_widths) - 1)
+        return math.lcm(repair_px, FeatureUNet.multiple_px if self.encoder == "imagenet" else encoder_px)
 
 
 # --- the networks (section 3.1 and 3.2) ----------------------------------------------------------------------
@@ -194,10 +202,7 @@ class DRAEM(Method):
     def __init__(self, settings: DRAEMSettings | None = None) -> None:
         super().__init__(settings)
         s = self.settings
-        repair_px = s.repair_reduction * s.patch_px * 2 ** (len(s.reconstructive_widths) - 1)
-        encoder_px = s.patch_px * 2 ** (len(s.discriminative_widths) - 1)
-        self.multiple_px = math.lcm(repair_px, FeatureUNet.multiple_px if s.encoder == "imagenet" else encoder_px)
-        s.check_multiple(self.multiple_px)
+        self.multiple_px = s.multiple_px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
             if s.architecture != "discriminative":

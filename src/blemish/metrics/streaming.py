@@ -44,8 +44,9 @@ class StreamingMetrics:
     Parameters
     ----------
     score_range : (float, float)
-        Range of the maps' scores; those of DRÆM and DSR are probabilities. Scores outside count in the first or
-        last bin: that is not an error, but the bound is looser.
+        Range of the maps' scores; those of DRÆM and DSR are probabilities. A score above it (distances such as
+        PatchCore's have no upper limit) doubles the range, and the width of the bins, until it is inside. Scores
+        below count in the first bin: that is not an error, but the bound is looser.
     n_bins : int
 
     Raises
@@ -146,8 +147,20 @@ class StreamingMetrics:
 
     def _bins_of(self, anomaly_map: FloatArray) -> IntArray:
         """Return the (H, W) bin of each pixel. Each step keeps the order, including rounding."""
+        self._widen_to(float(anomaly_map.max(initial=-math.inf)))
         position = (anomaly_map.astype(np.float64) - self.score_range[0]) * self._bins_per_unit
         return np.clip(position, 0, self.n_bins - 1).astype(np.intp)
+
+    def _widen_to(self, highest: float) -> None:
+        """Double the range, and put every two bins of the histograms together, until it holds this score."""
+        lower, upper = self.score_range
+        while highest > upper and math.isfinite(upper + (upper - lower)):
+            upper += upper - lower
+            for name, counts in vars(self).items():
+                if isinstance(counts, np.ndarray):
+                    pairs = np.add.reduceat(counts, np.arange(0, self.n_bins, 2))
+                    setattr(self, name, np.pad(pairs, (0, self.n_bins - len(pairs))))
+        self.score_range, self._bins_per_unit = (lower, upper), self.n_bins / (upper - lower)
 
     def _count(self, bins: IntArray, mask: BoolArray, is_defective: bool, regions: Regions) -> None:
         if not is_defective:
