@@ -140,10 +140,15 @@ def _watch(
         made = results.record(judgement)
         return replace(made, row={**made.row, **judgement.photograph.columns, "time": now()})
 
+    failures = list[BlemishError]()
+
     def incoming() -> Iterator[Photograph | None]:
-        for photograph in photographs(source.frames(stop), taken=taken):
-            heartbeat.beat(source, results)
-            yield photograph
+        try:
+            for photograph in photographs(source.frames(stop), taken=taken):
+                heartbeat.beat(source, results)
+                yield photograph
+        except BlemishError as error:  # raised below: what has come before it is judged
+            failures.append(error)
 
     for each in judge(detector, incoming(), record):
         results.take(each)
@@ -151,6 +156,8 @@ def _watch(
         if each.message is not None:
             print(f"blemish: {each.message}", file=sys.stderr, flush=True)
         heartbeat.beat(source, results)
+    for failure in failures:
+        raise failure
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def _has_end(path: str) -> bool:
         file.seek(max(0, size - _TAIL_BYTES))
         tail = file.read()
     if head.startswith(b"\x89PNG"):
-        return b"IEND" in tail
+        return b"IEND\xaeB`\x82" in tail
     if head.startswith(b"\xff\xd8"):
         return b"\xff\xd9" in tail
     if head.startswith(b"RIFF"):
