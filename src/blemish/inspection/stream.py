@@ -181,7 +181,7 @@ def judge(
     working: deque[Future[Result]] = deque()
 
     def n_ahead(last: Judgement | None) -> int:
-        if last is None:
+        if last is None or len(last.tiles or ()) >= n_together:  # to judge so many tiles takes longer than to read
             return 1
         n_px = 1 if last.image is None else last.image.size // 3
         return max(1, min(N_AHEAD + (0 if on_cpu else n_together), AHEAD_PX // n_px))
