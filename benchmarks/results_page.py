@@ -24,7 +24,10 @@ from blemish.thresholds import lowest_rate
 from machine import RESULTS, table
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")
+PAGES = (
+    REPOSITORY / "README.md",
+    *(REPOSITORY / "docs" / name for name in ("results.md", "line.md", "performance.md")),
+)
 METHODS = ("draem", "dsr", "ssae", "patchcore", "combined")
 DATA = {"bottle": "MVTec AD bottle", "pill": "MVTec AD pill", "magnetic-tile": "magnetic tile (700 good)"}
 PAPERS_METRICS = ("image_auroc", "pixel_auroc", "pixel_ap")
@@ -74,7 +77,7 @@ def accuracy() -> str:
             runs = runs_of(method, data)
             rows.append(
                 {"data": title, "method": method_title(method), "seeds": len(runs)}
-                | {name: f"{average(metric, runs):.3f}" for metric, name in TITLES.items()}
+                | {name: f"{average(key, runs):.3f}" for key, name in TITLES.items() if key in runs[0]}
                 | {
                     "good ones rejected": f"{average('false_rejects', runs):.1%}",
                     "defects found": f"{average('found', runs):.1%}",
@@ -253,6 +256,43 @@ def rows_of_sizes(rows: Rows) -> str:
     )
 
 
+def saving() -> str:
+    """Bytes and milliseconds of each kind of results."""
+    rows = read("saving")["rows"]
+    return table(
+        [{"`--save`": row["save"], "KB a photograph": row["kb"], "ms a photograph": row["ms"]} for row in rows]
+    )
+
+
+def camera() -> str:
+    """What became of a camera's frames."""
+    names = {"whole": "whole frames", "lost": "20 % of the packets lost", "killed": "switched off for 5 s"}
+    return table(
+        [
+            {"camera": names[name], "seconds": run["seconds"], "rows": run["rows"]}
+            | {"judged": run["rows"] - run["verdicts"].get("not inspected", 0)}
+            | {"told as not inspected": run["verdicts"].get("not inspected", 0)}
+            | {"numbers without a row": run["frames_without_a_row"]}
+            | {"MB, first and last": f"{run['memory_mb'][0]}, {run['memory_mb'][-1]}"}
+            for name, run in read("camera")["runs"].items()
+        ]
+    )
+
+
+def ways() -> str:
+    """Scores by every way to inspect the same photographs."""
+    whole, tiles_ = read("ways")["detectors"]
+    return table(
+        [
+            {"way": row["way"], "whole: largest difference": f"{row['largest_difference']:.1g}"}
+            | {"other verdicts": f"{row['other_verdicts']} of {row['n']}"}
+            | {"tiles: largest difference": f"{of_tiles['largest_difference']:.1g}"}
+            | {"other verdicts ": f"{of_tiles['other_verdicts']} of {of_tiles['n']}"}
+            for row, of_tiles in zip(whole["rows"], tiles_["rows"], strict=True)
+        ]
+    )
+
+
 def draem_3() -> str:
     """DRÆM's ablations."""
     return paper_table("draem-3")
@@ -308,6 +348,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for make in (
         headline, accuracy, promise, protocols,
         image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings, rectangles, tiles,
+        saving, camera, ways,
         draem_3, dsr_5, dsr_6,
         false_rejects, unlike, good_test_images,
     )

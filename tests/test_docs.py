@@ -5,13 +5,16 @@ Commands that train get tiny settings; benchmarks get ``--help``; ``make`` only 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import cv2
 import pytest
 
 from authors_states import write_dsr
@@ -19,7 +22,7 @@ from blemish.cli import main
 from blemish.data.demo_images import make_demo_images
 
 REPOSITORY = Path(__file__).parents[1]
-GUIDES = ("README.md", "docs/guide.md")
+GUIDES = ("README.md", "docs/guide.md", "docs/line.md")
 PAGES = (*GUIDES, "docs/results.md", "docs/performance.md", "docs/architecture.md", "CONTRIBUTING.md")
 BIN = ".venv/bin/"
 
@@ -74,6 +77,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(good, folder / "photos")
     shutil.copy(next(defective.iterdir()), folder / "part_17.png")
     write_dsr(folder / "DSR" / "checkpoints", "bottle")
+    shutil.copytree(good, folder / "incoming")
+    pixels = cv2.imread(str(next((folder / "photos").iterdir())))
+    height, width, _ = pixels.shape
+    corners = [[width // 4, height // 4], [3 * width // 4, height // 4], [width // 2, 3 * height // 4]]
+    (folder / "region.json").write_text(json.dumps([corners]))
+    film = cv2.VideoWriter(str(folder / "film.mkv"), cv2.VideoWriter_fourcc(*"FFV1"), 25, (width, height))
+    film.write(pixels)
+    film.release()
     settings = ";".join(TINY["draem"])
     (folder / "products.csv").write_text(f'name,data,device,set\ngasket,parts/good,cpu,"{settings}"\n')
     return folder
@@ -90,12 +101,26 @@ def tiny(words: list[str]) -> list[str]:
     return [*words, *settings, "--device", "cpu"]
 
 
+def watch(words: list[str]) -> None:
+    """Watch until something is inspected."""
+    heartbeat = Path(words[words.index("--out") + 1], "heartbeat.json")
+    with subprocess.Popen([sys.executable, "-m", "blemish", *words, "--device", "cpu"]) as process:
+        while not (heartbeat.exists() and json.loads(heartbeat.read_text())["n_inspected"]):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+    assert process.returncode == 0
+
+
 def test_a_newcomer_follows_the_readme_and_the_guide(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command in turn, in one folder, as a reader would."""
     monkeypatch.chdir(workshop)
     lines = typed(f"{BIN}blemish", GUIDES)
     assert {line.split()[1] for line in lines} >= {"data", "fit", "inspect", "evaluate", "compare", "export"}
     for line in lines:
+        if line.split()[1] == "watch":
+            watch(shlex.split(line)[1:])
+            continue
         with pytest.raises(SystemExit) as ended:
             main(tiny(shlex.split(line)[1:]))
         assert ended.value.code == 0, line

@@ -15,7 +15,8 @@ from blemish.artifact import artifact_at, read_artifact, write_artifact
 from blemish.devices import Precision
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding as Finding
-from blemish.inspection.framing import Framing, Whole, describe, from_description
+from blemish.inspection.framing import Framing, Whole
+from blemish.inspection.framings import describe, from_description
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
@@ -44,6 +45,7 @@ class Detector:
     framing : converts photographs to the network's input tiles; None resizes them to the method's image size.
     bits : how many bits of a photograph's 16-bit values are used, 8 to 16, or None; see ``reading.read_image``.
     likeness : what good photographs are like at large; None calls no photograph unlike them.
+    min_area_px : least area of a region that is outlined; a photograph with none so large is good.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Detector:
         framing: Framing | None = None,
         bits: int | None = 16,
         likeness: Likeness | None = None,
+        min_area_px: int = 0,
     ) -> None:
         self.runtime = runtime
         self.threshold = threshold
@@ -66,6 +69,7 @@ class Detector:
         self.framing: Framing = framing if framing is not None else Whole(settings.size_hw, settings.resizing)
         self.bits = bits
         self.likeness = likeness
+        self.min_area_px = min_area_px
 
     @classmethod
     def uncalibrated(
@@ -159,6 +163,7 @@ class Detector:
             "bits": self.bits,
             "likeness": self.likeness.description() if self.likeness is not None else None,
             "threshold": asdict(self.threshold),
+            "min_area_px": self.min_area_px,
             "pixel_threshold": self.pixel_threshold,
             "calibration_scores": self.calibration_scores,
             "provenance": self.provenance,
@@ -191,6 +196,7 @@ class Detector:
             self.framing,
             self.bits,
             self.likeness,
+            self.min_area_px,
         )
 
     @classmethod
@@ -229,6 +235,7 @@ class Detector:
                 _framing(description),
                 description.get("bits", 16),  # files of version 0.1.0 have none
                 _likeness(description),
+                description.get("min_area_px", 0),
             )
         except (BlemishError, KeyError, TypeError, RuntimeError) as error:
             raise BlemishError(

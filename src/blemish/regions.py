@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +63,30 @@ def outline(anomaly_map: npt.NDArray[Any], usual: float = 0.0) -> npt.NDArray[np
     is_kept = np.zeros(n_labels, np.bool_)
     is_kept[labels[anomaly_map > high]] = True
     return np.asarray(is_kept[labels])  # (H, W)
+
+
+def region_masks(mask: npt.NDArray[np.bool_], regions: Sequence[Region]) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield each region of a mask (H, W) alone, (h, w) bool in the size of its box; other regions there are False."""
+    used = Counter[tuple[tuple[int, int, int, int], int]]()
+    for region in regions:
+        left, top, right, bottom = region.bbox_xyxy
+        crop = np.ascontiguousarray(mask[top:bottom, left:right])
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(crop.view(np.uint8), connectivity=8)
+        whole_box = [0, 0, right - left, bottom - top, region.area_px]
+        twins = [label for label, box in enumerate(stats.tolist()) if label and box == whole_box]
+        key = region.bbox_xyxy, region.area_px
+        yield labels == twins[used[key]]
+        used[key] += 1
+
+
+def only(mask: npt.NDArray[np.bool_], regions: Sequence[Region], kept: Sequence[Region]) -> npt.NDArray[np.bool_]:
+    """The mask (H, W) with only the regions to keep, which are some of its own."""
+    cleared = mask.copy()
+    for region, inside in zip(regions, region_masks(mask, regions), strict=True):
+        if region not in kept:
+            left, top, right, bottom = region.bbox_xyxy
+            cleared[top:bottom, left:right] &= ~inside
+    return cleared
 
 
 def regions(anomaly_map: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> list[Region]:

@@ -29,7 +29,7 @@ def test_a_plan_with_a_failure_ends_with_2_and_the_list(tmp_path: Path) -> None:
     assert result.stdout == "1 of 2 done; results in fleet\n"
     last = result.stderr.splitlines()[-1]
     assert last.startswith(
-        "blemish: 1 failed, which the same command tries again: bad (1 of 12 images cannot be read"
+        "blemish: 1 failed, which the same command tries again: bad (1 of 12 images cannot be used"
     )
     assert (tmp_path / "fleet" / "bolt" / "detector.blemish").exists()
     only = run("fit", "plan.csv", "--out", "fleet", "--only", "bolt", cwd=tmp_path)

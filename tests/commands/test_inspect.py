@@ -75,12 +75,12 @@ def test_an_overlay_that_cannot_be_written_is_an_error_of_its_row(work: Path, ca
         raise BlemishError("a picture of 70000x16 px is too long for JPEG")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blemish.commands.inspect.as_jpeg", too_long)
+        patch.setattr("blemish.commands.results.as_jpeg", too_long)
         (row,) = inspected("photos/a.png")
     assert row["verdict"] == "good"
     assert row["overlay"] is None
     assert row["error"] == "photos/a.png: has no overlay: a picture of 70000x16 px is too long for JPEG"
-    assert "1 without an overlay" in capsys.readouterr().out
+    assert "1 without a picture that was to be saved" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,25 @@ def mvtec_ad_2(root: Path) -> Path:
         mask(root / f"test_public/ground_truth/bad/{number:03d}_overexposed_mask.png")
         image(root / f"test_private/{number:03d}_regular.png")
         image(root / f"test_private_mixed/{number:03d}_mixed.png")
+    return root
+
+
+def mvtec_loco(root: Path) -> Path:
+    """A category of MVTec LOCO AD: a folder of masks for each image, one for each defect; two of them overlap."""
+    for number in range(12):
+        image(root / f"train/good/{number:03d}.png")
+    for number in range(2):
+        image(root / f"validation/good/{number:03d}.png")
+        image(root / f"test/good/{number:03d}.png")
+        image(root / f"test/logical_anomalies/{number:03d}.png")
+        image(root / f"test/structural_anomalies/{number:03d}.png")
+        mask(root / f"ground_truth/logical_anomalies/{number:03d}/000.png", value=255)
+        mask(root / f"ground_truth/structural_anomalies/{number:03d}/000.png", value=249)
+    mask(root / "ground_truth/logical_anomalies/001/001.png", value=254, left=6)
+    keys = ("defect_name", "pixel_value", "saturation_threshold", "relative_saturation")
+    rows = (("missing_part", 255, 10, False), ("extra_part", 254, 100, False), ("scratch", 249, 0.3, True))
+    (root / "defects_config.json").write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+    (root / "license.txt").write_text("CC BY-NC-SA 4.0")
     return root
 
 
@@ -201,6 +221,7 @@ MINIATURES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "mvtec": (mvtec, "mvtec"),
     "mpdd": (mpdd, "mvtec"),
     "mvtec-ad-2": (mvtec_ad_2, "mvtec-ad-2"),
+    "mvtec-loco": (mvtec_loco, "mvtec-loco"),
     "btad": (btad, "btad"),
     "visa": (visa, "visa"),
     "ksdd": (ksdd, "ksdd"),

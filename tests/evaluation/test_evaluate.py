@@ -20,7 +20,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation import evaluate as evaluation
 from blemish.evaluation.evaluate import evaluate
 from blemish.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
-from blemish.inspection.framing import describe
+from blemish.inspection.framings import describe
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.settings import Resizing
 from evaluation.authors import authors_figures
@@ -158,6 +158,15 @@ def test_evaluate_reads_labels_and_changes_nothing(darkness: Detector, data: Pat
     assert "256x256" in metrics["protocol_description"]
     assert darkness.threshold == before
     json.dumps(metrics, allow_nan=False)
+
+
+def test_verdicts_depend_on_the_least_area(darkness: Detector, data: Path) -> None:
+    before = evaluate(darkness, data).metrics
+    assert (before["found"], before["false_rejects"], before["by_defect"]["scratch"]["found"]) == (0.5, 0.0, 1.0)
+    darkness.min_area_px = 450  # of the scratches one has 24 x 16 px, the other 24 x 24
+    metrics = evaluate(darkness, data).metrics
+    assert (metrics["found"], metrics["tpr"], metrics["by_defect"]["scratch"]["found"]) == (0.25, 0.25, 0.5)
+    assert metrics["image_auroc"] == before["image_auroc"]
 
 
 def test_without_room_the_metrics_come_from_histograms(

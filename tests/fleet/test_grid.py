@@ -85,7 +85,7 @@ def test_a_failure_is_told_and_stops_no_other_cell(ran: Ran) -> None:
     outcomes = {outcome.name: outcome for outcome in ran.outcomes}
     assert [outcomes[cell.name].state for cell in ran.cells] == ["done", "failed", "done"]
     reason = outcomes["bad"].reason
-    assert reason.startswith("1 of 12 images cannot be read: ")
+    assert reason.startswith("1 of 12 images cannot be used: ")
     assert str(ran.broken) in reason
     assert (ran.out / "bad" / "failed.txt").read_text() == f"{reason}\n"
     assert f"bad: failed: {reason} [{ran.out / 'bad' / 'log.txt'}]" in ran.lines

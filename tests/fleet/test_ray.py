@@ -63,7 +63,7 @@ def test_a_node_dies_and_all_cells_are_done_once(cluster: Any, tmp_path: Path) -
     states = {outcome.name: outcome.state for outcome in outcomes}
     assert states == {"bad": "failed", **{f"bolt-{seed}": "done" for seed in range(5)}}
     assert read_status(out).counts == {"done": 5, "failed": 1}
-    assert (out / "bad" / "failed.txt").read_text().startswith("1 of 12 images cannot be read")
+    assert (out / "bad" / "failed.txt").read_text().startswith("1 of 12 images cannot be used")
     for name, time_ns in before.items():
         assert (out / name / "detector.blemish").stat().st_mtime_ns == time_ns, f"{name} was trained twice"
     for seed in range(5):

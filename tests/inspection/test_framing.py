@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import BlemishError
-from blemish.inspection.framing import Framing, Tiles, Whole, describe, from_description
+from blemish.inspection.framing import Framing, Tiles, Whole
+from blemish.inspection.framings import describe, from_description
 
 
 def drawn(*shape: int) -> np.ndarray:
@@ -84,7 +85,7 @@ def test_files_of_before_hold_squares() -> None:
 
 
 def test_unknown_framings_are_refused() -> None:
-    with pytest.raises(BlemishError, match="framing 'spiral' is unknown; there are: whole, tiles"):
+    with pytest.raises(BlemishError, match="framing 'spiral' is unknown; there are: whole, tiles, region"):
         from_description({"kind": "spiral"})
 
 

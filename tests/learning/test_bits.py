@@ -18,6 +18,7 @@ from blemish.data.bits import bits_in_use, bits_of, of_other_bits, value_bits
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
+from blemish.inspection.framing import Whole
 from blemish.learning.images import split_images
 from blemish.synthesis.textures import TextureBank
 from learning.test_fit import TINY, part, save_parts
@@ -166,9 +167,9 @@ def test_defects_are_read_like_the_good_images_and_textures_by_their_own_bits(tm
 
 def test_images_to_calibrate_on_count_too(tmp_path: Path) -> None:
     good, held_out = save_deep_parts(tmp_path / "good", 14), save_deep_parts(tmp_path / "held out", 6, bits=14)
-    assert split_images(good, held_out, "auto", (32, 32), 0).bits == 14
-    assert split_images(good, None, "auto", (32, 32), 0).bits == 12
-    assert split_images(good, None, "auto", (32, 32), 0, bits=16).bits == 16
+    assert split_images(good, held_out, "auto", Whole((32, 32)), 0).bits == 14
+    assert split_images(good, None, "auto", Whole((32, 32)), 0).bits == 12
+    assert split_images(good, None, "auto", Whole((32, 32)), 0, bits=16).bits == 16
 
 
 @pytest.mark.parametrize(
@@ -195,12 +196,12 @@ def test_images_of_other_bits_are_named(values: list[int], bits: int, named: lis
 
 def test_fit_names_images_of_other_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = save_deep_parts(tmp_path / "good", 12)
-    split_images(good, None, "auto", (32, 32), 0)
+    split_images(good, None, "auto", Whole((32, 32)), 0)
     assert capsys.readouterr().err == ""
-    split_images(good, save_deep_parts(tmp_path / "calibration", 10, bits=14), "auto", (32, 32), 0)
+    split_images(good, save_deep_parts(tmp_path / "calibration", 10, bits=14), "auto", Whole((32, 32)), 0)
     assert "the calibration images use 14 bits of 16, but the training images 12; all are read as 14" in (
         capsys.readouterr().err
     )
     assert cv2.imwrite(str(good / "part 3.png"), deep_part(3, 8).astype(np.uint16))
-    split_images(good, None, "auto", (32, 32), 0)
+    split_images(good, None, "auto", Whole((32, 32)), 0)
     assert f"{good / 'part 3.png'}: uses values up to 255 only" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from blemish.data.loading import load_images
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
+from blemish.inspection.framing import Whole
 from blemish.learning.combining import combine
 from blemish.learning.held_out import n_to_measure
 from blemish.learning.images import split_images
@@ -58,7 +59,7 @@ def both(workshop: Path) -> Detector:
 
 
 def test_images_that_no_part_has_seen_set_the_threshold(workshop: Path, both: Detector) -> None:
-    held_out = split_images(workshop / "good", None, "auto", (32, 32), seed=0).paths[-5:]
+    held_out = split_images(workshop / "good", None, "auto", Whole((32, 32)), seed=0).paths[-5:]
     scores = both.maps_and_scores(load_images(held_out, (32, 32)))[1]
     assert sorted(both.calibration_scores) == pytest.approx(sorted(scores.tolist()), rel=1e-6)
     assert both.threshold.value == scores.max().item()  # the 5th of 5 for 20 %
@@ -122,7 +123,7 @@ def test_a_folder_with_the_name_of_theirs_and_other_images_promises_nothing(work
 
 def test_images_that_were_trained_on_promise_nothing_under_any_name(workshop: Path, tmp_path: Path) -> None:
     (tmp_path / "some").mkdir()
-    split = split_images(workshop / "good", None, "auto", (32, 32), seed=0)
+    split = split_images(workshop / "good", None, "auto", Whole((32, 32)), seed=0)
     for number, path in enumerate(split.paths[:20]):
         shutil.copy(path, tmp_path / "some" / f"copy {number}.png")
     detector = combine(parts_of(workshop), good=tmp_path / "some", false_rejects=0.2, device="cpu")
@@ -134,7 +135,7 @@ def test_among_further_photographs_those_that_were_trained_on_are_left_out(
     workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(workshop / "more", tmp_path / "mixed")
-    split = split_images(workshop / "good", None, "auto", (32, 32), seed=0)
+    split = split_images(workshop / "good", None, "auto", Whole((32, 32)), seed=0)
     for path in split.paths[:4]:
         shutil.copy(path, tmp_path / "mixed" / f"trained {path.name}")
     detector = combine(parts_of(workshop), good=tmp_path / "mixed", false_rejects=0.2, device="cpu")
@@ -148,7 +149,7 @@ def test_copies_of_photographs_that_were_trained_on_are_left_out_too(
 ) -> None:
     """Saved again in another format, so that their bytes say nothing."""
     shutil.copytree(workshop / "more", tmp_path / "mixed")
-    split = split_images(workshop / "good", None, "auto", (32, 32), seed=0)
+    split = split_images(workshop / "good", None, "auto", Whole((32, 32)), seed=0)
     for number, path in enumerate(split.paths[:4]):
         Image.open(path).save(tmp_path / "mixed" / f"{number}.bmp")
     detector = combine(parts_of(workshop), good=tmp_path / "mixed", false_rejects=0.2, device="cpu")
@@ -162,7 +163,7 @@ def test_copies_of_photographs_that_were_trained_on_are_left_out_too(
 
 def test_copies_alone_promise_nothing(workshop: Path, tmp_path: Path) -> None:
     (tmp_path / "copies").mkdir()
-    for number, path in enumerate(split_images(workshop / "good", None, "auto", (32, 32), seed=0).paths[:20]):
+    for number, path in enumerate(split_images(workshop / "good", None, "auto", Whole((32, 32)), seed=0).paths[:20]):
         Image.open(path).save(tmp_path / "copies" / f"{number}.bmp")
     detector = combine(parts_of(workshop), good=tmp_path / "copies", false_rejects=0.2, device="cpu")
     assert detector.threshold.doubt == "20 of these 20 images look like photographs that parts were trained on"

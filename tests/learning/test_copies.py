@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import blemish
+from blemish.inspection.framing import Whole
 from blemish.learning.images import SplitImages, split_images
 from blemish.thresholds import conformal_threshold
 from learning.test_fit import TINY, save_parts
@@ -31,7 +32,7 @@ def save_textures(folder: Path, seeds: range, suffix: str = "png", **options: An
 
 
 def split(data: Path, calibration: Path | None = None, share: float = 0.0) -> SplitImages:
-    return split_images(data, calibration, "auto", SIZE_HW, 0, share)
+    return split_images(data, calibration, "auto", Whole(SIZE_HW), 0, share)
 
 
 def distances(images: SplitImages) -> np.ndarray:

@@ -21,6 +21,7 @@ from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.files import write_text
+from blemish.inspection.framing import Whole
 from blemish.learning.images import split_images
 from blemish.learning.tuning import tune
 from blemish.methods import build
@@ -150,7 +151,7 @@ def test_every_unreadable_file_is_listed(tmp_path: Path) -> None:
     (folder / "empty.jpg").write_bytes(b"")
     with pytest.raises(BlemishError) as error:
         blemish.fit(folder, settings=TINY)
-    assert "2 of 14 images cannot be read" in str(error.value)
+    assert "2 of 14 images cannot be used" in str(error.value)
     assert "text.png" in str(error.value)
     assert "empty.jpg" in str(error.value)
 
@@ -209,13 +210,13 @@ def test_no_image_is_used_for_two_things(tmp_path: Path) -> None:
     folder = save_parts(tmp_path / "good", 40)
     all_images = set(bytes_of(load_images(sorted(folder.iterdir()), (32, 32))))
     assert len(all_images) == 40
-    first, again, other_seed = (split_images(folder, None, "auto", (32, 32), seed, 0.1) for seed in (0, 0, 1))
+    first, again, other_seed = (split_images(folder, None, "auto", Whole((32, 32)), seed, 0.1) for seed in (0, 0, 1))
     parts = [bytes_of(part) for part in (first.train, first.validation, first.calibration)]
     assert [len(part) for part in parts] == [31, 4, 5]
     assert set().union(*parts) == all_images
     assert bytes_of(again.validation) == parts[1]
     assert bytes_of(other_seed.validation) != parts[1]
-    without = split_images(folder, None, "auto", (32, 32), 0)
+    without = split_images(folder, None, "auto", Whole((32, 32)), 0)
     assert [len(part) for part in (without.train, without.validation, without.calibration)] == [35, 0, 5]
     # A method with validation is calibrated on the same images as one without.
     assert set(bytes_of(without.calibration)) == set(parts[2])
@@ -226,7 +227,7 @@ def test_validation_images_are_taken_from_training_where_calibration_has_its_own
     fresh.mkdir()
     for number in range(6):
         Image.fromarray(part(100 + number)).save(fresh / f"{number}.png")
-    images = split_images(good, fresh, "auto", (32, 32), 0, 0.05)
+    images = split_images(good, fresh, "auto", Whole((32, 32)), 0, 0.05)
     lengths = [len(part) for part in (images.train, images.validation, images.calibration)]
     assert lengths == [10, 2, 6]  # never fewer than 2 for validation
     assert set(bytes_of(images.train)) | set(bytes_of(images.validation)) == set(

@@ -14,6 +14,7 @@ import torch
 import blemish
 from blemish.data import loading
 from blemish.errors import BlemishError
+from blemish.inspection.framing import Tiles, Whole
 from blemish.learning import images as images_of_a_run
 from learning.test_fit import TINY, save_parts
 
@@ -30,8 +31,8 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
     mapped: list[bool] = []
     true_load = images_of_a_run.load_photographs
 
-    def watched(*arguments: Any) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-        loaded = true_load(*arguments)
+    def watched(*arguments: Any, **more: Any) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        loaded = true_load(*arguments, **more)
         maps = Path("/proc/self/maps")
         mapped.append(not maps.exists() or f"{temporary}/" in maps.read_text())
         return loaded
@@ -53,4 +54,6 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file_and_train_the_same(
 )
 def test_the_smallest_blemish_that_is_usually_seen(sizes_hw: list[tuple[int, int]], smallest_px: float) -> None:
     images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    assert images_of_a_run.SplitImages(images, images, images, None, sizes_hw).smallest_blemish_px == smallest_px
+    split = images_of_a_run.SplitImages(images, images, images, None, sizes_hw)
+    assert split.smallest_blemish_px(Whole((32, 32))) == smallest_px
+    assert split.smallest_blemish_px(Tiles((32, 32), 8)) == 3.0

@@ -13,7 +13,7 @@ import blemish
 from blemish.cli import main
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.learning.recalibrating import GIVEN, UNKNOWN, calibrate, with_threshold
+from blemish.learning.recalibrating import GIVEN, UNKNOWN, calibrate, with_rule
 from learning.test_fit import TINY, part, save_parts
 
 
@@ -55,7 +55,7 @@ def test_a_folder_to_calibrate_on_gives_the_threshold_of_fit(workshop: Path, det
 def test_the_verdicts_follow_the_threshold(workshop: Path, detector: Detector, tmp_path: Path) -> None:
     paths = sorted((workshop / "more").iterdir())
     scores = np.array([finding.score for finding in detector.inspect([str(path) for path in paths])])
-    result = with_threshold(detector, float(np.median(scores)), workshop / "more")
+    result = with_rule(detector, workshop / "more", threshold=float(np.median(scores)))
     assert result.are_rejected == tuple(scores > np.median(scores))
     assert result.were_rejected == tuple(scores > detector.threshold.value)
     result.detector.save(tmp_path / "x.blemish")
@@ -68,7 +68,7 @@ def test_the_verdicts_follow_the_threshold(workshop: Path, detector: Detector, t
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5])
 def test_a_threshold_is_a_score(detector: Detector, value: float) -> None:
     with pytest.raises(BlemishError, match="should be a number of at least 0, as scores are"):
-        with_threshold(detector, value, None)
+        with_rule(detector, None, threshold=value)
 
 
 def test_photographs_that_were_trained_on_are_left_out(
@@ -119,9 +119,28 @@ def test_the_command_says_what_changes(workshop: Path, tmp_path: Path, capsys: p
     assert "Nothing is promised: the threshold was given by hand." in text
 
 
+def test_the_least_area_is_kept_in_the_file(workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run, more, strict = workshop / "run", workshop / "more", tmp_path / "strict.blemish"
+    assert blemish_calibrate(run, "--out", strict, "--threshold", "0") == 0
+    assert (
+        blemish_calibrate(strict, more, "--out", tmp_path / "x.blemish", "--min-area", "5000", "--threshold", "0")
+        == 0
+    )
+    text = capsys.readouterr().out
+    assert "of 20 good photographs 0 are rejected, 20 before" in text
+    assert "regions of less than 5000 px do not count, 0 px before" in text
+    assert Detector.load(tmp_path / "x.blemish").min_area_px == 5000
+    assert blemish_calibrate(run, "--out", tmp_path / "y.blemish", "--min-area", "7") == 0
+    same = Detector.load(tmp_path / "y.blemish")
+    assert (same.min_area_px, same.threshold) == (7, Detector.load(run).threshold)
+    result = calibrate(same, more, false_rejects=0.1, min_area_px=0)
+    assert (result.detector.min_area_px, len(result.paths)) == (0, 20)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--min-area", "-1"], "--min-area -1: should be a number of pixels, 0 or more"),
         ([], "no photographs; give a folder of good ones, or --threshold VALUE"),
         (["more", "--threshold", "1", "--false-rejects", "0.1"], "--threshold, --false-rejects: give one of them"),
         (["more", "--false-rejects", "1.5"], "must lie between 0 and 1"),

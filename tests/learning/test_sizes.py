@@ -13,13 +13,14 @@ from PIL import Image
 
 import blemish
 from blemish.commands.fit import fit_run
+from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.inspection.framing import Tiles, Whole
 from blemish.inspection.stream import inspected
 from blemish.learning.fit import state_of
-from blemish.learning.images import split_images, tiles_of
+from blemish.learning.images import load_tiles, split_images, tiles_of
 from blemish.learning.options import FitOptions
 from blemish.learning.sizes import with_size
 from blemish.methods import settings_of
@@ -219,7 +220,7 @@ def test_every_place_is_learned_even_if_not_every_tile_is_kept(
     of_tiles: tuple[Path, Path, Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, framing = of_tiles[0], Tiles((32, 32), 8)
-    images = split_images(data, None, "auto", (32, 32), 0, 0.2)
+    images = split_images(data, None, "auto", Whole((32, 32)), 0, 0.2)
     everything = torch.cat(tiles_of(images, framing))
     assert len(everything) == 7 * 12
     monkeypatch.setattr("blemish.learning.images.MOST_TILES_BYTES", 3 * 32 * 32 * 12)
@@ -227,6 +228,14 @@ def test_every_place_is_learned_even_if_not_every_tile_is_kept(
     assert len(train) + len(validation) == 12  # each seventh
     numbers = [(everything == tile).flatten(1).all(1).nonzero()[0].item() for tile in torch.cat([train, validation])]
     assert sorted({number % 12 for number in map(int, numbers)}) == list(range(12))
+
+
+def test_photographs_with_fewer_tiles_than_are_left_out_between_two_may_give_none(tmp_path: Path) -> None:
+    data = save_parts(tmp_path / "parts", [(32, 32)] * 7)
+    paths = sorted(data.iterdir())
+    tiles, counts = load_tiles(paths, [(32, 32)] * 7, Tiles((32, 32), 8), most=3)
+    assert counts == [1, 0, 0, 1, 0, 0, 1]
+    np.testing.assert_array_equal(tiles.permute(0, 2, 3, 1), [read_image(path) for path in paths[::3]])
 
 
 def test_small_photographs_are_one_tile(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from blemish.learning.training import Trainer
 from blemish.methods.base import Ingredients, Method, Settings, Stage
 from blemish.methods.features import encoders_of
 from blemish.runtimes.base import needed
-from blemish.runtimes.export import _convolutions_in_float, _network, quiet_libraries, traced
+from blemish.runtimes.export import _convolutions_in_float, _network
 from blemish.runtimes.graphed import GraphedInspection
 from blemish.runtimes.torch import FEW_CHANNELS, TorchRuntime
+from blemish.runtimes.tracing import quiet_libraries, traced
 from blemish.synthesis.textures import TextureBank
 from card import capture, graphs
 

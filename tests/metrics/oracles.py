@@ -43,6 +43,10 @@ def naive_aupro(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> float:
     for threshold in np.unique(maps)[::-1]:
         fprs.append((maps[~masks] >= threshold).mean())
         overlaps.append(float(np.mean([np.mean(region >= threshold) for region in regions])))
+    return naive_area(fprs, overlaps, max_fpr)
+
+
+def naive_area(fprs: list[float], overlaps: list[float], max_fpr: float) -> float:
     area = 0.0
     for x0, x1, y0, y1 in zip(fprs, fprs[1:], overlaps, overlaps[1:], strict=False):
         if x1 > max_fpr > x0:
@@ -50,6 +54,21 @@ def naive_aupro(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> float:
         if x1 <= max_fpr:
             area += (x1 - x0) * (y0 + y1) / 2
     return area / max_fpr
+
+
+def naive_auspro(maps: np.ndarray, regions: list[list[tuple[np.ndarray, float]]], max_fpr: float) -> float:
+    """`regions` holds (mask, saturation area) of each defect by image."""
+    is_good = np.ones(maps.shape, bool)
+    defects = []
+    for index, of_image in enumerate(regions):
+        for mask, saturation_px in of_image:
+            is_good[index] &= ~mask
+            defects.append((maps[index][mask], min(saturation_px, mask.sum())))
+    fprs, overlaps = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        fprs.append((maps[is_good] >= threshold).mean())
+        overlaps.append(float(np.mean([min((scores >= threshold).sum() / px, 1.0) for scores, px in defects])))
+    return naive_area(fprs, overlaps, max_fpr)
 
 
 def naive_aupimo(maps: np.ndarray, masks: np.ndarray, bounds: tuple[float, float]) -> list[float]:

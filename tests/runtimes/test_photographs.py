@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.data.loading import resize
-from blemish.runtimes.export import quiet_libraries, traced
 from blemish.runtimes.photographs import Resized
+from blemish.runtimes.tracing import quiet_libraries, traced
 
 SIDE_PX = 64
 SQUARE, RECTANGLE = (SIDE_PX, SIDE_PX), (48, 80)
@@ -50,7 +50,7 @@ def graph_in(runtime: str, module: Resized, tmp_path_factory: pytest.TempPathFac
         return lambda photographs: module(torch.from_numpy(photographs)).numpy()
     example = torch.zeros(2, SIDE_PX + 3, SIDE_PX + 5, 3, dtype=torch.uint8)
     with quiet_libraries():
-        program = traced(module, example, n_free_axes=3)
+        program = traced(module, example, n_free_axes=(3,))
         if runtime == "openvino":
             model = openvino.convert_model(program)
             compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

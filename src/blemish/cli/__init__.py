@@ -26,6 +26,7 @@ from blemish.cli.options import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from blemish.cli.pretrain import pretrain
 from blemish.cli.study import study
 from blemish.cli.tune import tune
+from blemish.cli.watch import watch
 from blemish.errors import BlemishError
 
 app = App(
@@ -36,7 +37,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # main reports it, with how to continue
 )
 for command in (
-    data, fit, tune, calibrate, combine, inspect, evaluate, export, compare, demo, pretrain, convert, study, fleet,
+    data, fit, tune, calibrate, combine, inspect, watch, evaluate, export, compare, demo, pretrain, convert, study,
+    fleet,
 ):  # fmt: skip
     app.command(command)
 
@@ -45,6 +47,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
     Exit codes: 0 done, 1 a defect was found (if asked for), 2 a user's mistake, 70 a fault of blemish, 130 stopped.
+    ``watch`` has two more; see its help.
     """
     prepare_console()
     silence_libraries()

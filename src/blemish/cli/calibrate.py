@@ -15,6 +15,7 @@ def calibrate(
     out: Path,
     false_rejects: float | None = None,
     threshold: float | None = None,
+    min_area: int | None = None,
     layout: str = "auto",
     device: Device = "auto",
 ) -> None:
@@ -37,6 +38,8 @@ def calibrate(
         Share of good parts that may be rejected. Default: 0.01.
     threshold
         The threshold of the score instead; it promises nothing.
+    min_area
+        Outline only regions of so many pixels or more from now on; a photograph with no others is good.
     layout
         Of the good photographs: auto (default), or a layout that `blemish data --help` lists.
     device
@@ -44,4 +47,4 @@ def calibrate(
     """
     from blemish.commands.calibrate import calibrate_run
 
-    calibrate_run(detector, good, out, false_rejects, threshold, layout, device)
+    calibrate_run(detector, good, out, false_rejects, threshold, min_area, layout, device)

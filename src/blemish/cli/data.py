@@ -31,6 +31,7 @@ def data(
     - `csv`: a manifest with the columns path,label,mask,split
     - `mvtec`: MVTec AD and MPDD: train/good, test/KIND, ground_truth/KIND
     - `mvtec-ad-2`: MVTec AD 2: train/good, validation/good, test_public
+    - `mvtec-loco`: MVTec LOCO AD: test/logical_anomalies, defects_config.json
     - `btad`: BTAD: train/ok, test/ok, test/ko, ground_truth/ko
     - `visa`: VisA: Data/Images, Data/Masks, and split_csv beside the folder
     - `ksdd`: KolektorSDD: kos01/Part0.jpg, kos01/Part0_label.bmp

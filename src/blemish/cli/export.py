@@ -39,8 +39,8 @@ def export(
     layout
         Of --good: auto (default), or a layout that `blemish data --help` lists.
     input
-        Of .onnx and .xml. photographs: (B, H, W, 3) uint8 RGB of any size; the file resizes as blemish does. network:
-        (B, 3, S, S) float RGB in [0, 1] of the detector's size S; you resize.
+        Of .onnx and .xml. photographs: (B, H, W, 3) uint8 RGB of any size; the file resizes as blemish does, or cuts
+        into tiles. network: (B, 3, S, S) float RGB in [0, 1] of the detector's size S; you resize, or cut and join.
     """
     from blemish.commands.export import export_run
 

@@ -11,8 +11,8 @@ from docstring_parser import parse_from_object
 
 from blemish.errors import BlemishError
 
-MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro"]
-DEFECT_FOUND, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 70, 130
+MetricName = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "pixel_auspro_05"]
+DEFECT_FOUND, USER_ERROR, NOT_INSPECTED, INTERNAL_ERROR, TEMPORARY, INTERRUPTED = 1, 2, 3, 70, 75, 130
 
 
 def unset_options(kind: type, *, only: Collection[str] = (), without: Collection[str] = ()) -> type:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +47,25 @@ def _evaluate(detector: Detector, data: Path, out: Path, layout: str, protocol: 
     print(f"results in {out}; look at {out / REPORT}")
 
 
-_COLUMNS = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro", "found")
+_COLUMNS = (
+    "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_aupro", "pixel_auspro_05", "found"
+)  # fmt: skip
+"""Those of them that an evaluation has."""
 
 
 def _print_table(evaluation: Evaluation, console: Console) -> None:
     metrics = evaluation.metrics
+    columns = [name for name in _COLUMNS if name in metrics]
     table = Table(
         Column("", overflow="fold"),
-        *(Column(name.replace("_", "\n", 1), justify="right", no_wrap=True) for name in ("defective", *_COLUMNS)),
+        *(Column(name.replace("_", "\n", 1), justify="right", no_wrap=True) for name in ("defective", *columns)),
         caption=f"protocol {metrics['protocol']}: {metrics['protocol_description']}",
         box=SIMPLE_HEAD,
         padding=0,
     )
     for name, row in metrics["by_defect"].items():
-        table.add_row(escape(name), *_cells(row))
-    table.add_row("all", *_cells(metrics), style="bold")
+        table.add_row(escape(name), *_cells(row, columns))
+    table.add_row("all", *_cells(metrics, columns), style="bold")
     console.print(table)
     if 0 < metrics["n_masks"] < metrics["n_defective"]:
         print(
@@ -72,5 +76,5 @@ def _print_table(evaluation: Evaluation, console: Console) -> None:
         print(f"{share} of {metrics['n_good']} good test images rejected at threshold {metrics['threshold']:.4g}")
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [str(row["n_defective"]), *("-" if row[name] is None else f"{row[name]:.3f}" for name in _COLUMNS)]
+def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return [str(row["n_defective"]), *("-" if row[name] is None else f"{row[name]:.3f}" for name in columns)]

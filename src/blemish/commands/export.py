@@ -11,20 +11,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from blemish.artifact import artifact_at
 from blemish.data.layouts import open_dataset
-from blemish.data.loading import load_images
+from blemish.data.loading import load_pieces
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import check_own, folder_for_files
-from blemish.inspection.framing import Whole
+from blemish.inspection.framing import Tiles, Whole
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
 from blemish.learning.alike import are_alike
+from blemish.learning.images import load_tiles
 from blemish.runtimes.base import needed
-from blemish.runtimes.export import INPUTS, OUTPUTS, InputKind, write_onnx, write_openvino
+from blemish.runtimes.export import INPUTS, MAX_IMAGES, OUTPUTS, InputKind, write_onnx, write_openvino
 
 PRECISION_HINT = {"INFERENCE_PRECISION_HINT": "f32"}
 """Without it, OpenVINO computes in bfloat16 where the processor is fast at that, which changes pixels and scores."""
@@ -45,26 +47,24 @@ def export_run(
     detector_path = artifact_at(detector_path)
     _check(detector_path, out, precision, good, input_kind)
     detector = Detector.load(detector_path)
-    if not isinstance(detector.framing, Whole):
+    if out.suffix != ".blemish" and not isinstance(detector.framing, Whole | Tiles):
         raise BlemishError(
-            f"{detector_path}: inspects tiles, which a file for other programs cannot; use the .blemish"
+            f"{detector_path}: looks at a region of interest, which a file for other programs does not; take "
+            f"--out NAME.blemish, which OpenVINO runs"
         )
-    paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
-    images = load_images(paths, detector.size_hw, detector.bits, detector.settings.resizing)
-    if paths and detector.likeness is not None:
-        kept = are_alike(detector.likeness, detector.size_hw, images, paths, good, f"those of {detector_path}")
-        paths, images = [*compress(paths, kept)], images[torch.from_numpy(kept)]
+    grid = detector.framing if isinstance(detector.framing, Tiles) else None
+    paths, seen = _good_images(detector, detector_path, good, layout, precision)
     with folder_for_files(out.parent):
         if out.suffix == ".onnx":
             about = description_of_file(detector, out, "float32", input_kind)
-            write_onnx(detector.method, out, about, input_kind)
+            write_onnx(detector.method, out, about, input_kind, grid)
         else:
-            compiled = detector.compiled(images if precision == "int8" else None)
+            compiled = detector.compiled(seen)
             if out.suffix == ".blemish":
                 compiled.save(out)
             else:
                 about = description_of_file(compiled, out, precision, input_kind)
-                write_openvino(detector.method, compiled.runtime.tensors(), out, about, input_kind)
+                write_openvino(detector.method, compiled.runtime.tensors(), out, about, input_kind, grid)
     if paths:
         is_detector = out.suffix == ".blemish"
         before = _scores(detector, paths)
@@ -99,6 +99,36 @@ def _check(detector_path: Path, out: Path, precision: str, good: Path | None, in
     check_own(out, _LOOKS_LIKE[out.suffix])
 
 
+def _good_images(
+    detector: Detector, detector_path: Path, good: Path | None, layout: str, precision: str
+) -> tuple[list[Path], Tensor | None]:
+    """The files of the good images, without strays, and for 8 bits what the network sees of them, (N, 3, h, w) uint8.
+
+    Of a detector that inspects tiles, these are as many tiles as 8 bits look at, of all images.
+    """
+    if good is None:
+        return [], None
+    paths = [sample.path for sample in open_dataset(good, layout, only="train").train]
+    framing, sizes_hw = detector.framing, dict[int, tuple[int, int]]()
+
+    def overview(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        sizes_hw[number] = photograph.shape[0], photograph.shape[1]
+        return framing.overview(photograph)[None]
+
+    images = load_pieces(paths, [1] * len(paths), framing.tile_hw, overview, detector.bits)
+    numbers = [*range(len(paths))]
+    if paths and detector.likeness is not None:
+        kept = are_alike(detector.likeness, detector.size_hw, images, paths, good, f"those of {detector_path}")
+        numbers = [*compress(numbers, kept)]
+    paths = [paths[number] for number in numbers]
+    if precision != "int8":
+        return paths, None
+    if framing.is_one_tile:
+        return paths, images[torch.tensor(numbers)]
+    sizes_hw_of_paths = [sizes_hw[number] for number in numbers]
+    return paths, load_tiles(paths, sizes_hw_of_paths, framing, MAX_IMAGES, detector.bits)[0]
+
+
 # --- what the file says of itself ------------------------------------------------------------------------------
 
 
@@ -107,19 +137,16 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
 
     Of the detector's description, ``likeness`` is left out, because the graph does not compute it.
     """
-    height, width = detector.size_hw
     own = {key: value for key, value in detector.description.items() if key != "likeness"}
-    map_meaning = f"({width} x {height} px over the whole photograph) >= 0, higher is worse"
+    least_px = detector.min_area_px
+    least = f"; blemish also asks for an outlined region of {least_px} px" if least_px else ""
     return own | {
         "blemish_version": version("blemish"),
         "runtime": "onnx" if out.suffix == ".onnx" else "openvino",
         "precision": precision,
         "input": _input_description(detector, input_kind),
-        "outputs": {
-            OUTPUTS[0]: {"shape": ["batch", 1, height, width], "dtype": "float32", "meaning": map_meaning},
-            OUTPUTS[1]: {"shape": ["batch"], "dtype": "float32", "meaning": ">= 0, higher is worse"},
-        },
-        "verdict": f"defective if score > {detector.threshold.value!r} (threshold.value)",
+        "outputs": _output_descriptions(detector, input_kind),
+        "verdict": f"defective if score > {detector.threshold.value!r} (threshold.value){least}",
         "left_out": "likeness: the file does not say whether a photograph is unlike all good images",
         "openvino_hints": PRECISION_HINT if out.suffix == ".xml" else {},
     }
@@ -134,7 +161,11 @@ _RESIZING = {
 
 def _input_description(detector: Detector, input_kind: InputKind) -> dict[str, Any]:
     (height, width), bits = detector.size_hw, detector.bits
-    rule = f"to {width} x {height} px, whatever the aspect; {_RESIZING[detector.settings.resizing]}"
+    if isinstance(detector.framing, Tiles):
+        preparation, rule = "cut", _cutting(detector.framing)
+    else:
+        rule = f"to {width} x {height} px, whatever the aspect; {_RESIZING[detector.settings.resizing]}"
+        preparation = "resize"
     sixteen_bits = (
         "16-bit values: shift their highest used bit to bit 7, then cast to uint8"
         if bits is None
@@ -147,7 +178,7 @@ def _input_description(detector: Detector, input_kind: InputKind) -> dict[str, A
             "layout": "NHWC",
             "dtype": "uint8",
             "range": [0, 255],
-            "resize": f"done in the graph: {rule}",
+            preparation: f"done in the graph: {rule}",
         }
     else:
         kind = {
@@ -155,9 +186,42 @@ def _input_description(detector: Detector, input_kind: InputKind) -> dict[str, A
             "layout": "NCHW",
             "dtype": "float32",
             "range": [0, 1],
-            "resize": f"to be done before, in uint8: {rule}; then divide by 255",
+            preparation: f"to be done before, in uint8: {rule}; then divide by 255",
         }
     return {"name": INPUTS[input_kind], **kind, "colour": "RGB", "convert_before": convert}
+
+
+def _cutting(framing: Tiles) -> str:
+    (height, width), overlap = framing.size_hw, framing.overlap_px
+    return (
+        f"into tiles of {width} x {height} px of the photograph's own pixels. An axis shorter than a tile is "
+        f"continued at its end by its mirror image (numpy.pad, symmetric). Along an axis of L px, tiles of S px "
+        f"start at i * (L - S) // max(1, n - 1), i = 0 ... n - 1, of n = ceil((L - {overlap}) / (S - {overlap})) "
+        f"tiles; each row of tiles has all columns"
+    )
+
+
+def _output_descriptions(detector: Detector, input_kind: InputKind) -> dict[str, Any]:
+    (height, width), framing, worse = detector.size_hw, detector.framing, ">= 0, higher is worse"
+    anomaly_map = {
+        "shape": ["batch", 1, height, width],
+        "dtype": "float32",
+        "meaning": f"({width} x {height} px over the whole photograph) {worse}",
+    }
+    score = {"shape": ["batch"], "dtype": "float32", "meaning": worse}
+    if isinstance(framing, Tiles) and input_kind == "photographs":
+        anomaly_map |= {"shape": ["batch", 1, "height", "width"], "meaning": f"(of every pixel) {worse}"}
+        score["meaning"] = f"(that of the worst tile) {worse}"
+    elif isinstance(framing, Tiles):
+        names = ("row_weights", "column_weights")
+        weights = {name: values.tolist() for name, values in zip(names, framing.weights, strict=True)}
+        join = (
+            "to be done after: of every pixel, the mean over the tiles that have it, weighted by its row_weights * "
+            "column_weights in the tile (in the metadata, outputs.anomaly_map); cropped to the photograph"
+        )
+        anomaly_map |= {"meaning": f"(of every pixel of a tile) {worse}", "join": join, **weights}
+        score |= {"meaning": f"(of a tile) {worse}", "join": "to be done after: the largest of a photograph's tiles"}
+    return dict(zip(OUTPUTS, (anomaly_map, score), strict=True))
 
 
 def _print_summary(about: dict[str, Any]) -> None:
@@ -165,9 +229,12 @@ def _print_summary(about: dict[str, Any]) -> None:
     shape, (least, most) = ", ".join(map(str, taken["shape"])), taken["range"]
     print(f"{about['runtime']}, {about['precision']}")
     print(f"input {taken['name']}: ({shape}) {taken['dtype']} {taken['colour']}, {least} to {most}")
-    print(f"  resize: {taken['resize']}")
+    for preparation in {"resize", "cut"} & taken.keys():
+        print(f"  {preparation}: {taken[preparation]}")
     for name, output in about["outputs"].items():
         print(f"output {name}: ({', '.join(map(str, output['shape']))}) {output['dtype']}, {output['meaning']}")
+        if "join" in output:
+            print(f"  join: {output['join']}")
     print(f"verdict: {about['verdict']}")
     print(f"left out: {about['left_out']}")
     for name, value in about["openvino_hints"].items():
@@ -193,11 +260,12 @@ def _scores_by_file(out: Path, paths: Sequence[Path], detector: Detector, input_
         run = lambda images: compiled({name: images})[score]  # noqa: E731
     scores = []
     for path in paths:
-        images = read_image(path, detector.bits)[None]  # (1, H, W, 3)
+        photograph = read_image(path, detector.bits)  # (H, W, 3)
+        images = [photograph[None]]
         if input_kind == "network":
-            resized = detector.framing.cut(images[0])[0].astype(np.float32) / np.float32(255)
-            images = np.ascontiguousarray(resized.transpose(2, 0, 1)[None])  # (1, 3, S, S)
-        scores.append(float(run(images)[0]))
+            tiles = (tile.astype(np.float32) / np.float32(255) for tile in detector.framing.cut(photograph))
+            images = [np.ascontiguousarray(tile.transpose(2, 0, 1)[None]) for tile in tiles]  # (1, 3, S, S) each
+        scores.append(detector.framing.score(float(run(image)[0]) for image in images))
     return scores
 
 

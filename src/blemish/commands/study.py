@@ -20,6 +20,7 @@ from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
 from blemish.files import make_folder, replace_file
+from blemish.inspection.framing import Whole
 from blemish.learning.ingredients import ingredients_of
 from blemish.methods import build
 from blemish.studies.damage import damage_page, damaged_rows, sheet
@@ -98,6 +99,8 @@ def orthogonality_run(
 
 def _repair_of(path: Path, detector: Detector) -> Repair:
     """The repair F: the reconstruction that the detector's method makes."""
+    if not isinstance(detector.framing, Whole):
+        raise BlemishError(f"{path}: inspects tiles or a region; give a detector of whole photographs")
     blank = torch.zeros(1, 3, *detector.size_hw, device=detector.device)
     if "reconstruction" not in detector.runtime.explain(blank):
         raise BlemishError(

@@ -23,8 +23,8 @@ JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 """Formats that can be read, as Pillow calls them."""
 
-OVERLAY_COMMENT = b"overlay by blemish"
-"""The comment in JPEG files that ``blemish inspect`` draws, by which they are known from photographs."""
+OVERLAY_COMMENT, MASK_COMMENT, MAP_COMMENT = b"overlay by blemish", b"mask by blemish", b"map by blemish"
+"""Comments in the JPEG, PNG and TIFF files that ``blemish inspect`` writes, by which they are told from others."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,21 @@ class Kind:
         return self.name in FORMATS
 
     @property
+    def is_result(self) -> bool:
+        """Whether ``blemish inspect`` wrote it."""
+        return self in (OVERLAY, MASK, MAP)
+
+    @property
     def may_hold_pictures(self) -> bool:
         """Whether it is a picture, or of a kind that holds some, such as an archive."""
         return self.is_picture or (bool(self.remedy) and self not in (EMPTY, UNKNOWN))
 
 
 _AS_PNG, _FRAMES, _PAGES, _UNPACK = "save it as PNG", "save its frames as PNG", "save its pages as PNG", "unpack it"
-EMPTY, TEXT, OVERLAY = Kind("empty", "copy or export it again"), Kind("text"), Kind("overlay by blemish")
+EMPTY, TEXT = Kind("empty", "copy or export it again"), Kind("text")
+OVERLAY, MASK, MAP = (Kind(comment.decode()) for comment in (OVERLAY_COMMENT, MASK_COMMENT, MAP_COMMENT))
+RESULTS = {"JPEG": (OVERLAY_COMMENT, OVERLAY), "PNG": (MASK_COMMENT, MASK), "TIFF": (MAP_COMMENT, MAP)}
+"""Kinds of files that ``blemish inspect`` writes, with their comments, by the format that they are in."""
 SYSTEM = Kind("file of the system")
 """Files that file managers and systems leave behind."""
 UNKNOWN = Kind("of an unknown kind", "if it is an image, save it as PNG")
@@ -153,8 +161,9 @@ def kind_of_bytes(prefix: bytes, suffix: str = "") -> Kind:
         if prefix.startswith(signature, offset):
             if kind.name == "TIFF" and suffix in _RAW_SUFFIXES:
                 return _RAW
-            if kind.name == "JPEG" and OVERLAY_COMMENT in prefix:
-                return OVERLAY
+            comment, result = RESULTS.get(kind.name, (None, kind))
+            if comment is not None and comment in prefix:
+                return result
             return Kind("document") if kind.name == "ZIP archive" and suffix in _ZIPPED_DOCUMENTS else kind
     return TEXT if _is_text(prefix) else UNKNOWN
 

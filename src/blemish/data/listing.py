@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blemish.data.kinds import IMAGE_SUFFIXES, JPEG_SUFFIXES, OVERLAY, SYSTEM, Kind, kind_of
+from blemish.data.kinds import IMAGE_SUFFIXES, JPEG_SUFFIXES, SYSTEM, Kind, kind_of
 from blemish.errors import BlemishError, print_notices
 
-OVERLAYS = "overlays"
-"""Name of the folders in which ``blemish inspect`` draws."""
+OVERLAYS, MAPS, MASKS = "overlays", "maps", "masks"
+"""Names of the folders in which ``blemish inspect`` writes its pictures."""
 
 _OF_THE_SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r", "__macosx", "@eadir", "#recycle",
@@ -80,8 +80,8 @@ def list_files(folder: str | Path, recursive: bool = False) -> Listing:
     Returns
     -------
     As images the files that have one of `IMAGE_SUFFIXES`, and all others that hold a picture by their first bytes,
-    also of a format that cannot be read, unless the same picture lies beside it (`a.heic` beside `a.jpg`). Overlays
-    that blemish drew are left out. A folder that cannot be listed is a fault, and the others are listed.
+    also of a format that cannot be read, unless the same picture lies beside it (`a.heic` beside `a.jpg`). Overlays,
+    maps and masks that blemish wrote are left out. A folder that cannot be listed is a fault; the others are listed.
     """
     listing = Listing()
     for parent, files in _walk(Path(folder), recursive, listing):
@@ -208,8 +208,8 @@ def _sort_out(folder: Path, files: Sequence[os.DirEntry[str]], listing: Listing)
     for entry in files:
         path = Path(folder, entry.name)
         is_called_image = path.suffix.lower() in IMAGE_SUFFIXES
-        may_be_overlay = folder.name == OVERLAYS or path.suffix.lower() in JPEG_SUFFIXES
-        if is_called_image and not may_be_overlay and not entry.name.startswith("."):
+        may_be_result = folder.name in (OVERLAYS, MAPS, MASKS) or path.suffix.lower() in JPEG_SUFFIXES
+        if is_called_image and not may_be_result and not entry.name.startswith("."):
             listing.images.append(path)
             stems.add(path.stem)
             continue
@@ -218,7 +218,7 @@ def _sort_out(folder: Path, files: Sequence[os.DirEntry[str]], listing: Listing)
             if kind.may_hold_pictures:
                 remedy = "rename it" if kind.is_picture else kind.remedy
                 listing.left_out.append(LeftOut(path, Kind(f"hidden {kind.name}", remedy)))
-        elif kind.is_readable or (is_called_image and kind is not OVERLAY):
+        elif kind.is_readable or (is_called_image and not kind.is_result):
             listing.images.append(path)
             stems.add(path.stem)
         elif kind.is_picture:

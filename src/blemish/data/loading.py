@@ -56,11 +56,15 @@ def load_images(
 
 
 def load_photographs(
-    paths: Iterable[Path], size_hw: tuple[int, int], bits: int | None = 16, resizing: Resizing = "area"
+    paths: Iterable[Path],
+    size_hw: tuple[int, int],
+    bits: int | None = 16,
+    resizing: Resizing = "area",
+    overview: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
 ) -> tuple[Tensor, list[tuple[int, int]]]:
     """Read and resize images in parallel: (N, 3, height, width) uint8, and the height and width of each file, px.
 
-    How they are resized, ``resize`` explains.
+    How they are resized, ``resize`` explains; or ``overview`` makes (height, width, 3) of a photograph (H, W, 3).
 
     If they need more than half of the free memory, the tensor is mapped to a file in the folder for temporary files
     (``TMPDIR``), and the parts in use are read from there. Its disk space is released with the tensor. Of 16-bit
@@ -75,7 +79,7 @@ def load_photographs(
 
     def whole(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         sizes_hw[number] = photograph.shape[0], photograph.shape[1]
-        return np.asarray(resize(photograph, size_hw, resizing)[None])
+        return (resize(photograph, size_hw, resizing) if overview is None else overview(photograph))[None]
 
     images = load_pieces(paths, [1] * len(paths), size_hw, whole, bits)
     return images, [sizes_hw[number] for number in range(len(paths))]
@@ -105,14 +109,17 @@ def load_pieces(
             photograph = read_image(paths[number], bits)  # (H, W, 3)
         except BlemishError as error:
             return str(error)
-        own = torch.from_numpy(cut(number, photograph)).permute(0, 3, 1, 2)
+        try:
+            own = torch.from_numpy(cut(number, photograph)).permute(0, 3, 1, 2)
+        except BlemishError as error:  # says what is wrong with it, not where it is
+            return f"{paths[number]}: {error}"
         pieces[ends[number] - counts[number] : ends[number]] = own
         return None
 
     with ThreadPoolExecutor() as pool:
         errors = [error for error in pool.map(load, range(len(paths))) if error is not None]
     if errors:
-        raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be read:", *errors]))
+        raise BlemishError("\n".join([f"{len(errors)} of {len(paths)} images cannot be used:", *errors]))
     return pieces
 
 

@@ -83,7 +83,11 @@ def read_mask(path: str | Path, size_hw: tuple[int, int], values: str = "auto") 
         As `read_image`; if the mask has another size; or if `values` does not say how to read what it holds.
     """
     path = Path(path)
-    raw = read_values(path)  # (H, W) or (H, W, 3)
+    return as_mask(read_values(path), path, size_hw, values)
+
+
+def as_mask(raw: NDArray[Any], path: Path, size_hw: tuple[int, int], values: str = "auto") -> NDArray[np.bool_]:
+    """`read_mask` of a file whose values (H, W) or (H, W, 3) are read already."""
     if raw.shape[:2] != tuple(size_hw):
         mask_px, image_px = (f"{width}x{height} px" for height, width in (raw.shape[:2], size_hw))
         is_turned = raw.shape[:2] == tuple(size_hw)[::-1]

@@ -35,7 +35,7 @@ from blemish.data.containers import (
     png_without_text,
 )  # fmt: skip
 from blemish.data.integrity import check_avif, check_png_rows, deep_png_pixels, jpeg_pixels
-from blemish.data.kinds import FORMATS, OVERLAY, PREFIX_BYTES, UNKNOWN, kind_of_bytes
+from blemish.data.kinds import FORMATS, PREFIX_BYTES, RESULTS, UNKNOWN, kind_of_bytes
 from blemish.errors import BlemishError
 from blemish.settings import MIN_SIDE_PX
 
@@ -297,8 +297,8 @@ def _format_of(file: BinaryIO, path: Path) -> str:
     kind = kind_of_bytes(prefix, path.suffix)
     if kind.name in FORMATS:
         return kind.name
-    if kind is OVERLAY:
-        return "JPEG"
+    if kind.is_result:
+        return next(name for name, (_, result) in RESULTS.items() if result == kind)
     kind_name = "" if kind is UNKNOWN else f" but {kind.name}"
     remedy = kind.remedy if kind.remedy and kind is not UNKNOWN else "convert it to PNG"
     raise BlemishError(f"{path}: is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image{kind_name}; {remedy}")

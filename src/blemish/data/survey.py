@@ -16,7 +16,7 @@ from typing import Any
 
 from blemish.data.bits import bits_of, value_bits
 from blemish.data.duplicates import Fingerprint
-from blemish.data.layouts import LAYOUTS, Sample, find_dataset
+from blemish.data.layouts import LAYOUTS, DefectMasks, Sample, find_dataset
 from blemish.data.problems import CheckedSample, Problem, find_problems
 from blemish.data.reading import as_rgb, file_kind, read_values
 from blemish.errors import BlemishError
@@ -118,6 +118,8 @@ def _check(sample: Sample) -> CheckedSample:
     if sample.mask is not None:
         try:
             mask_doubts = sample.mask.doubts(sample.path, sample.mask.read((height, width)))
+            if isinstance(sample.mask, DefectMasks):
+                mask_doubts += [defect.doubt for defect in sample.mask.defects((height, width)) if defect.doubt]
         except BlemishError as error:
             mask_error = str(error)
     is_grey = values.ndim == 2 or bool((values == values[..., :1]).all())

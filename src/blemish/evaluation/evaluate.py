@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.layouts import Dataset, Sample, name_of, open_dataset
+from blemish.data.layouts import Dataset, Defect, DefectMasks, Sample, name_of, open_dataset
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.protocols import DEFAULT_PROTOCOL, Protocol, protocol_named
 from blemish.inspection.findings import unlike_text
 from blemish.inspection.framing import Whole
+from blemish.inspection.region import RegionOfInterest
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.methods import changed_settings
-from blemish.metrics import Rankings, StreamingMetrics, rank_maps
+from blemish.metrics import Rankings, Region, Regions, StreamingMetrics, rank_maps
 from blemish.metrics.streaming import error_bounds
+from blemish.metrics.summary import rates_at
 
 MAX_EXACT_PX = 2**26
 """Largest number of pixels for exact metrics: 1024 maps of 256x256, which take 1 GiB. For more pixels the metrics
@@ -74,7 +76,8 @@ def evaluate(
     samples = _samples_of(dataset, rules)
     doubts: dict[Path, list[str]] = {}
     reasons: dict[Path, tuple[str, ...]] = {}
-    results = _results(detector, judging, samples, rules, doubts, reasons)
+    rejected: set[Path] = set()
+    results = _results(detector, judging, samples, rules, doubts, reasons, rejected)
     n_px = (rules.resolution**2 if isinstance(rules.resolution, int) else math.prod(detector.size_hw)) * len(samples)
     maps_are_photographs = rules.resolution == "original" or not isinstance(detector.framing, Whole)
     has_one_size = isinstance(rules.resolution, int) or not maps_are_photographs
@@ -95,11 +98,12 @@ def evaluate(
     rows = {name: _row(rankings[name], threshold, samples, groups[name]) for name in sorted(set(rankings) - {ALL})}
     metrics["by_defect"] = {name: {**row, "found": row["tpr"]} for name, row in rows.items()}
     metrics |= _origin(detector, Path(data), dataset)
+    metrics |= _rates_of_verdicts(metrics, rejected, samples, groups) if detector.min_area_px else {}
     unlike = tuple(reasons[sample.path] for sample in samples)
     metrics |= _n_unlike(samples, unlike)
     lines = [line for sample in samples for line in doubts.get(sample.path, [])]
     lines += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
-    notices = (*_left_out(dataset, samples), *lines, *_about_resizing(detector, judging, rules))
+    notices = (*_left_out(dataset, samples), *lines, *_about_framing(detector, judging, rules))
     scores = rankings[ALL].image_scores.astype(np.float64)
     return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices)
 
@@ -132,9 +136,14 @@ def _resizing_as(detector: Detector, protocol: Protocol) -> Detector:
     return judging
 
 
-def _about_resizing(detector: Detector, judging: Detector, protocol: Protocol) -> list[str]:
+def _about_framing(detector: Detector, judging: Detector, protocol: Protocol) -> list[str]:
+    """Lines about photographs that are resized otherwise, or not looked at everywhere."""
+    region = [
+        "figures of pixels are those of the box around the detector's region of interest; what is outside of the "
+        "region counts as good, and defects there do not count"
+    ]
     if judging is detector:
-        return []
+        return region if isinstance(detector.framing, RegionOfInterest) else []
     return [
         f"protocol {protocol.name} resizes photographs otherwise ({protocol.images}) than this detector, which has "
         f"learned from others ({detector.settings.resizing}): its scores, and figures at its threshold, suffer"
@@ -149,6 +158,8 @@ class _Result:
     map: NDArray[Any]
     mask: NDArray[np.bool_] | None
     """None if the mask is not known."""
+    regions: Regions
+    """The annotated defects within the mask; None if their saturation areas are not known."""
 
 
 def _results(
@@ -158,32 +169,85 @@ def _results(
     protocol: Protocol,
     doubts: dict[Path, list[str]],
     reasons: dict[Path, tuple[str, ...]],
+    rejected: set[Path],
 ) -> Iterator[_Result]:
     """Inspect the samples with ``judging`` and yield their results in order.
 
     Adds, by image, what is doubtful about masks, and why an image, resized as ``detector`` does, is unlike the good
-    ones.
+    ones; and which images are rejected, if that depends on the area of regions.
     """
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
 
     def result_of(judgement: Judgement) -> _Result:
         sample = by_name[judgement.checked().photograph.name]
+        if detector.min_area_px and judgement.finding.is_defective:
+            rejected.add(sample.path)
         reasons[sample.path] = tuple(judgement.unlike)
         if detector.likeness is not None and judging.likeness is None and judgement.image is not None:
             overview = detector.framing.overview(judgement.image)
             reasons[sample.path] = tuple(detector.likeness.reasons(overview, judgement.size_hw))
-        anomaly_map = protocol.of_map(judgement.map, judgement.size_hw)
+        region = judging.framing if isinstance(judging.framing, RegionOfInterest) else None
+        crop = region.crop if region is not None else _unchanged
+        own_map = crop(judgement.map)
+        anomaly_map = protocol.of_map(own_map, crop(judgement.pixels).shape[:2])
         mask: NDArray[np.bool_] | None = None
+        regions: Regions = None if sample.is_defective else ()
         if sample.mask is not None:
-            drawn = sample.mask.read(judgement.size_hw)  # (H, W) bool, of the image's own size
+            defects: list[Defect] = []
+            if isinstance(sample.mask, DefectMasks):
+                defects = sample.mask.defects(judgement.size_hw)
+                drawn = np.logical_or.reduce([defect.mask for defect in defects])
+            else:
+                drawn = sample.mask.read(judgement.size_hw)  # (H, W) bool, of the image's own size
             doubts[sample.path] = sample.mask.doubts(sample.path, drawn)
-            mask = protocol.of_mask(drawn, (judgement.map.shape[0], judgement.map.shape[1]))
+            if region is not None:
+                drawn, defects, regions = crop(drawn & region.mask), [], None
+            network_hw = own_map.shape[0], own_map.shape[1]
+            mask = protocol.of_mask(drawn, network_hw)
+            if defects:
+                regions, lines = _regions(sample, defects, protocol, mask, network_hw)
+                doubts[sample.path] += lines
         elif not sample.is_defective:
             mask = np.zeros(anomaly_map.shape, np.bool_)
-        return _Result(judgement.score, anomaly_map, mask)
+        return _Result(judgement.score, anomaly_map, mask, regions)
 
     return judge(judging, sources, result_of)
+
+
+def _unchanged(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels
+
+
+def _regions(
+    sample: Sample,
+    defects: Sequence[Defect],
+    protocol: Protocol,
+    mask: NDArray[np.bool_],
+    network_hw: tuple[int, int],
+) -> tuple[Regions, list[str]]:
+    """The annotated defects of a sample within its converted mask, or None, and lines about what is wrong."""
+    lines = [defect.doubt for defect in defects if defect.doubt]
+    regions: list[Region] = []
+    for defect in defects:
+        if not defect.mask.any():
+            continue
+        if defect.saturation_px is None:
+            return None, lines
+        regions.append(protocol.of_region(Region(defect.mask, defect.saturation_px), mask, network_hw))
+    kept = [region for region in regions if region.mask.any()]
+    if n_lost := len(regions) - len(kept):
+        are = "is" if n_lost == 1 else "are"
+        lines.append(
+            f"{sample.path}: {n_lost} of its {len(regions)} annotated defects {are} too small for protocol "
+            f"{protocol.name}, or outside of its crop, and not counted in AUsPRO; protocol original/1 counts all"
+        )
+    return kept, lines
+
+
+def _have_regions(samples: tuple[Sample, ...]) -> bool:
+    """Whether the defects of these samples are annotated one by one, so that there is AUsPRO."""
+    return any(isinstance(sample.mask, DefectMasks) for sample in samples)
 
 
 def _groups(samples: tuple[Sample, ...]) -> dict[str, NDArray[np.bool_]]:
@@ -206,7 +270,8 @@ def _rank_exactly(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
         maps = np.stack([result.map for result in used]) if used else np.empty((0, 1, 1), np.float32)
         masks = [result.mask for result in used if result.mask is not None]
         all_masks = np.stack(masks) if masks else np.empty((0, 1, 1), bool)
-        pixels = rank_maps(maps, all_masks, scores[is_used], labels[is_used])
+        regions = [result.regions for result in used] if _have_regions(samples) else None
+        pixels = rank_maps(maps, all_masks, scores[is_used], labels[is_used], regions)
         rankings[group] = replace(pixels, image_scores=scores[is_member], is_defective=labels[is_member])
     return rankings
 
@@ -214,7 +279,7 @@ def _rank_exactly(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
 def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> dict[str, Rankings]:
     """Return the same rankings from histograms, with few maps in memory at a time."""
     groups = _groups(samples)
-    metrics = {group: StreamingMetrics() for group in groups}
+    metrics, has_regions = {group: StreamingMetrics() for group in groups}, _have_regions(samples)
     for number, (sample, result) in enumerate(zip(samples, results, strict=True)):
         score, label = [result.score], [sample.is_defective]
         for group, is_member in groups.items():
@@ -223,7 +288,8 @@ def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
             if result.mask is None:
                 metrics[group].update_images(score, label)
             else:
-                metrics[group].update(result.map[None], result.mask[None], score, label)
+                regions = [result.regions] if has_regions else None
+                metrics[group].update(result.map[None], result.mask[None], score, label, regions)
     return {group: streaming.rankings() for group, streaming in metrics.items()}
 
 
@@ -237,6 +303,24 @@ def _row(
     if metrics["n_defective"] and not n_masks:
         metrics["reasons"] |= {name: "no masks" for name in metrics["reasons"] if name.startswith("pixel")}
     return _without_nan({**metrics, "n_masks": n_masks})
+
+
+def _rates_of_verdicts(
+    metrics: Mapping[str, Any],
+    rejected: Collection[Path],
+    samples: tuple[Sample, ...],
+    groups: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, Any]:
+    """The rates of right verdicts anew, where a verdict depends on more than the score."""
+    labels = np.array([sample.is_defective for sample in samples])
+    verdicts = np.array([sample.path in rejected for sample in samples])
+    rates = {
+        name: _without_nan(rates_at(verdicts[is_member], labels[is_member], 0.5)._asdict())
+        for name, is_member in groups.items()
+    }
+    rows = {name: {**row, **rates[name], "found": rates[name]["tpr"]} for name, row in metrics["by_defect"].items()}
+    tnr, tpr = rates[ALL]["tnr"], rates[ALL]["tpr"]
+    return {**rates[ALL], "found": tpr, "false_rejects": None if tnr is None else 1.0 - tnr, "by_defect": rows}
 
 
 def _left_out(dataset: Dataset, samples: tuple[Sample, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blemish.data.layouts import Split
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
+from blemish.metrics import Region
 from blemish.settings import Resizing
 
 
@@ -84,6 +85,23 @@ class Protocol:
             return self._cropped(resize(mask.astype(np.uint8) * 255, size_hw, "bilinear") == 255)
         share = resize(mask.astype(np.float32), size_hw)
         return self._cropped(share >= 0.5 if self.mask_rule == "half" else share > 1e-6)
+
+    def of_region(self, region: Region, mask: NDArray[np.bool_], network_hw: tuple[int, int]) -> Region:
+        """Return the part of an annotated defect to evaluate: its mask as by `of_mask`, and its saturation area.
+
+        The saturation area stays the same share of the defect's area: of a defect that has 400 pixels in the size of
+        the photograph, and 100 here, a saturation area of 60 pixels becomes 15. Where nothing is resized and cropped
+        ("original") it stays as it is. A defect may have no pixel left.
+
+        Parameters
+        ----------
+        region : in the size of the photograph; not empty.
+        mask : (H, W) bool, the result of `of_mask` for all defects of the image, of which a part is returned.
+        network_hw : as for `of_mask`.
+        """
+        part = self.of_mask(region.mask, network_hw) & mask
+        # In this order, the area is exactly the same where that of the mask is.
+        return Region(part, region.saturation_px * np.count_nonzero(part) / np.count_nonzero(region.mask))
 
     def _size_hw(self, network_hw: tuple[int, ...], original_hw: tuple[int, ...]) -> tuple[int, int]:
         if isinstance(self.resolution, int):

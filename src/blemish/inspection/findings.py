@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.loading import resize
-from blemish.regions import Region, outline, regions
+from blemish.regions import Region, only, outline, regions
 
-ROW = ("path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay")
+ROW = (
+    "path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay", "map", "mask",
+)  # fmt: skip
 """Keys of a row of ``findings.jsonl``."""
 Verdict = Literal["good", "defective", "unlike"]
 
@@ -27,7 +29,7 @@ class Finding:
     """Image score, >= 0, higher is worse."""
     threshold: float
     is_defective: bool
-    """Whether the score is above the threshold."""
+    """Whether the score is above the threshold, and a region as large as the detector asks for is outlined."""
     map: NDArray[np.float32]
     """(H, W) float32 anomaly map in the size of the photograph, >= 0."""
     mask: NDArray[np.bool_]
@@ -51,8 +53,8 @@ class Finding:
             for region in self.regions
         ]
         verdict = self.verdict, list(self.unlike)
-        values = self.path, self.score, self.threshold, self.is_defective, regions, None, *verdict, None
-        return dict(zip(ROW, values, strict=True))
+        values = self.path, self.score, self.threshold, self.is_defective, regions, None, *verdict
+        return dict.fromkeys(ROW) | dict(zip(ROW, values, strict=False))
 
 
 def finding(
@@ -64,15 +66,21 @@ def finding(
     explanation: dict[str, NDArray[np.uint8]] | None = None,
     unlike: Sequence[str] = (),
     pixel_threshold: float = 0.0,
+    min_area_px: int = 0,
 ) -> Finding:
     """Build the finding of a photograph of ``size_hw`` px from a map (h, w) of any resolution and a finite score.
 
-    Nothing below ``pixel_threshold``, which few pixels of good images reach, is outlined.
+    Nothing below ``pixel_threshold``, which few pixels of good images reach, is outlined. Regions of less than
+    ``min_area_px`` pixels are left out, and a photograph with no others is not defective.
     """
     anomaly_map = np.asarray(resize(anomaly_map, size_hw))
     is_defective = score > threshold
     mask = outline(anomaly_map, pixel_threshold) if is_defective else np.zeros(size_hw, dtype=np.bool_)
     blemishes = regions(anomaly_map, mask)
+    if min_area_px and any(region.area_px < min_area_px for region in blemishes):
+        large = [region for region in blemishes if region.area_px >= min_area_px]
+        mask = only(mask, blemishes, large)
+        is_defective, blemishes = bool(large), large
     return Finding(
         path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {}, tuple(unlike)
     )

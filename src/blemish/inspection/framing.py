@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,11 @@ class Framing(ABC):
     def tile_hw(self) -> tuple[int, int]:
         """Height and width of every tile, px."""
 
+    @property
+    @abstractmethod
+    def is_one_tile(self) -> bool:
+        """Whether the overview is the only tile."""
+
     @abstractmethod
     def cut(self, photograph: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Cut a photograph (H, W, 3) uint8 into tiles, (h, w, 3) uint8 each, at least one; may be views of it."""
@@ -45,6 +50,22 @@ class Framing(ABC):
     ) -> NDArray[np.uint8]:
         """Join pictures (h, w, 3) of the tiles into one, of any resolution."""
 
+    def framed_hw(self, photograph_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what is framed of a photograph, px: all of it."""
+        return photograph_hw
+
+    def n_tiles(self, photograph_hw: tuple[int, int]) -> int:
+        """How many tiles ``cut`` makes of a photograph."""
+        return 1
+
+    def shrinking(self, photograph_hw: tuple[int, int]) -> float:
+        """How many pixels of a photograph a pixel of the network's input is wide or high, whichever is more."""
+        return max(length / side for length, side in zip(photograph_hw, self.tile_hw, strict=True))
+
+    def judged(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The values (N,) of a map that ``join`` made, of the pixels that are judged: all of them."""
+        return anomaly_map.ravel()
+
     def score(self, scores: Iterable[float]) -> float:
         """The image score from those of the tiles: that of the worst one, or NaN if any is NaN."""
         return float(np.max(np.fromiter(scores, np.float64)))
@@ -56,6 +77,7 @@ class Whole(Framing):
 
     size_hw: tuple[int, int]
     resizing: Resizing = "area"
+    is_one_tile: ClassVar[bool] = True
 
     @property
     def tile_hw(self) -> tuple[int, int]:
@@ -91,6 +113,7 @@ class Tiles(Framing):
 
     size_hw: tuple[int, int]
     overlap_px: int
+    is_one_tile: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_px <= min(self.size_hw) // 2:
@@ -103,6 +126,11 @@ class Tiles(Framing):
     def tile_hw(self) -> tuple[int, int]:
         return self.size_hw
 
+    @property
+    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights (h,) of the rows and (w,) of the columns of a tile; a pixel of its map weighs their product."""
+        return _weights(self.size_hw[0], self.overlap_px), _weights(self.size_hw[1], self.overlap_px)
+
     def cut(self, photograph: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         missing = [max(0, tile - length) for tile, length in zip(self.size_hw, photograph.shape, strict=False)]
         if any(missing):
@@ -113,6 +141,12 @@ class Tiles(Framing):
 
     def overview(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.asarray(resize(photograph, self.tile_hw))
+
+    def n_tiles(self, photograph_hw: tuple[int, int]) -> int:
+        return math.prod(map(len, self.starts(photograph_hw)))
+
+    def shrinking(self, photograph_hw: tuple[int, int]) -> float:
+        return 1.0
 
     def starts(self, photograph_hw: tuple[int, int]) -> tuple[list[int], list[int]]:
         """First rows and first columns of the tiles of a photograph; each row is combined with each column."""
@@ -135,7 +169,7 @@ class Tiles(Framing):
     def _mixed(self, values: Iterable[NDArray[Any]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Mix values (h, w, C) of the tiles: (H, W, C)."""
         (height, width), starts = self.size_hw, self.starts(photograph_hw)
-        row_weight, column_weight = (_weights(length, self.overlap_px) for length in self.size_hw)
+        row_weight, column_weight = self.weights
         tile_weight = (row_weight[:, None] * column_weight)[..., None]  # (h, w, 1)
         corners = [(y, x) for y in starts[0] for x in starts[1]]
         sums = np.zeros((0, 0, 0), np.float32)
@@ -166,29 +200,3 @@ def _weights(length: int, overlap: int) -> NDArray[np.float32]:
     """
     from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
     return np.clip((from_edge - overlap / 4) / max(overlap / 2, 0.5), LEAST_WEIGHT, 1.0).astype(np.float32)
-
-
-KINDS: dict[str, type[Framing]] = {"whole": Whole, "tiles": Tiles}
-
-
-def describe(framing: Framing) -> dict[str, Any]:
-    """Return a description of the framing for JSON."""
-    name = next(name for name, framing_type in KINDS.items() if framing_type is type(framing))
-    return {"kind": name, **asdict(framing)}  # type: ignore[call-overload]
-
-
-def from_description(description: Mapping[str, Any]) -> Framing:
-    """Return the framing that ``describe`` described.
-
-    Raises
-    ------
-    BlemishError
-        If the kind of framing is unknown to this version.
-    """
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in description.items()}
-    kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise BlemishError(f"framing {kind!r} is unknown; there are: {', '.join(KINDS)}")
-    if "size_px" in values:  # files of before: squares only
-        values["size_hw"] = (values.pop("size_px"),) * 2
-    return KINDS[kind](**values)

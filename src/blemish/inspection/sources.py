@@ -9,9 +9,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ class Photograph:
     """Why there is nothing to read, if that is known already."""
     label: str | None = None
     """What rows and messages call it if it is no file of its own, such as ``clip.mkv#12``, the 12th frame."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What a row of it says in addition."""
 
     @property
     def path(self) -> str | None:
@@ -58,30 +60,57 @@ class Photograph:
         return as_rgb(self.image, self.label or "image", bits)
 
 
+@overload
 def photographs(
-    images: Iterable[ImageLike], *, faults: Mapping[Path, str] | None = None, taken: Iterable[str] = ()
-) -> Iterator[Photograph]:
+    images: Iterable[ImageLike | Photograph], *, faults: Mapping[Path, str] | None = None, taken: Iterable[str] = ()
+) -> Iterator[Photograph]: ...
+
+
+@overload
+def photographs(
+    images: Iterable[ImageLike | Photograph | None],
+    *,
+    faults: Mapping[Path, str] | None = None,
+    taken: Iterable[str] = (),
+) -> Iterator[Photograph | None]: ...
+
+
+def photographs(
+    images: Iterable[ImageLike | Photograph | None],
+    *,
+    faults: Mapping[Path, str] | None = None,
+    taken: Iterable[str] = (),
+) -> Iterator[Photograph | None]:
     """Yield images with unique names: the name of the file, with its folder if the name is already taken.
 
     Names that differ only in letter case, or in how letters with accents are spelled, count as the same.
 
     Parameters
     ----------
+    images : of them, a photograph that has a name gets another one only if it is taken; None stays None.
     faults : what is wrong with those of the paths that cannot be read.
     taken : names that are in use already.
     """
     used = {as_disks_compare(name) for name in taken}
     for number, image in enumerate(images, 1):
-        is_file = isinstance(image, str | Path)
-        file = Path(str(image)) if is_file else Path(f"{number}")
-        name = portable(file.stem)
-        if as_disks_compare(name) in used:
+        if image is None:
+            yield None
+            continue
+        photograph = image if isinstance(image, Photograph) else None
+        pixels = image.image if isinstance(image, Photograph) else image
+        is_file = isinstance(pixels, str | Path)
+        file = Path(str(pixels)) if is_file else Path(f"{number}")
+        name = portable(file.stem) if photograph is None else photograph.name
+        if is_file and as_disks_compare(name) in used:
             name = portable(f"{file.parent.name}_{file.stem}")
         count, base = 2, name
         while as_disks_compare(name) in used:
             name, count = f"{base}_{count}", count + 1
         used.add(as_disks_compare(name))
-        yield Photograph(image, name, (faults or {}).get(file))
+        if isinstance(image, Photograph):
+            yield replace(image, name=name)
+        else:
+            yield Photograph(image, name, (faults or {}).get(file))
 
 
 def as_disks_compare(name: str) -> str:
@@ -117,6 +146,8 @@ class Found:
     """Other files in the folders, each with the folder that was given."""
     linked: list[Path] = field(default_factory=list)
     """Links to folders in the folders; their images are among the files."""
+    videos: set[Path] = field(default_factory=set)
+    """Those of the files that are videos; they were given themselves."""
     repeated: list[Path] = field(default_factory=list)
     """Paths that were given although images at them are at an earlier path, too."""
     _real_folders: dict[str, str] = field(default_factory=dict, repr=False)
@@ -209,7 +240,7 @@ def find(paths: Sequence[Path]) -> Found:
 
 def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool:
     """Add what is at a path; return whether some of it was at another path before."""
-    fault = None
+    fault, is_video = None, False
     try:
         if listing is None and path.is_dir():
             listing = list_files(path, recursive=True)
@@ -222,13 +253,19 @@ def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool
             fault = f"{path}: no images in it or below; give image files or a folder of them"
         elif not (path.is_symlink() or path.exists()):
             fault = f"{path}: no such file or folder; check the path"
-        elif path.is_file() and kind_of(path) is OVERLAY:
-            fault = f"{path}: is an overlay by blemish, not a photograph; give the photograph"
+        elif path.is_file():
+            kind = kind_of(path)
+            is_video = kind.name == "video"
+            if kind.is_result:
+                article = "an" if kind is OVERLAY else "a"
+                fault = f"{path}: is {article} {kind.name}, not a photograph; give the photograph"
         if fault and glob.has_magic(str(path)) and not path.exists():
             fault = f"{path}: no file is called so; check the pattern"
     except OSError as error:
         fault = f"{path}: cannot be read ({error.strerror}); check path and permissions"
     if fault is None:
+        if is_video:
+            found.videos.add(path)
         return found.take_named(path, giver)
     is_repeated = found.take([path], giver)
     if not is_repeated:

@@ -23,7 +23,7 @@ from torch import Tensor
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
 from blemish.inspection.findings import Finding, finding, row_of_error
-from blemish.inspection.framing import Framing, Whole
+from blemish.inspection.framing import Framing
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import Photograph
 from blemish.runtimes.base import Runtime
@@ -33,7 +33,7 @@ BATCH_SIZE = 8
 """Tiles in one call of the network."""
 N_AHEAD = 4
 """Photographs that are read ahead at most, in addition to those that a GPU judges at the same time."""
-AHEAD_PX = 24_000_000
+AHEAD_PX = 48_000_000
 """Limit of pixels in the photographs that are read ahead, if they are as large as the last one; one always is."""
 TOGETHER_PX = 2**19
 """Photographs are judged together up to this number of pixels in their tiles: 8 tiles of 256 px, 32 of 128 px."""
@@ -53,6 +53,7 @@ class Judge(Protocol):
     pixel_threshold: float
     bits: int | None
     likeness: Likeness | None
+    min_area_px: int
 
 
 @dataclass
@@ -73,10 +74,10 @@ class Judgement:
     unlike: list[str] = field(default_factory=list)
     """Why it is unlike the good images that the detector has learned from."""
     error: BlemishError | None = None
-    overlay: str | None = None
-    """Path of its overlay, relative to the folder of the results; None without one."""
-    overlay_error: BlemishError | None = None
-    """Why the photograph, although it could be judged, has no overlay."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Pictures of it that were saved, by their column in a row; relative to the folder of the results."""
+    save_error: BlemishError | None = None
+    """Why the photograph, although it could be judged, lacks such a picture."""
     _finding: Finding | None = field(default=None, init=False, repr=False)
 
     def checked(self) -> Judgement:
@@ -92,10 +93,15 @@ class Judgement:
         return self
 
     @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The photograph (H, W, 3) uint8 RGB, which could be read."""
+        assert self.image is not None
+        return self.image
+
+    @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the photograph, px."""
-        assert self.image is not None
-        return self.image.shape[0], self.image.shape[1]
+        return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
     def finding(self) -> Finding:
@@ -114,18 +120,21 @@ class Judgement:
             explanation = {name: np.asarray(resize(picture, size_hw)) for name, picture in self.explanation.items()}
             threshold, path = self.detector.threshold.value, self.photograph.path
             usual = self.detector.pixel_threshold
-            self._finding = finding(self.map, self.score, threshold, size_hw, path, explanation, self.unlike, usual)
+            self._finding = finding(
+                self.map, self.score, threshold, size_hw, path, explanation, self.unlike, usual,
+                self.detector.min_area_px,
+            )  # fmt: skip
         return self._finding
 
     def row(self) -> dict[str, Any]:
         """Return the row of ``findings.jsonl``; a photograph that could not be judged gets a row with the error.
 
-        One that was judged, but has no overlay as it should, has both: the verdict and the error.
+        One that was judged, but has no picture that it should have, has both: the verdict and the error.
         """
         if self.error is not None:
             return row_of_error(self.photograph.path, self.detector.threshold.value, str(self.error))
-        error = str(self.overlay_error) if self.overlay_error is not None else None
-        return self.finding.row() | {"overlay": self.overlay, "error": error}
+        error = str(self.save_error) if self.save_error is not None else None
+        return self.finding.row() | self.files | {"error": error}
 
 
 def _unchanged(judgement: Judgement) -> Any:
@@ -154,13 +163,17 @@ def judge(
         judgement = Judgement(detector, photograph)
         try:
             judgement.image = photograph.read(detector.bits)
-            judgement.tiles = detector.framing.cut(judgement.image)
-            if detector.likeness is not None:
-                is_whole = isinstance(detector.framing, Whole)
-                overview = judgement.tiles[0] if is_whole else detector.framing.overview(judgement.image)
-                judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
         except BlemishError as error:
             judgement.error = error
+            return judgement
+        try:
+            judgement.tiles = detector.framing.cut(judgement.image)
+            if detector.likeness is not None:
+                framing = detector.framing
+                overview = judgement.tiles[0] if framing.is_one_tile else framing.overview(judgement.image)
+                judgement.unlike = detector.likeness.reasons(overview, judgement.size_hw)
+        except BlemishError as error:  # says what is wrong with it, not which one it is
+            judgement.error = BlemishError(f"{photograph.path or 'image'}: {error}")
         return judgement
 
     on_cpu = detector.runtime.device.type == "cpu"
@@ -168,7 +181,9 @@ def judge(
     working: deque[Future[Result]] = deque()
 
     def n_ahead(last: Judgement | None) -> int:
-        n_px = 1 if last is None or last.image is None else last.image.size // 3
+        if last is None or len(last.tiles or ()) >= n_together:  # to judge so many tiles takes longer than to read
+            return 1
+        n_px = 1 if last.image is None else last.image.size // 3
         return max(1, min(N_AHEAD + (0 if on_cpu else n_together), AHEAD_PX // n_px))
 
     def finished() -> Iterator[Result]:

@@ -62,7 +62,7 @@ def set_thresholds(
     n_values = MOST_VALUES // len(arrays)
 
     def score_and_values(judgement: Judgement) -> tuple[float, NDArray[np.float32]]:
-        values = judgement.checked().map.ravel()
+        values = detector.framing.judged(judgement.checked().map)
         return judgement.score, values[:: -(-len(values) // n_values)]
 
     scores, values = zip(*judge(detector, photographs(arrays), score_and_values), strict=True)

@@ -95,7 +95,7 @@ def _members(detectors: Mapping[str, Detector]) -> list[Part]:
     Raises
     ------
     BlemishError
-        If a detector was exported, cuts photographs into tiles, or is there twice.
+        If a detector was exported, frames photographs otherwise than whole, or is there twice.
     """
     members, files = list[Part](), dict[str, str]()
     for source, detector in detectors.items():
@@ -104,7 +104,9 @@ def _members(detectors: Mapping[str, Detector]) -> list[Part]:
         except BlemishError as error:
             raise BlemishError(f"{source}: {error}") from None
         if not isinstance(detector.framing, Whole):
-            raise BlemishError(f"{source}: inspects tiles; only detectors of whole photographs can be joined")
+            raise BlemishError(
+                f"{source}: inspects tiles or a region; only detectors of whole photographs can be joined"
+            )
         about: Mapping[str, Any] = detector.provenance.get("parts", {})
         trained = method.methods if isinstance(method, Combined) else {"": method}
         for name, part in trained.items():

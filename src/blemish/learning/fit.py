@@ -20,9 +20,9 @@ from blemish.data.layouts import name_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.files import owned_folder, write_text
-from blemish.inspection.framing import Framing, Tiles
+from blemish.inspection.framing import Framing, Whole
 from blemish.learning.calibration import calibrated, calibrated_on_training
-from blemish.learning.images import SEEN_PX, SplitImages, digest_of, split_images, tiles_of
+from blemish.learning.images import SplitImages, digest_of, split_images, tiles_of
 from blemish.learning.ingredients import ingredients_of
 from blemish.learning.options import FitOptions
 from blemish.learning.record import Reporter, TrainingRecord
@@ -80,7 +80,7 @@ def _fitted(
 ) -> Detector:
     """Train on the checked options' images; ``folder`` is this run's own."""
     framing = framing_of(checked, network.settings)
-    images = _split(checked, network)
+    images = _split(checked, network, framing)
     train, validation = _seen_by_the_network(images, framing)
     ingredients = ingredients_of(
         network, checked.textures, checked.defects, checked.defect_masks, images.bits or 16, checked.mask_values,
@@ -103,9 +103,9 @@ def _fitted(
     began_s = time.perf_counter()
     finished = network.finish(train, validation)
     record.finish_s = time.perf_counter() - began_s
-    provenance = _provenance(checked, images, network, ingredients, record)
+    provenance = _provenance(checked, images, framing, network, ingredients, record)
     provenance |= {"chosen": finished.settings, "validation": finished.value}
-    detector = _detector(checked, network, images, provenance)
+    detector = _detector(checked, network, images, provenance, framing)
     if folder is not None and is_main:
         detector.save(folder / "detector.blemish")
         write_text(folder / "summary.json", json.dumps(_summary(detector, record, images), indent=2) + "\n")
@@ -125,32 +125,33 @@ def part_of(detector: Detector, part: str, options: FitOptions) -> Detector:
         If the method has no such part.
     """
     method = detector.method.part(part)
-    images = _split(options, method)
-    finished = method.finish(*_seen_by_the_network(images, framing_of(options, method.settings)))
+    framing = framing_of(options, method.settings)
+    images = _split(options, method, framing)
+    finished = method.finish(*_seen_by_the_network(images, framing))
     provenance = {**detector.provenance, "chosen": finished.settings, "validation": finished.value, "part": part}
-    return _detector(options, method, images, provenance)
+    return _detector(options, method, images, provenance, framing)
 
 
-def _split(options: FitOptions, method: Method) -> SplitImages:
-    size_hw = method.settings.size_hw
+def _split(options: FitOptions, method: Method, framing: Framing) -> SplitImages:
     return split_images(
-        options.data, options.calibration, options.layout, size_hw, options.seed, method.validation_share,
-        options.bits, method.settings.resizing,
+        options.data, options.calibration, options.layout, framing, options.seed, method.validation_share,
+        options.bits,
     )  # fmt: skip
 
 
 def _seen_by_the_network(images: SplitImages, framing: Framing) -> tuple[Tensor, Tensor]:
     """Training and validation images (N, 3, h, w) uint8: the photographs, or their tiles."""
-    return tiles_of(images, framing) if isinstance(framing, Tiles) else (images.train, images.validation)
+    return (images.train, images.validation) if framing.is_one_tile else tiles_of(images, framing)
 
 
-def _detector(options: FitOptions, method: Method, images: SplitImages, provenance: dict[str, Any]) -> Detector:
+def _detector(
+    options: FitOptions, method: Method, images: SplitImages, provenance: dict[str, Any], framing: Framing
+) -> Detector:
     """The trained method with its thresholds."""
-    framing = framing_of(options, method.settings)
     about = options.false_rejects, provenance, images.bits, images.likeness()
     is_trained_on, n_seen = options.calibration == "none", len(images.train) + len(images.validation)
     photographs: Tensor | tuple[Path, ...] = images.train if is_trained_on else images.calibration
-    if isinstance(framing, Tiles):
+    if not isinstance(framing, Whole):
         photographs = images.paths[: len(images.train)] if is_trained_on else images.paths[n_seen:]
     if is_trained_on:
         return calibrated_on_training(method, photographs, *about, framing)
@@ -219,7 +220,12 @@ def _fingerprint(train: Tensor, validation: Tensor, method: Method, ingredients:
 
 
 def _provenance(
-    options: FitOptions, images: SplitImages, method: Method, ingredients: Ingredients, record: TrainingRecord
+    options: FitOptions,
+    images: SplitImages,
+    framing: Framing,
+    method: Method,
+    ingredients: Ingredients,
+    record: TrainingRecord,
 ) -> dict[str, Any]:
     """Return the origin of a detector, which is stored in its file."""
     return {
@@ -227,7 +233,7 @@ def _provenance(
         "n_train": len(images.train), "n_validation": len(images.validation),
         "n_calibration": len(images.calibration),
         "bits": images.bits,
-        "smallest_blemish_px": images.smallest_blemish_px if options.tile is None else SEEN_PX,
+        "smallest_blemish_px": images.smallest_blemish_px(framing),
         "data_sha256": images.sha256, "seen": images.seen,
         "looks": None if images.looks is None else images.looks.description(),
         "textures": "none" if ingredients.textures is None else ingredients.textures.source,

@@ -22,6 +22,7 @@ from blemish.data.layouts import name_of, open_dataset
 from blemish.data.loading import load_images, load_photographs
 from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
+from blemish.inspection.framing import Whole
 from blemish.inspection.likeness import Likeness
 from blemish.learning.alike import are_alike
 from blemish.learning.calibration import TRAINED_ON
@@ -151,8 +152,8 @@ def _split_of(part: Part, good: str | Path, layout: str, n_good: int) -> SplitIm
     if not about.get("data_sha256") or not 2 * MIN_HELD_OUT <= n_train + n_validation + n_calibration <= n_good:
         return None
     split = split_images(
-        good, None if n_calibration else "none", layout, settings.size_hw, int(about["seed"]),
-        part.method.validation_share, part.bits, settings.resizing, is_quiet=True,
+        good, None if n_calibration else "none", layout, Whole(settings.size_hw, settings.resizing),
+        int(about["seed"]), part.method.validation_share, part.bits, is_quiet=True,
     )  # fmt: skip
     return split if split.sha256 == about["data_sha256"] else None
 

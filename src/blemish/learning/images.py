@@ -23,11 +23,10 @@ from blemish.data.loading import load_photographs, load_pieces
 from blemish.data.looks import Looks
 from blemish.errors import BlemishError, print_notices
 from blemish.files import digest_of_file
-from blemish.inspection.framing import Tiles
+from blemish.inspection.framing import Framing
 from blemish.inspection.likeness import Likeness
 from blemish.learning.alike import are_alike
 from blemish.learning.copies import Apart, from_calibration, to_divide
-from blemish.settings import Resizing
 from blemish.thresholds import MIN_HELD_OUT, MIN_IMAGES, n_held_out
 
 SEEN_PX = 3.0
@@ -76,11 +75,9 @@ class SplitImages:
         """The digest of all three, by which a detector's provenance names its data."""
         return digest_of(self.train, self.validation, self.calibration)
 
-    @property
-    def smallest_blemish_px(self) -> float:
+    def smallest_blemish_px(self, framing: Framing) -> float:
         """Diameter of the smallest spot that is usually found, px of the median photograph."""
-        network_hw = self.train.shape[2:]
-        shrunk = [max(np.divide(size_hw, network_hw)) for size_hw in self.sizes_hw]
+        shrunk = [framing.shrinking(size_hw) for size_hw in self.sizes_hw]
         return round(SEEN_PX * max(1.0, float(np.median(shrunk))), 1)
 
     def likeness(self) -> Likeness:
@@ -94,11 +91,10 @@ def split_images(
     data: str | Path,
     calibration: str | Path | None,  # "none" holds out nothing
     layout: str,
-    size_hw: tuple[int, int],
+    framing: Framing,
     seed: int,
     validation_share: float = 0.0,
     bits: int | Literal["auto"] | None = "auto",
-    resizing: Resizing = "area",
     *,
     is_quiet: bool = False,
 ) -> SplitImages:
@@ -123,7 +119,7 @@ def split_images(
     parts = _parts([[path] for path in paths], held_out, seed, validation_share)
     all_paths = [path for part in parts for path in part]
     used_bits = _bits(all_paths, held_out or ()) if bits == "auto" else bits
-    loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
+    loaded, sizes_hw = load_overviews(all_paths, framing, used_bits)
     fingerprints = fingerprints_of(all_paths, loaded)
     if calibration is None or held_out is None:
         apart = to_divide(data, paths, fingerprints)
@@ -135,7 +131,7 @@ def split_images(
         print_notices([] if is_quiet else [apart.notice])
         parts = _parts(apart.groups, apart.calibration, seed, validation_share)
         all_paths = [path for part in parts for path in part]
-        loaded, sizes_hw = load_photographs(all_paths, size_hw, used_bits or 16, resizing)
+        loaded, sizes_hw = load_overviews(all_paths, framing, used_bits)
     train, validation, calibrate = torch.split(loaded, [len(part) for part in parts])
     # Views: the images may be in a memory-mapped file.
     n_seen = len(train) + len(validation)
@@ -145,6 +141,11 @@ def split_images(
         train, validation, calibrate, used_bits, sizes_hw, apart.notice, apart.doubt, n_good, looks, tuple(all_paths)
     )
     return images if calibration in (None, "none") else _without_strays(images, calibration)
+
+
+def load_overviews(paths: Sequence[Path], framing: Framing, bits: int | None) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Overviews (N, 3, h, w) uint8 of photographs, and the height and width of each photograph, px."""
+    return load_photographs(paths, framing.tile_hw, bits or 16, overview=framing.overview)
 
 
 def _held_out_in(calibration: str | Path | None) -> list[Path] | None:
@@ -180,24 +181,35 @@ def _without_strays(images: SplitImages, calibration: object) -> SplitImages:
     )
 
 
-def tiles_of(images: SplitImages, framing: Tiles) -> tuple[Tensor, Tensor]:
-    """Tiles (N, 3, h, w) uint8 of the training and of the validation photographs.
+def tiles_of(images: SplitImages, framing: Framing) -> tuple[Tensor, Tensor]:
+    """Tiles (N, 3, h, w) uint8 of the training and of the validation photographs; see ``MOST_TILES_BYTES``."""
+    n_train, n_seen = len(images.train), len(images.train) + len(images.validation)
+    most = MOST_TILES_BYTES / (3 * math.prod(framing.tile_hw))
+    sizes_hw, bits = images.sizes_hw[:n_seen], images.bits or 16
+    tiles, counts = load_tiles(images.paths[:n_seen], sizes_hw, framing, most, bits)
+    n_train_tiles = sum(counts[:n_train])
+    return tiles[:n_train_tiles], tiles[n_train_tiles:]
 
-    Of more than ``MOST_TILES_BYTES`` of them, every n-th tile is taken, another one of each photograph in turn, so
-    that every place is seen.
+
+def load_tiles(
+    paths: Sequence[Path], sizes_hw: Sequence[tuple[int, int]], framing: Framing, most: float, bits: int | None = 16
+) -> tuple[Tensor, list[int]]:
+    """Tiles (N, 3, h, w) uint8 of photographs of these sizes, and how many are of each photograph.
+
+    If there are more than ``most``, every n-th tile is taken, another one of each photograph in turn, so that every
+    place is seen.
     """
-    n_train = len(images.train)
-    n_photographs = n_train + len(images.validation)
-    counts = [math.prod(map(len, framing.starts(size_hw))) for size_hw in images.sizes_hw[:n_photographs]]
-    step = -(-3 * math.prod(framing.tile_hw) * sum(counts) // MOST_TILES_BYTES)
-    lengths = [len(range(-number % step, count, step)) for number, count in enumerate(counts)]
+    counts = [framing.n_tiles(size_hw) for size_hw in sizes_hw]
+    step = max(1, math.ceil(sum(counts) / most))
+    taken = [range(-number % step, count, step) for number, count in enumerate(counts)]
 
     def cut(number: int, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.stack(framing.cut(photograph)[-number % step :: step])
+        tiles = framing.cut(photograph)
+        chosen = [tiles[place] for place in taken[number]]
+        return np.array(chosen, np.uint8).reshape(-1, *framing.tile_hw, 3)  # none of a photograph of few tiles
 
-    tiles = load_pieces(images.paths[:n_photographs], lengths, framing.tile_hw, cut, images.bits or 16)
-    n_train_tiles = sum(lengths[:n_train])
-    return tiles[:n_train_tiles], tiles[n_train_tiles:]
+    lengths = [*map(len, taken)]
+    return load_pieces(paths, lengths, framing.tile_hw, cut, bits), lengths
 
 
 def _bits(paths: Sequence[Path], calibration: Sequence[Path]) -> int | None:

@@ -70,6 +70,10 @@ class FitOptions(CheckedSettings):
     one image: for small defects in large photographs. Takes as many times longer to inspect as there are tiles."""
     overlap: int | None = None
     """How much neighbouring tiles overlap at least, px. Default: a quarter of a tile's shorter side."""
+    roi: Path | None = None
+    """Region of interest: an image as large as the photographs, white where they are to be looked at, or a .json file
+    of polygons in px. What lies outside is neither trained on nor judged; all photographs have one size. Not used by
+    default."""
     layout: str = "auto"
     """Layout of the dataset: auto (default), or a layout that `blemish data --help` lists."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +86,9 @@ class FitOptions(CheckedSettings):
 
         checked_mask_values(self.mask_values)
         n_needed(self.false_rejects)  # raises if it is not a rate
+        framed = [name for name in ("tile", "roi") if getattr(self, name) is not None]
+        if self.defects is not None and framed:
+            raise BlemishError(f"options defects, {framed[0]}: real defects are learned from whole photographs only")
         if self.n_defects is not None:
             self.check_range("n_defects", least=1)
             if self.defects is None:

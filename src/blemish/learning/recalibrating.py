@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from blemish.data.layouts import name_of, open_dataset
-from blemish.data.loading import load_photographs
 from blemish.detector import Detector
 from blemish.errors import BlemishError, print_notices
 from blemish.inspection.sources import photographs
-from blemish.inspection.stream import judge
+from blemish.inspection.stream import Judgement, judge
 from blemish.learning.alike import are_alike
 from blemish.learning.calibration import set_thresholds
 from blemish.learning.copies import to_divide
 from blemish.learning.held_out import are_copies, seen_of
-from blemish.learning.images import digests_of_files, fingerprints_of, notices_of
+from blemish.learning.images import digests_of_files, fingerprints_of, load_overviews, notices_of
 from blemish.thresholds import MIN_HELD_OUT, n_needed
 
 GIVEN = "the threshold was given by hand"
@@ -39,7 +39,12 @@ class Recalibration:
 
 
 def calibrate(
-    detector: Detector, good: str | Path, *, false_rejects: float = 0.01, layout: str = "auto"
+    detector: Detector,
+    good: str | Path,
+    *,
+    false_rejects: float = 0.01,
+    layout: str = "auto",
+    min_area_px: int | None = None,
 ) -> Recalibration:
     """Set the thresholds anew, without training.
 
@@ -48,6 +53,8 @@ def calibrate(
     good : folder or dataset of good photographs. Those that the detector was trained on are left out, also if they
         were saved anew: of the folder that it was trained on, what ``fit`` held out is left, with the same threshold.
     false_rejects : in (0, 1), the share of good parts that may be rejected.
+    min_area_px : least area of a region that is outlined; None leaves it as it is. The threshold does not depend on
+        it: the promise is kept, and fewer are rejected.
 
     Raises
     ------
@@ -64,37 +71,62 @@ def calibrate(
         )
     new = copy(detector)
     new.provenance = {**detector.provenance, "calibrated_on": {"data": name_of(Path(good)), "n": len(paths)}}
+    new.min_area_px = detector.min_area_px if min_area_px is None else min_area_px
     set_thresholds(new, paths, false_rejects, doubt)
-    scores = np.array(new.calibration_scores)
-    were, are = (scores > each.threshold.value for each in (detector, new))
-    return Recalibration(new, tuple(paths), tuple(were.tolist()), tuple(are.tolist()))
+    return _compared(detector, new, paths, new.calibration_scores)
 
 
-def with_threshold(detector: Detector, value: float, good: str | Path | None, layout: str = "auto") -> Recalibration:
-    """Set the threshold of the image score to a value; it promises nothing. ``good`` photographs are only judged.
+def with_rule(
+    detector: Detector,
+    good: str | Path | None,
+    layout: str = "auto",
+    *,
+    threshold: float | None = None,
+    min_area_px: int | None = None,
+) -> Recalibration:
+    """Set the threshold of the image score, which then promises nothing, or the least area of a region, or both.
+
+    ``good`` photographs are only judged.
 
     Raises
     ------
     BlemishError
         If the value is no threshold.
     """
-    if not (math.isfinite(value) and value >= 0):
-        raise BlemishError(f"threshold {value}: should be a number of at least 0, as scores are")
     new = copy(detector)
-    new.threshold = replace(detector.threshold, value=value, n_calibration=0, doubt=GIVEN)
-    new.calibration_scores = ()
-    new.provenance = {**detector.provenance, "calibrated_on": None}
+    if threshold is not None:
+        if not (math.isfinite(threshold) and threshold >= 0):
+            raise BlemishError(f"threshold {threshold}: should be a number of at least 0, as scores are")
+        new.threshold = replace(detector.threshold, value=threshold, n_calibration=0, doubt=GIVEN)
+        new.calibration_scores = ()
+        new.provenance = {**detector.provenance, "calibrated_on": None}
+    new.min_area_px = detector.min_area_px if min_area_px is None else min_area_px
     paths = [] if good is None else [sample.path for sample in open_dataset(good, layout, only="train").train]
-    scores = np.array(list(judge(detector, photographs(paths), lambda judgement: judgement.checked().score)))
-    were, are = (scores > each.threshold.value for each in (detector, new))
-    return Recalibration(new, tuple(paths), tuple(were.tolist()), tuple(are.tolist()))
+    return _compared(detector, new, paths)
+
+
+def _compared(
+    detector: Detector, new: Detector, paths: Sequence[Path], scores: Sequence[float] | None = None
+) -> Recalibration:
+    """Judge photographs, whose scores may be known, by the rules of both detectors."""
+
+    def verdicts(judgement: Judgement) -> tuple[bool, bool]:
+        again = replace(judgement.checked(), detector=new)
+        return judgement.finding.is_defective, again.finding.is_defective
+
+    if detector.min_area_px or new.min_area_px:
+        pairs = list(judge(detector, photographs(paths), verdicts))
+    else:
+        if scores is None:
+            scores = list(judge(detector, photographs(paths), lambda judgement: judgement.checked().score))
+        pairs = [(score > detector.threshold.value, score > new.threshold.value) for score in scores]
+    return Recalibration(new, tuple(paths), tuple(was for was, _ in pairs), tuple(is_now for _, is_now in pairs))
 
 
 def _unseen(detector: Detector, good: str | Path, paths: list[Path]) -> tuple[list[Path], str]:
     """One file of each photograph that the detector was not trained on and that is like those, and the doubt."""
     provenances = [detector.provenance, *detector.provenance.get("parts", {}).values()]
-    resizing = detector.settings.resizing
-    loaded, _ = load_photographs(paths, detector.size_hw, detector.bits or 16, resizing)
+    loaded, _ = load_overviews(paths, detector.framing, detector.bits)
     fingerprints, seen = fingerprints_of(paths, loaded), seen_of(provenances)
     are_new = np.array([digest not in seen for digest in digests_of_files(paths)])
     are_new &= ~are_copies(provenances, [fingerprints[path] for path in paths])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.data.layouts import open_dataset
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError
 from blemish.inspection.framing import Framing, Tiles, Whole
+from blemish.inspection.region import RegionOfInterest, box_of, read_region
 from blemish.learning.options import FitOptions
 from blemish.methods import settings_of
 from blemish.methods.base import SIZE_SETTINGS, Settings
@@ -57,11 +60,24 @@ def framing_of(options: FitOptions, settings: Settings) -> Framing:
     Raises
     ------
     BlemishError
-        If tiles overlap by more than half.
+        If tiles overlap by more than half, or the region cannot be read.
     """
-    if options.tile is None:
-        return Whole(settings.size_hw, settings.resizing)
-    return Tiles(settings.size_hw, settings.short_px // 4 if options.overlap is None else options.overlap)
+    framing: Framing = Whole(settings.size_hw, settings.resizing)
+    if options.tile is not None:
+        framing = Tiles(settings.size_hw, settings.short_px // 4 if options.overlap is None else options.overlap)
+    if options.roi is None:
+        return framing
+    return RegionOfInterest.of(framing, _region(options.roi, _good_photographs(options)))
+
+
+def _region(path: Path, photographs: Sequence[Path]) -> NDArray[np.bool_]:
+    if not photographs:
+        raise BlemishError(f"option roi: {path}, but there are no good photographs")
+    return read_region(path, photographs[0])
+
+
+def _good_photographs(options: FitOptions) -> list[Path]:
+    return [sample.path for sample in open_dataset(options.data, options.layout, only="train").train]
 
 
 def _size_hw(name: str, text: int | str) -> tuple[int, int]:
@@ -77,11 +93,14 @@ def _size_hw(name: str, text: int | str) -> tuple[int, int]:
 
 
 def _like_photographs(options: FitOptions) -> tuple[int, int]:
-    """The recipe's number of pixels, in the shape of the median good photograph."""
+    """The recipe's number of pixels, in the shape of the median good photograph, or of the region of interest."""
     recipe = settings_of(options.method, options.recipe, options.seed, options.settings)
-    paths = [sample.path for sample in open_dataset(options.data, options.layout, only="train").train]
+    paths = _good_photographs(options)
     n = min(len(paths), N_LOOKED_AT)
     aspects = [_aspect(paths[number * len(paths) // n]) for number in range(n)]
+    if options.roi is not None:
+        left, top, right, bottom = box_of(_region(options.roi, paths))
+        aspects = [(right - left) / (bottom - top)]
     if not aspects:
         return recipe.size_hw  # that there are no images, is said where they are read
     stretch = math.sqrt(min(MOST_ASPECT, max(1 / MOST_ASPECT, float(np.median(aspects)))))

@@ -9,6 +9,7 @@ from blemish.metrics.curves import Curve, overlap_curve, pr_curve, roc_curve
 from blemish.metrics.pimo import aupimo, aupimo_per_image
 from blemish.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
 from blemish.metrics.regions import aupro
+from blemish.metrics.saturated import Region, Regions, auspro
 from blemish.metrics.streaming import StreamingMetrics
 from blemish.metrics.summary import Rankings, Rates, evaluate_maps, rank_maps, rates_at, smoothed_maxima
 
@@ -17,11 +18,14 @@ __all__ = [
     "Ranking",
     "Rankings",
     "Rates",
+    "Region",
+    "Regions",
     "StreamingMetrics",
     "aupimo",
     "aupimo_per_image",
     "aupro",
     "auroc",
+    "auspro",
     "average_precision",
     "evaluate_maps",
     "f1_max",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from blemish.metrics.arrays import (
 )
 from blemish.metrics.ranking import Ranking
 from blemish.metrics.regions import region_shares
+from blemish.metrics.saturated import Regions, check_regions, saturated_shares
 from blemish.metrics.summary import Rankings, smoothed_maxima
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ ROUNDING = 1e-12
 class StreamingMetrics:
     """Metrics of a set of anomaly maps that need not fit in memory.
 
-    Memory holds five histograms (40 bytes per bin: 10 MB) and 9 bytes per image for its score and label, so that
+    Memory holds six histograms (48 bytes per bin: 12 MB) and 9 bytes per image for its score and label, so that
     the image metrics are exact. The maps are not kept.
 
     Parameters
@@ -78,6 +80,8 @@ class StreamingMetrics:
         self._other_negatives = np.zeros(n_bins, np.intp)  # of defective images, around their masks
         self._region_lift, self._image_lift = np.zeros(n_bins), np.zeros(n_bins)
         self._n_regions = self._n_masked = 0
+        self._saturated_lift, self._n_saturated = np.zeros(n_bins), 0
+        self._has_saturations, self._lacks_saturations = False, False
         self._sizes_hw: set[tuple[int, ...]] = set()
         self._image_scores, self._is_defective = array("d"), array("b")
 
@@ -87,15 +91,19 @@ class StreamingMetrics:
         masks: Values,
         image_scores: Values | None = None,
         is_defective: Values | None = None,
+        regions: Sequence[Regions] | None = None,
     ) -> None:
         """Count a batch. Arguments and errors as for `evaluate_maps`; AUPIMO requires maps of equal size."""
         scores, labels = as_maps_and_masks(maps, masks)
         defective = as_image_labels(labels, is_defective)
+        known = [None] * len(labels) if regions is None else regions
+        check_regions(labels, known)
         scores_of_images = smoothed_maxima(scores) if image_scores is None else image_scores
         self.update_images(scores_of_images, defective)
         self._sizes_hw.add(scores.shape[1:])
-        for anomaly_map, mask, has_defect in zip(scores, labels, defective, strict=True):
-            self._count(self._bins_of(anomaly_map), mask, bool(has_defect))
+        self._has_saturations |= regions is not None
+        for anomaly_map, mask, has_defect, of_image in zip(scores, labels, defective, known, strict=True):
+            self._count(self._bins_of(anomaly_map), mask, bool(has_defect), of_image)
 
     def update_images(self, image_scores: Values, is_defective: Values) -> None:
         """Count images without a known mask: scores (N,) float and labels (N,) bool. Their pixels are not counted."""
@@ -115,6 +123,7 @@ class StreamingMetrics:
             n_negative=0,
         )
         good_pixels = _with_counts(defects, bins, self._good_negatives)
+        n_saturated = math.nan if self._lacks_saturations else self._n_saturated or math.nan
         return Rankings(
             image_scores=np.array(self._image_scores),
             is_defective=np.array(self._is_defective, np.bool_),
@@ -123,6 +132,7 @@ class StreamingMetrics:
             region_lift=self._region_lift[bins] / max(self._n_regions, 1),
             image_lift=self._image_lift[bins] / max(self._n_masked, 1),
             has_equal_sizes=len(self._sizes_hw) < 2,
+            saturated_lift=self._saturated_lift[bins] / n_saturated if self._has_saturations else None,
         )
 
     def compute(self, threshold: float | None = None) -> dict[str, Any]:
@@ -152,7 +162,7 @@ class StreamingMetrics:
                     setattr(self, name, np.pad(pairs, (0, self.n_bins - len(pairs))))
         self.score_range, self._bins_per_unit = (lower, upper), self.n_bins / (upper - lower)
 
-    def _count(self, bins: IntArray, mask: BoolArray, is_defective: bool) -> None:
+    def _count(self, bins: IntArray, mask: BoolArray, is_defective: bool, regions: Regions) -> None:
         if not is_defective:
             self._good_negatives += np.bincount(bins.ravel(), minlength=self.n_bins)
             return
@@ -165,6 +175,11 @@ class StreamingMetrics:
             np.add.at(self._image_lift, defect_bins, 1 / len(defect_bins))
             self._n_regions += n_regions
             self._n_masked += 1
+            self._lacks_saturations |= regions is None
+            # Ranked by their bins, the pixels of a region add to each bin as much as they do ranked by their scores.
+            saturated, n_saturated = saturated_shares(bins, mask, regions or ())
+            np.add.at(self._saturated_lift, defect_bins, saturated)
+            self._n_saturated += n_saturated
 
 
 def error_bounds(rankings: Rankings) -> dict[str, float]:
@@ -173,7 +188,7 @@ def error_bounds(rankings: Rankings) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        The largest difference in either direction. For AUROC, AUPRO and AUPIMO the worst order reaches it.
+        The largest difference in either direction. For AUROC, AUPRO, AUsPRO and AUPIMO the worst order reaches it.
     """
     pixels, good = rankings.pixels, rankings.good_pixels
     binned = rankings.pixel_metrics()

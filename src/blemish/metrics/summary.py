@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from blemish.metrics.curves import MAX_POINTS, Curve, overlap_curve, pr_curve, r
 from blemish.metrics.pimo import image_weights, mean_overlap, why_undefined
 from blemish.metrics.ranking import Ranking, rank, sorted_in_place
 from blemish.metrics.regions import overlap_area, region_weights
+from blemish.metrics.saturated import UNKNOWN, Regions, saturated_weights
 
 if TYPE_CHECKING:
     from blemish.metrics.arrays import Values
@@ -44,6 +46,9 @@ class Rankings:
         Increase of the mean overlap of regions (PRO) and of images (PIMO) at each threshold; each sums to 1.
     has_equal_sizes : bool
         Whether all maps have the same size. AUPIMO, a mean over images, requires it.
+    saturated_lift : (K,) float or None
+        As `region_lift`, of the saturated overlap (sPRO); all NaN if the saturation area of a defect is not known.
+        None if the data have none at all: there is no AUsPRO among the metrics then.
     """
 
     image_scores: FloatArray
@@ -53,6 +58,7 @@ class Rankings:
     region_lift: npt.NDArray[np.float64]
     image_lift: npt.NDArray[np.float64]
     has_equal_sizes: bool = True
+    saturated_lift: npt.NDArray[np.float64] | None = None
 
     def metrics(self, threshold: float | None = None) -> dict[str, Any]:
         """Return all metrics by name, as `evaluate_maps` does."""
@@ -68,6 +74,8 @@ class Rankings:
         reasons = {"image": images.why_undefined("image"), "pixel": self.pixels.why_undefined("pixel")}
         why = {name: reasons[name.split("_")[0]] for name in values}
         why["pixel_aupimo"] = why_undefined(self.good_pixels) if self.has_equal_sizes else "maps of several sizes"
+        if self.saturated_lift is not None and np.isnan(self.saturated_lift).any():
+            why |= dict.fromkeys(("pixel_auspro", "pixel_auspro_05"), reasons["pixel"] or UNKNOWN)
         if threshold is not None:
             rates = rates_at(self.image_scores, self.is_defective, threshold)
             values |= rates._asdict()
@@ -82,6 +90,12 @@ class Rankings:
     def pixel_metrics(self) -> dict[str, float]:
         """Return the metrics whose name begins with `pixel`."""
         f1, f1_threshold = self.pixels.f1_max()
+        saturated = {}
+        if self.saturated_lift is not None:
+            saturated = {
+                "pixel_auspro": overlap_area(self.pixels, self.saturated_lift, max_fpr=0.3),
+                "pixel_auspro_05": overlap_area(self.pixels, self.saturated_lift, max_fpr=0.05),
+            }
         return {
             "pixel_auroc": self.pixels.auroc(),
             "pixel_ap": self.pixels.average_precision(),
@@ -90,6 +104,7 @@ class Rankings:
             "pixel_aupro": overlap_area(self.pixels, self.region_lift, max_fpr=0.3),
             "pixel_aupro_05": overlap_area(self.pixels, self.region_lift, max_fpr=0.05),
             "pixel_aupimo": mean_overlap(self.good_pixels, self.image_lift) if self.has_equal_sizes else math.nan,
+            **saturated,
         }
 
     def curves(self, max_points: int = MAX_POINTS) -> dict[str, Curve]:
@@ -113,6 +128,7 @@ def evaluate_maps(
     image_scores: Values | None = None,
     is_defective: Values | None = None,
     threshold: float | None = None,
+    regions: Sequence[Regions] | None = None,
 ) -> dict[str, Any]:
     """Compare anomaly maps with ground-truth masks.
 
@@ -129,16 +145,20 @@ def evaluate_maps(
         survive resizing; the pixels of such an image still count as good, except for AUPIMO.
     threshold : float, optional
         Threshold of the detector, in units of the image score: an image is called defective above it.
+    regions : N sequences of `Region`, optional
+        The annotated defects of each image with their saturation areas, within its mask: for AUsPRO. Empty for good
+        images, None where they are not known.
 
     Returns
     -------
     dict
         Fractions of 1, all exact: `image_auroc`, `image_ap`, `image_f1_max`, `pixel_auroc`, `pixel_ap`,
         `pixel_f1_max`, `pixel_aupro` (up to a false-positive rate of 0.3), `pixel_aupro_05` (up to 0.05),
-        `pixel_aupimo` (rates of 1e-5 to 1e-4 on good images) and, if `threshold` is given, `tpr`, `tnr` and
-        `ca`. In units of the scores: `image_f1_max_threshold`, `pixel_f1_max_threshold`, the lowest thresholds
-        that reach the best F1. As int: `n_good`, `n_defective`. A metric that is undefined because a class is
-        missing is NaN, and `reasons` (dict of str) holds the reason by the name of the metric.
+        `pixel_aupimo` (rates of 1e-5 to 1e-4 on good images); if `regions` are given, `pixel_auspro` (up to 0.3) and
+        `pixel_auspro_05`; if `threshold` is given, `tpr`, `tnr` and `ca`. In units of the scores:
+        `image_f1_max_threshold`, `pixel_f1_max_threshold`, the lowest thresholds that reach the best F1. As int:
+        `n_good`, `n_defective`. A metric that is undefined because a class is missing is NaN, and `reasons` (dict of
+        str) holds the reason by the name of the metric.
 
     Raises
     ------
@@ -151,11 +171,15 @@ def evaluate_maps(
     images, whichever is larger, and about 100 bytes per defective pixel. For maps that do not fit in memory, use
     `blemish.metrics.StreamingMetrics`.
     """
-    return rank_maps(maps, masks, image_scores, is_defective).metrics(threshold)
+    return rank_maps(maps, masks, image_scores, is_defective, regions).metrics(threshold)
 
 
 def rank_maps(
-    maps: Values, masks: Values, image_scores: Values | None = None, is_defective: Values | None = None
+    maps: Values,
+    masks: Values,
+    image_scores: Values | None = None,
+    is_defective: Values | None = None,
+    regions: Sequence[Regions] | None = None,
 ) -> Rankings:
     """Rank a test set once for all its metrics and curves. Arguments and errors as for `evaluate_maps`."""
     scores, labels = as_maps_and_masks(maps, masks)
@@ -172,6 +196,7 @@ def rank_maps(
         good_pixels=good_pixels,
         region_lift=pixels.lift(region_weights(labels)),
         image_lift=pixels.lift(image_weights(labels)),
+        saturated_lift=None if regions is None else pixels.lift(saturated_weights(scores, labels, regions)),
     )
 
 

@@ -196,9 +196,12 @@ def _table(metrics: dict[str, Any]) -> str:
     kinds = sorted(metrics["by_defect"].items(), key=lambda item: item[1]["image_auroc"] or 0.0)
     if not kinds:
         return ""
-    heads = "".join(f'<th scope="col">{heading}</th>' for heading in COLUMNS.values())
-    rows = "".join(_table_row(name, row) for name, row in kinds) + _table_row("all", metrics, "mean")
-    meanings = "".join(f"<li><b>{COLUMNS[name]}</b>: {meaning}.</li>" for name, meaning in EXPLAINED.items())
+    columns = [name for name in COLUMNS if name in metrics]  # only some data have all metrics
+    heads = "".join(f'<th scope="col">{COLUMNS[name]}</th>' for name in columns)
+    rows = "".join(_table_row(name, row, columns) for name, row in kinds)
+    rows += _table_row("all", metrics, columns, "mean")
+    explained = (name for name in columns if name in EXPLAINED)
+    meanings = "".join(f"<li><b>{COLUMNS[name]}</b>: {EXPLAINED[name]}.</li>" for name in explained)
     return (
         f'<div class="table"><table aria-label="By kind of defect"><thead><tr><th scope="col">Kind of defect</th>'
         f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -206,9 +209,9 @@ def _table(metrics: dict[str, Any]) -> str:
     )
 
 
-def _table_row(name: str, row: dict[str, Any], kind: str = "") -> str:
+def _table_row(name: str, row: dict[str, Any], columns: Sequence[str], kind: str = "") -> str:
     cells = "".join(
-        f"<td>{row[column] if column == 'n_defective' else _percent(row[column])}</td>" for column in COLUMNS
+        f"<td>{row[column] if column == 'n_defective' else _percent(row[column])}</td>" for column in columns
     )
     return f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>{cells}</tr>'
 

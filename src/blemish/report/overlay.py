@@ -195,3 +195,9 @@ def as_jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
         )
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     return encoded.tobytes()
+
+
+def as_png(picture: NDArray[np.uint8]) -> bytes:
+    """An (H, W, 3) uint8 RGB picture as PNG, compressed quickly."""
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return encoded.tobytes()

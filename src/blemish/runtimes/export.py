@@ -1,10 +1,11 @@
 """Export of a trained method to other runtimes: an ONNX file, or an OpenVINO model, in float32 or in 8 bits.
 
-A file for other programs takes ``photographs``, (B, H, W, 3) uint8 RGB of any height and width, in the order in which
-numpy and Pillow hold them, and resizes them itself (``photographs.py``); or ``images``, (B, 3, S, S) float32 RGB in
-[0, 1], already of the detector's size. It returns ``anomaly_map`` (B, 1, S, S) and ``score`` (B,), as
-``Method.forward`` does. An OpenVINO model of the second kind can also be stored in a ``.blemish`` file, with which
-blemish inspects (``openvino.py``). Needs ``pip install "blemish[export]"``.
+A file for other programs takes ``photographs``, (B, H, W, 3) uint8 RGB of any height and width, in the order in
+which numpy and Pillow hold them, and resizes them itself (``photographs.py``), or cuts them into tiles
+(``loops.py``); or ``images``, (B, 3, S, S) float32 RGB in [0, 1], already of the detector's size. It returns
+``anomaly_map``, (B, 1, S, S) as ``Method.forward`` does, or (B, 1, H, W) of photographs in tiles, and ``score``
+(B,). An OpenVINO model of the second kind can also be stored in a ``.blemish`` file, with which blemish inspects
+(``openvino.py``). Needs ``pip install "blemish[export]"``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -28,9 +26,12 @@ from blemish.errors import BlemishError
 from blemish.files import replace_file
 from blemish.methods.base import Method
 from blemish.runtimes.base import needed
+from blemish.runtimes.loops import connect, onnx_over_tiles, openvino_over_tiles
 from blemish.runtimes.openvino import PARTS
 from blemish.runtimes.photographs import Resized
+from blemish.runtimes.tiles import Grid
 from blemish.runtimes.torch import FEW_CHANNELS, folded
+from blemish.runtimes.tracing import in_onnx, quiet_libraries, traced
 from blemish.synthesis.pasted_textures import AnomalySettings, spoil
 from blemish.synthesis.textures import TextureBank
 
@@ -50,13 +51,6 @@ AXES = ("batch", "height", "width")
 """Names of the free axes of the input."""
 
 
-def traced(module: nn.Module, images: Tensor, n_free_axes: int = 1) -> torch.export.ExportedProgram:
-    """Return a module as one graph, for any lengths of the first axes of ``images``, which are 2 or longer here."""
-    free = dict.fromkeys(range(n_free_axes), torch.export.Dim.DYNAMIC)
-    with torch.no_grad():
-        return torch.export.export(module, (images,), dynamic_shapes=(free,))
-
-
 def _network(method: Method) -> tuple[nn.Module, Tensor]:
     """Return a copy of the method for inspection on the CPU, and a batch of black images to trace it with."""
     return folded(deepcopy(method).cpu().eval()), torch.zeros(2, 3, *method.settings.size_hw)
@@ -69,37 +63,21 @@ def _resizing(method: Method) -> tuple[Resized, Tensor]:
     return Resized((height, width), method.settings.resizing), blank
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Hold back what torch, OpenVINO and NNCF say while they export: it is about their own code, not about the model.
-
-    Warnings and messages of their loggers are shown only if the export fails, when they may tell why. The warnings
-    change with each version of the libraries, so they are not told apart by their words.
-    """
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "nncf", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(record=True) as held_back:
-        warnings.simplefilter("always")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        except Exception:
-            for warning in held_back:
-                print(f"{warning.category.__name__}: {warning.message}", file=sys.stderr)
-            raise
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
 # --- ONNX ----------------------------------------------------------------------------------------------------
 
 
 def write_onnx(
-    method: Method, path: Path, description: Mapping[str, Any], input_kind: InputKind = "photographs"
+    method: Method,
+    path: Path,
+    description: Mapping[str, Any],
+    input_kind: InputKind = "photographs",
+    grid: Grid | None = None,
 ) -> None:
     """Write an ONNX file, float32, with its description (JSON) in ``metadata_props``.
+
+    Parameters
+    ----------
+    grid : of the tiles that the file cuts photographs into; None resizes them.
 
     Raises
     ------
@@ -107,18 +85,18 @@ def write_onnx(
         If onnxscript is not installed, or the file cannot be written.
     """
     needed("onnxscript")
-    names = {"input_names": [INPUTS[input_kind]], "output_names": list(OUTPUTS)}
+    name = INPUTS[input_kind]
     network, images = _network(method)
     with quiet_libraries():
-        if input_kind == "photographs":
-            resizing, photographs = _resizing(method)
-            traced_program = traced(nn.Sequential(resizing, network), photographs, n_free_axes=3)
+        if input_kind == "network":
+            model = in_onnx(traced(network, images), [name], OUTPUTS)
+        elif grid is not None:
+            model = onnx_over_tiles(network, grid, name, OUTPUTS)
         else:
-            traced_program = traced(network, images)
-        program = torch.onnx.export(traced_program, dynamo=True, verbose=False, **names)  # type: ignore[arg-type]
-    assert program is not None
-    program.model.metadata_props[KEY] = json.dumps(description)
-    model = program.model_proto
+            resizing, photographs = _resizing(method)
+            program = traced(nn.Sequential(resizing, network), photographs, n_free_axes=(3,))
+            model = in_onnx(program, [name], OUTPUTS)
+    model.metadata_props.add(key=KEY, value=json.dumps(description))
     _name_axes(model.graph)
     with replace_file(path) as file:
         file.write(model.SerializeToString())
@@ -244,6 +222,7 @@ def write_openvino(
     path: Path,
     description: Mapping[str, Any],
     input_kind: InputKind = "photographs",
+    grid: Grid | None = None,
 ) -> None:
     """Write the result of ``to_openvino`` as two files: ``path`` (.xml), and the weights (.bin) beside it.
 
@@ -251,19 +230,24 @@ def write_openvino(
     ----------
     method : the method that ``tensors`` were made from.
     description : stored in the model's ``rt_info`` as JSON.
+    grid : of the tiles that the file cuts photographs into; None resizes them.
     """
     openvino = needed("openvino")
     graph, weights = (tensors[part].numpy() for part in PARTS)
     model = openvino.Core().read_model(bytes(graph).decode(), openvino.Tensor(weights, shared_memory=True))
     if input_kind == "photographs":
         with quiet_libraries():
-            resizing = openvino.convert_model(traced(*_resizing(method), n_free_axes=3))
-        resizing.reshape([-1, -1, -1, 3])
-        resized = resizing.output(0).get_node().input_value(0)
-        for place in model.input(0).get_target_inputs():
-            place.replace_source_output(resized)
-        model = openvino.Model(model.get_results(), resizing.get_parameters(), KEY)
+            if grid is not None:
+                model.reshape([1, 3, *grid.size_hw])
+                model = openvino_over_tiles(model, grid)
+            else:
+                resizing = openvino.convert_model(traced(*_resizing(method), n_free_axes=(3,)))
+                resizing.reshape([-1, -1, -1, 3])
+                connect(model.input(0), resizing.output(0).get_node().input_value(0))
+                model = openvino.Model(model.get_results(), resizing.get_parameters(), KEY)
     model.input(0).get_tensor().set_names({INPUTS[input_kind]})
+    for name, output in zip(OUTPUTS, model.outputs, strict=True):
+        output.get_tensor().set_names({name})
     for part, content in _stored(model, description).items():
         with replace_file(path.with_suffix(SUFFIXES[part])) as file:
             file.write(bytes(content.numpy()))

@@ -1,7 +1,7 @@
 """Dataset layouts: list the samples of a dataset on disk.
 
-Each layout is one `Layout` in the file of its family (`own`, `mvtec`, `visa`, `kolektor`, `dagm`, `aitex`,
-`magnetic_tile`), registered in `LAYOUTS`. `samples` holds the classes and functions that all layouts use.
+Each layout is one `Layout` in the file of its family (`own`, `mvtec`, `mvtec_loco`, `visa`, `kolektor`, `dagm`,
+`aitex`, `magnetic_tile`), registered in `LAYOUTS`. `samples` holds the classes and functions that all layouts use.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from blemish.data.layouts.dagm import DAGM
 from blemish.data.layouts.kolektor import KSDD, KSDD2
 from blemish.data.layouts.magnetic_tile import MAGNETIC_TILE
 from blemish.data.layouts.mvtec import BTAD, MVTEC, MVTEC_AD_2
+from blemish.data.layouts.mvtec_loco import MVTEC_LOCO, Defect, DefectMasks
 from blemish.data.layouts.own import CSV, FOLDER
 from blemish.data.layouts.samples import (
     Dataset,
@@ -38,6 +39,8 @@ from blemish.errors import BlemishError
 __all__ = [
     "LAYOUTS",
     "Dataset",
+    "Defect",
+    "DefectMasks",
     "EllipseMask",
     "Fault",
     "Layout",
@@ -50,7 +53,7 @@ __all__ = [
 ]
 
 _TABLES = (".txt", ".tab", ".dat", ".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-_PUBLISHED = (MVTEC, MVTEC_AD_2, BTAD, VISA, KSDD, KSDD2, DAGM, AITEX, MAGNETIC_TILE)
+_PUBLISHED = (MVTEC, MVTEC_AD_2, MVTEC_LOCO, BTAD, VISA, KSDD, KSDD2, DAGM, AITEX, MAGNETIC_TILE)
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CSV, *_PUBLISHED, FOLDER)}
 """By name, in the order in which "auto" tries them. "folder" is last, because other datasets hold images too."""
@@ -76,7 +79,8 @@ def open_dataset(
           ones. A good image's mask is not used; it has to be empty.
         - mvtec: `train/good`, `test/<defect>`, `ground_truth/<defect>/<stem>_mask.png` (or as `mask_files` says).
           MPDD has this layout too.
-        - mvtec-ad-2, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; see their modules.
+        - mvtec-ad-2, mvtec-loco, btad, visa, ksdd, ksdd2, dagm, aitex, magnetic-tile: as published; see their
+          modules.
     only
         The only split whose images are needed: faults of the others do not raise, and neither do missing masks;
         they are in `Dataset.faults`, which the caller reports. By default any incomplete sample raises.

@@ -7,9 +7,10 @@ ISIE 2021 (BTAD).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
+from typing import TypeAlias
 
 from blemish.data.layouts.samples import (
     Fault,
@@ -29,31 +30,44 @@ from blemish.data.layouts.words import is_good_word
 from blemish.data.listing import list_images
 from blemish.data.mask_files import MaskFiles, find_masks
 
+LOCO_CONFIG = "defects_config.json"
+"""The file that says of MVTec LOCO AD (`mvtec_loco`), and of no other dataset here, which types of defects it has."""
+
 
 def _mvtec_lacks(root: Path) -> str | None:
     if (root / "test_public").is_dir():
         return "test_public makes it mvtec-ad-2"
+    if sign := loco_sign(root):
+        return f"{sign} makes it mvtec-loco"
     if all(folder.name == "ok" for folder in _good_folders(root / "train")):
         is_test_only = not (root / "train").exists() and (root / "test").is_dir() and (root / "ground_truth").is_dir()
         return None if is_test_only else "train/good is missing"
     return None
 
 
+def loco_sign(root: Path) -> str | None:
+    """The name of what a folder of MVTec LOCO AD has and others do not have; None if there is nothing of it."""
+    if (root / LOCO_CONFIG).is_file() and (root / "train" / "good").is_dir():
+        return LOCO_CONFIG
+    kinds = ("test/logical_anomalies", "test/structural_anomalies")
+    return next((kind for kind in kinds if (root / kind).is_dir()), None)
+
+
 def _mvtec(root: Path, faults: list[Fault]) -> list[Sample]:
     folders = _good_folders(root / "train") or [root / "train" / "good"]
-    samples = [sample for folder in folders for sample in _good(folder, "train", faults)]
-    return samples + _test(root / "test", root, faults)
+    samples = [sample for folder in folders for sample in good_images(folder, "train", faults)]
+    return samples + labelled_images(root / "test", root, faults)
 
 
 def _mvtec_ad_2(root: Path, faults: list[Fault]) -> list[Sample]:
     """Leaves out `test_private` and `test_private_mixed`, which have no labels."""
-    samples = _good(root / "train" / "good", "train", faults)
+    samples = good_images(root / "train" / "good", "train", faults)
     samples += [good(image, "validation") for image in optional_images(root / "validation" / "good")]
-    return samples + _test(root / "test_public", root / "test_public", faults)
+    return samples + labelled_images(root / "test_public", root / "test_public", faults)
 
 
 def _btad(root: Path, faults: list[Fault]) -> list[Sample]:
-    return _good(root / "train" / "ok", "train", faults) + _test(root / "test", root, faults)
+    return good_images(root / "train" / "ok", "train", faults) + labelled_images(root / "test", root, faults)
 
 
 def _good_folders(folder: Path) -> list[Path]:
@@ -61,7 +75,7 @@ def _good_folders(folder: Path) -> list[Path]:
     return [child for child in subfolders(folder) if is_good_word(child.name)]
 
 
-def _good(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
+def good_images(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
     """The images directly in a folder; those of its subfolders may be others, and are a fault."""
     images = optional_images(folder)
     if not images:
@@ -71,7 +85,19 @@ def _good(folder: Path, split: Split, faults: list[Fault]) -> list[Sample]:
     return [good(image, split) for image in images]
 
 
-def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]:
+def _mask(image: Path, files: MaskFiles, masks: Path, faults: list[Fault]) -> Mask | None:
+    """The mask of an image, or a fault: without one the image still counts among images; contradicting ones stop."""
+    if image in files.masks:
+        return Mask(files.masks[image])
+    faults.append(Fault(files.faults[image], image, "test", "image" if image in files.contradicting else "mask"))
+    return None
+
+
+MaskOf: TypeAlias = Callable[[Path, MaskFiles, Path, list[Fault]], Mask | None]
+"""Returns the mask of an image, of the files that were found in the folder of the masks, or appends a fault."""
+
+
+def labelled_images(folder: Path, masks_parent: Path, faults: list[Fault], mask_of: MaskOf = _mask) -> list[Sample]:
     """The test images of a folder that has a subfolder for good images and for each kind of defect.
 
     Images in folders below these are of the same kind. The masks lie in a folder `ground_truth` in `masks_parent`.
@@ -88,7 +114,8 @@ def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]
                 faults += masks_of_good(list_images(masks_of_kind, recursive=True), masks_of_kind)
             continue
         files = find_masks(images, kind, masks_of_kind)
-        samples += [defective(image, kind.name, _mask(image, files, faults)) for image in images]
+        expected = masks_of_kind or masks_parent / "ground_truth" / kind.name
+        samples += [defective(image, kind.name, mask_of(image, files, expected, faults)) for image in images]
         faults += _left_out(files.unused, f"of no image in {kind}")
     if masks is not None:
         names = {kind.name.casefold() for kind in kinds}
@@ -103,14 +130,6 @@ def _test(folder: Path, masks_parent: Path, faults: list[Fault]) -> list[Sample]
         text += f"{folder / 'KIND'}, where KIND is the kind of their defect"
         faults.append(Fault(text, folder, "test", "left out"))
     return samples
-
-
-def _mask(image: Path, files: MaskFiles, faults: list[Fault]) -> Mask | None:
-    """The mask of an image, or a fault: without one the image still counts among images; contradicting ones stop."""
-    if image in files.masks:
-        return Mask(files.masks[image])
-    faults.append(Fault(files.faults[image], image, "test", "image" if image in files.contradicting else "mask"))
-    return None
 
 
 def _left_out(unused: Iterable[Path], why: str) -> list[Fault]:

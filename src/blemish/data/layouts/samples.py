@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.kinds import EMPTY, OVERLAY, UNKNOWN
+from blemish.data.kinds import EMPTY, UNKNOWN
 from blemish.data.listing import LeftOut, lines_about, list_files, list_images, natural_key, shortened
 from blemish.data.masks import mask_doubts, read_mask
 from blemish.data.reading import read_values
@@ -35,7 +35,8 @@ class Fault:
         The split that it is about; None if that is not known.
     about
         "image": an image cannot be used. "mask": an image is listed without its mask. "left out": there are images
-        that belong to no sample. "doubt": a label, a column or a mask may mean something else than it is taken for.
+        that belong to no sample. "doubt": a label, a column or a mask may mean something else than it is taken for,
+        or a file that says more about masks cannot be used.
     """
 
     text: str
@@ -289,7 +290,7 @@ def other_files(samples: Iterable[Sample], root: Path | None) -> list[Fault]:
     faults = []
     for folder, entries in left_out.items():
         split = _split_of_folder(folder, splits.get(folder, set()), root)
-        named = [entry for entry in entries if entry.kind.remedy or entry.kind is OVERLAY]
+        named = [entry for entry in entries if entry.kind.remedy or entry.kind.is_result]
         faults += [Fault(line, named[0].path, split, "left out") for line in lines_about(named, folder)]
     return faults
 

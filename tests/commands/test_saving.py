@@ -1,0 +1,128 @@
+"""``blemish inspect --save``: files for other programs, and the least area."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet
+import pycocotools.coco
+import pycocotools.mask
+import pytest
+import tifffile
+from PIL import Image
+
+from blemish.cli import main
+from blemish.commands.inspect import inspect_run
+from blemish.commands.results import KINDS, Saving
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+
+ALL = ",".join(KINDS)
+
+
+@pytest.fixture
+def work(darkness: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a good, a defective and a damaged photograph, and a detector of dark spots that needs no file."""
+    monkeypatch.setattr(Detector, "load", lambda *arguments: darkness)
+    monkeypatch.chdir(tmp_path)
+    pixels = np.full((40, 60, 3), 200, np.uint8)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pixels).save("photos/good.png")
+    pixels[4:10, 8:12] = pixels[20:30, 30:50] = 0
+    Image.fromarray(pixels).save("photos/spots.png")
+    Path("photos/torn.png").write_bytes(Path("photos/good.png").read_bytes()[:60])
+    return tmp_path
+
+
+def inspected(save: str = ALL, *paths: str, min_area_px: int | None = None, **options: Any) -> list[dict[str, Any]]:
+    saving = Saving.named(save, **options)
+    inspect_run(Path("x.blemish"), [Path(path) for path in paths or ("photos",)], Path("out"), "cpu", "auto", saving,
+                min_area_px)  # fmt: skip
+    return [json.loads(line) for line in Path("out/findings.jsonl").read_text().splitlines()]
+
+
+def test_everything_says_the_same_as_the_finding(work: Path, darkness: Detector) -> None:
+    good, spots, torn = inspected()
+    finding = darkness.inspect("photos/spots.png")
+    assert [good["verdict"], spots["verdict"], torn["verdict"]] == ["good", "defective", "not inspected"]
+    assert (spots["overlay"], spots["map"], spots["mask"]) == (
+        "overlays/spots.jpg", "maps/spots.tiff", "masks/spots.png"
+    )  # fmt: skip
+    np.testing.assert_array_equal(tifffile.imread("out/maps/spots.tiff"), finding.map)
+    mask = cv2.imread("out/masks/spots.png", cv2.IMREAD_UNCHANGED) == 255
+    np.testing.assert_array_equal(mask, finding.mask)
+    assert torn["map"] is None
+    lines = [json.loads(line) for line in Path("out/contours.jsonl").read_text().splitlines()]
+    assert [(line["path"], len(line["contours"])) for line in lines] == [
+        ("photos/good.png", 0), ("photos/spots.png", len(finding.regions))
+    ]  # fmt: skip
+    coco = pycocotools.coco.COCO("out/findings.coco.json")
+    assert [image["file_name"] for image in coco.imgs.values()] == ["photos/good.png", "photos/spots.png"]
+    annotations = coco.loadAnns(coco.getAnnIds())
+    assert [annotation["area"] for annotation in annotations] == [region.area_px for region in finding.regions]
+    np.testing.assert_array_equal(sum(coco.annToMask(annotation) for annotation in annotations), finding.mask)
+    table = pyarrow.parquet.read_table("out/findings.parquet").to_pylist()
+    assert [row["path"] for row in table] == ["photos/good.png", "photos/spots.png", "photos/torn.png"]
+    assert table[1]["regions"][0]["bbox_xyxy"] == spots["regions"][0]["bbox_xyxy"]
+    assert table[2]["score"] is None
+
+
+@pytest.mark.parametrize("map_format", ["tiff", "tiff16", "npy"])
+def test_results_are_no_photographs_and_are_replaced(
+    work: Path, map_format: Any, capsys: pytest.CaptureFixture
+) -> None:
+    inspected(map_format=map_format)
+    capsys.readouterr()
+    assert len(inspected(ALL, ".", map_format=map_format)) == 3
+    assert "0 left out" in capsys.readouterr().out
+    Path("out/maps/mine.npy").write_bytes(b"\x93NUMPY")
+    inspected("none", "photos/good.png")
+    left = sorted(path.name for path in Path("out").rglob("*") if path.is_file())
+    assert left == ["findings.csv", "findings.jsonl", "mine.npy"]
+
+
+def test_pictures_of_rejects_only(work: Path) -> None:
+    good, spots, _ = inspected("overlays,maps", pictures_of_good=False)
+    assert (good["overlay"], good["map"]) == (None, None)
+    assert spots["overlay"] == "overlays/spots.jpg"
+
+
+def test_small_regions_do_not_count(work: Path) -> None:
+    _, spots, _ = inspected("masks")
+    areas_px = sorted(region["area_px"] for region in spots["regions"])
+    assert len(areas_px) == 2
+    _, spots, _ = inspected("masks", min_area_px=areas_px[0] + 1)
+    assert [region["area_px"] for region in spots["regions"]] == areas_px[1:]
+    assert (cv2.imread("out/masks/spots.png", 0) == 255).sum() == areas_px[1]
+    _, spots, _ = inspected("masks", min_area_px=areas_px[1] + 1)
+    assert (spots["verdict"], spots["is_defective"], spots["regions"]) == ("good", False, [])
+    assert spots["score"] > spots["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--save", "masks,heat"], "--save masks,heat: should be none, or some of overlays,maps,masks,contours,coco"),
+        (["--save", "none,maps"], "--save none,maps: should be none, or some of"),
+        (["--map-format", "npy"], "--map-format npy: but no maps are saved; give --save maps, too"),
+        (["--min-area", "-1"], "--min-area -1: should be a number of pixels, 0 or more"),
+    ],
+)
+def test_wrong_options_are_told(work: Path, capsys: pytest.CaptureFixture, words: list[str], line: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["inspect", "x.blemish", "photos", "--out", "out", *words])
+    assert end.value.code == 2
+    assert line in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["findings.coco.json", "contours.jsonl", "findings.parquet"])
+def test_files_of_others_are_not_replaced(work: Path, name: str) -> None:
+    Path("out").mkdir()
+    Path("out", name).write_text('{"annotations": []}')
+    with pytest.raises(BlemishError, match=f"{name}: is not a result of blemish; choose another --out"):
+        inspected("none")
