@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,11 @@ def fit_run(
         print(f"16-bit images are read as {bits} bits, up to {2**bits - 1}, {how}")
     height, width = detector.size_hw
     if (smallest_px := detector.provenance["smallest_blemish_px"]) > SEEN_PX:
+        side_px = 64 * max(1, round(math.sqrt(width * height) / 64))
         print(
             f"photographs are shrunk to {width}x{height} px, where spots of less than about {smallest_px:.0f} px "
-            f"are easily missed; a larger --image-size sees smaller ones, --tile {width}x{height} the photographs' "
-            f"own pixels; both take longer"
+            f"are easily missed; a larger --image-size sees smaller ones, --tile {side_px} the photographs' own "
+            f"pixels; both take longer"
         )
     print(detector.threshold.explain())
     print(f"{folder / 'detector.blemish'}: image threshold {detector.threshold.value:.4g}")
