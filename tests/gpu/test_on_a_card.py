@@ -142,7 +142,7 @@ def test_stopped_and_resumed_goes_on_as_if_it_had_not_been(
 
     def press_ctrl_c(self: TrainingProgress, stage: str, step: int, *rest: object) -> None:
         if step == 8:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingProgress, "step", press_ctrl_c)

@@ -33,7 +33,8 @@ def test_without_calibration_all_images_are_trained_on_and_nothing_is_promised(
     )
     assert detector.threshold.explain() == explanation
     scores = detector.maps_and_scores(load_images(sorted(good.iterdir()), (32, 32)))[1]
-    assert detector.threshold.value == pytest.approx(scores.sort().values[198].item(), rel=1e-5)
+    score = scores.sort().values[198].item()
+    assert score * (1 + 1e-5) < detector.threshold.value < score * (1 + 1e-4)  # a runtime may round otherwise
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["n_calibration"], summary["false_rejects_promised"]) == (0, False)
     again = Detector.load(tmp_path / "run")

@@ -62,7 +62,7 @@ def test_images_that_no_part_has_seen_set_the_threshold(workshop: Path, both: De
     held_out = split_images(workshop / "good", None, "auto", Whole((32, 32)), seed=0).paths[-5:]
     scores = both.maps_and_scores(load_images(held_out, (32, 32)))[1]
     assert sorted(both.calibration_scores) == pytest.approx(sorted(scores.tolist()), rel=1e-6)
-    assert both.threshold.value == scores.max().item()  # the 5th of 5 for 20 %
+    assert both.threshold.value == pytest.approx(scores.max().item(), rel=1e-4)  # the 5th of 5 for 20 %
     assert both.threshold.is_promised
     assert (both.provenance["n_calibration"], both.provenance["are_measured_trained_on"]) == (5, True)
 

@@ -148,7 +148,7 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
 ) -> None:
     whole = trained(photographs, tmp_path / "whole.safetensors")
     monkeypatch.setattr(streaming, "free_memory", lambda: free_bytes)
-    interrupts = StopsAt(20, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupts = StopsAt(20, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(TrainingInterrupted, match="after step 20 of 60"):
         trained(photographs, tmp_path / "x.safetensors", reporter=interrupts)
     resumed = trained(photographs, tmp_path / "x.safetensors", resume=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +97,7 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path: Path) -> Non
     class PressesCtrlC:
         def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
             if step == 20:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted, match="after step 20 of 60"):
         Trainer(Toy(), IMAGES, device="cpu", folder=tmp_path, reporter=PressesCtrlC()).run()
@@ -284,7 +283,7 @@ def test_the_best_weights_survive_an_interruption(ema_decay: float, tmp_path: Pa
     class PressesCtrlC:
         def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
             if step == 40:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted, match="after step 40 of 60"):
         Trainer(
@@ -302,7 +301,7 @@ def test_patience_is_remembered_over_an_interruption(tmp_path: Path) -> None:
     class PressesCtrlC:
         def step(self, stage: str, step: int, n_steps: int, losses: dict[str, float], left_s: float) -> None:
             if step == 20:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted, match="after step 20 of 60"):
         Trainer(

@@ -19,6 +19,9 @@ from blemish.inspection.stream import Judgement, judge
 from blemish.methods.base import Method
 from blemish.thresholds import conformal_threshold
 
+MARGIN = 2.0**-14
+"""The threshold is this share above the score that it comes from. Otherwise a photograph that has just this score
+would be rejected by another runtime, which rounds otherwise (by up to a hundred thousandth)."""
 MOST_VALUES = 50_000_000
 """Values of maps that the pixel threshold is computed from; of more, as many evenly spaced ones."""
 REMEDY = "train it longer, or with a lower learning_rate"
@@ -68,7 +71,8 @@ def set_thresholds(
     scores, values = zip(*judge(detector, photographs(arrays), score_and_values), strict=True)
     if len(scores) > 1 and min(scores) == max(scores):
         doubt = f"all {len(scores)} good images score the same, {scores[0]:.4g}: the network tells nothing; {REMEDY}"
-    detector.threshold = replace(conformal_threshold(np.asarray(scores), false_reject_rate), doubt=doubt)
+    threshold = conformal_threshold(np.asarray(scores), false_reject_rate)
+    detector.threshold = replace(threshold, value=threshold.value * (1.0 + MARGIN), doubt=doubt)
     detector.calibration_scores = scores
     detector.pixel_threshold = pixel_threshold(np.concatenate(values))
 
