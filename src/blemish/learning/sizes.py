@@ -51,14 +51,7 @@ def with_size(options: FitOptions) -> FitOptions:
     if any(size[key] != value for key, value in given.items()):
         others = ", ".join(f"{key}: {value}" for key, value in given.items())
         raise BlemishError(f"option {name}: {text}, and setting {others}; give one of them")
-    sized = replace(options, image_size=None, settings={**options.settings, **size})
-    try:
-        settings_of(sized.method, sized.recipe, sized.seed, sized.settings)
-    except BlemishError as error:
-        if any(key in str(error) for key in SIZE_SETTINGS):
-            raise BlemishError(f"option {name}: {text}: {error}") from None
-        raise
-    return sized
+    return replace(options, image_size=None, settings={**options.settings, **size})
 
 
 def framing_of(options: FitOptions, settings: Settings) -> Framing:

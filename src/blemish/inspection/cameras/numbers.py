@@ -42,7 +42,7 @@ class Numbers:
         now_s : time of a clock that only goes on.
         """
         if self._known is None and frame_id is not None and (is_whole or frame_id > 0):
-            self.newest = max(frame_id, 0)
+            self.newest = self.newest + 1 if self.newest else max(frame_id, 0)
             self._known = frame_id, self.newest
             return self.newest, False
         if self._known is None or frame_id is None:
@@ -83,7 +83,7 @@ class Numbers:
         return lost
 
     def restart(self) -> list[tuple[int, int]]:
-        """Expect any number from now on; return which frames are lost."""
+        """Count on from any number of the camera's; return which frames are lost."""
         self._known = None
         lost = [(absent.first, absent.last) for absent in self._absent]
         self._absent = []
