@@ -132,9 +132,6 @@ def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
     keys = {"path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay"}
     keys |= {"map", "mask"}
-        "map",
-        "mask",
-    }
     assert all(set(row) == keys for row in rows)
     n_test = len(TEST)
     assert [row["error"] is not None for row in rows] == [False] * n_test + [True] * 2

@@ -160,10 +160,43 @@ def test_a_camera_that_stays_away_ends_it_so_that_it_is_started_again(
     assert open_camera("0").address == "0"
 
 
+def test_what_is_not_there_yet_may_be_there_when_it_is_started_again(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = {"nowhere": "nowhere: no such folder; check the path, or mount the share", "99": "99: cannot be opened"}
+    for source, line in sources.items():
+        with pytest.raises(SystemExit) as end:
+            main(["watch", source, "--detector", str(run), "--out", str(tmp_path / "out"), "--patience", "0"])
+        assert end.value.code == 75
+        assert line in capsys.readouterr().err
+
+
+def test_folders_of_inspect_and_of_watch_are_not_mixed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs = save_parts(tmp_path / "in", 2)
+    for first, second, line in (
+        ("inspect", "watch", "holds results of `blemish inspect`"),
+        ("watch", "inspect", "holds the record of `blemish watch`; choose another --out"),
+    ):
+        out = tmp_path / first
+        out.mkdir()
+        if first == "inspect":
+            with pytest.raises(SystemExit):
+                main(["inspect", str(run), str(photographs), "--out", str(out)])
+        else:
+            (out / "heartbeat.json").write_text("{}")
+        words = {"watch": [str(photographs), "--detector", str(run)], "inspect": [str(run), str(photographs)]}[second]
+        with pytest.raises(SystemExit) as end:
+            main([second, *words, "--out", str(out)])
+        assert end.value.code == 2
+        assert line in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["nowhere"], "nowhere: is neither a folder nor the address of a camera; give a folder or a camera"),
+        (["ftp://camera"], "ftp://camera: is neither a folder nor the address of a camera; give a folder, or 0, 1"),
         (["{run}/config.yaml"], "is neither a folder nor the address of a camera; `blemish inspect` takes files"),
         (["{run}", "--save", "coco"], "--save coco: should be none, or some of overlays,maps,masks,contours,photog"),
         (["{run}", "--poll", "-1"], "--poll -1.0: should be a number of seconds, 0 or more"),

@@ -151,7 +151,7 @@ def test_a_dataset_names_what_it_does_not_take(tmp_path: Path) -> None:
     texts = [fault.text for fault in dataset.faults]
     assert texts == [
         f"{tmp_path / 'lot2'}: its 1 image is not used; move into {tmp_path}, or out of it",
-        f"{tmp_path}: 1 file is left out: clip.mp4 (video); save its frames as PNG",
+        f"{tmp_path}: 1 file is left out: clip.mp4 (video); save its frames as PNG, or give inspect the file",
     ]
     assert {fault.split for fault in dataset.faults} == {"train"}
 

@@ -101,6 +101,12 @@ def one(tmp_path: Path) -> Path:
 SQUARE = [[10, 10], [40, 10], [40, 30], [10, 30]]
 
 
+def test_a_circle_is_filled(one: Path) -> None:
+    path = one.with_name("roi.json")
+    path.write_text(json.dumps({"shapes": [{"points": [[40, 30], [40, 50]], "shape_type": "circle"}]}))
+    assert read_region(path, one).sum() == pytest.approx(np.pi * 20**2, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -136,8 +142,8 @@ def test_a_mask_is_read(one: Path) -> None:
             lambda path: path.write_text('{"shapes": [], "imageHeight": 6, "imageWidth": 8}'),
             "drawn for 8x6",
         ),
-        ("g.json", lambda path: path.write_text('{"shapes": [{"points": [], "shape_type": "circle"}]}'), "a circle"),
-        ("h.png", lambda path: Image.new("L", (80, 60)).save(path), "the region is 0x0 px"),
+        ("g.json", lambda path: path.write_text('{"shapes": [{"points": [], "shape_type": "line"}]}'), "a line"),
+        ("h.png", lambda path: Image.new("L", (80, 60)).save(path), "nothing of the photographs is in the region"),
         ("i.png", lambda path: Image.new("L", (70, 60), 255).save(path), "70"),
         ("nowhere.png", lambda path: None, "cannot be read"),
     ],

@@ -37,7 +37,8 @@ def inspect(
     detector
         A .blemish file, or the run folder of `fit` with one.
     paths
-        Images, or folders of images (read with their subfolders, and with folders that links lead to).
+        Images, video files (each frame is inspected), or folders of images (read with their subfolders, and with
+        folders that links lead to).
     out
         Folder for the results. Those of an earlier run in it are replaced; it may be among the photographs.
     device

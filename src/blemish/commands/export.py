@@ -52,6 +52,11 @@ def export_run(
             f"{detector_path}: looks at a region of interest, which a file for other programs does not; take "
             f"--out NAME.blemish, which OpenVINO runs"
         )
+    if out.suffix != ".blemish" and detector.min_area_px:
+        raise BlemishError(
+            f"{detector_path}: counts regions of {detector.min_area_px} px or more, which a file for other programs "
+            f"does not; take --out NAME.blemish, or `blemish calibrate --min-area 0` before"
+        )
     grid = detector.framing if isinstance(detector.framing, Tiles) else None
     paths, seen = _good_images(detector, detector_path, good, layout, precision)
     with folder_for_files(out.parent):
@@ -138,15 +143,13 @@ def description_of_file(detector: Detector, out: Path, precision: str, input_kin
     Of the detector's description, ``likeness`` is left out, because the graph does not compute it.
     """
     own = {key: value for key, value in detector.description.items() if key != "likeness"}
-    least_px = detector.min_area_px
-    least = f"; blemish also asks for an outlined region of {least_px} px" if least_px else ""
     return own | {
         "blemish_version": version("blemish"),
         "runtime": "onnx" if out.suffix == ".onnx" else "openvino",
         "precision": precision,
         "input": _input_description(detector, input_kind),
         "outputs": _output_descriptions(detector, input_kind),
-        "verdict": f"defective if score > {detector.threshold.value!r} (threshold.value){least}",
+        "verdict": f"defective if score > {detector.threshold.value!r} (threshold.value)",
         "left_out": "likeness: the file does not say whether a photograph is unlike all good images",
         "openvino_hints": PRECISION_HINT if out.suffix == ".xml" else {},
     }

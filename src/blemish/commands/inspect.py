@@ -8,7 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from blemish.commands.results import PICTURES, Results, Saving, check_results, clear, sink_files, taken_names
+from blemish.commands.results import (
+    HEARTBEAT,
+    PICTURES,
+    Results,
+    Saving,
+    check_results,
+    clear,
+    sink_files,
+    taken_names,
+)
 from blemish.data.listing import MAPS
 from blemish.detector import Detector
 from blemish.devices import Device, Precision, resolve_device
@@ -35,6 +44,8 @@ def inspect_run(
     How many photographs are defective or unlike the good images, and how many rows have an error.
     """
     check_results(out)
+    if (out / HEARTBEAT).exists():
+        raise BlemishError(f"{out}: holds the record of `blemish watch`; choose another --out")
     detector = loaded(detector_path, device, precision, min_area_px)
     found = find(paths)
     with owned_folder(out):

@@ -35,6 +35,8 @@ SINKS: Mapping[str, tuple[str, type[Sink]]] = {
 """Files with a row for each photograph, and what writes them; the first two always."""
 KINDS = (*PICTURES, *list(SINKS)[2:])
 """What ``--save`` takes, beside ``none``."""
+ROWS, HEARTBEAT = SINKS["rows"][0], "heartbeat.json"
+"""The rows, and the file by which a folder is known as one of ``blemish watch``."""
 PHOTOGRAPHS = "photographs"
 """Folder of the frames of a camera, which are no results: a later run may inspect them."""
 _OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
@@ -146,7 +148,12 @@ def continued(out: Path) -> list[tuple[str, str]]:
             with path.open("rb+") as file:
                 content = file.read()
                 file.truncate(content.rfind(b"\n") + 1)
-    return [(row["path"], row["version"]) for row in _rows_at(out) if row.get("path") and row.get("version")]
+    rows = list(_rows_at(out))
+    if rows:  # the table may lack lines that a loss of power has taken
+        with Table(out / SINKS["table"][0]) as table:
+            for row in rows:
+                table.take(Record(dict(row), is_judged=row.get("score") is not None))
+    return [(row["path"], row["version"]) for row in rows if row.get("path") and row.get("version")]
 
 
 @dataclass

@@ -15,12 +15,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from blemish.artifact import artifact_at
 from blemish.commands.inspect import loaded
-from blemish.commands.results import KINDS, PHOTOGRAPHS, Results, Saving, check_results, continued, taken_names
+from blemish.commands.results import (
+    HEARTBEAT,
+    KINDS,
+    PHOTOGRAPHS,
+    ROWS,
+    Results,
+    Saving,
+    check_results,
+    continued,
+    taken_names,
+)
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
-from blemish.files import owned_folder, write_text
-from blemish.inspection.cameras import is_camera, open_camera
+from blemish.files import digest_of_file, owned_folder, write_text
+from blemish.inspection.cameras import ADDRESSES, Camera, is_camera, open_camera
 from blemish.inspection.sinks import Record
 from blemish.inspection.sources import Photograph, photographs
 from blemish.inspection.stream import Judgement, judge
@@ -28,7 +39,6 @@ from blemish.inspection.watching import WatchedFolder, key_of
 
 WATCH_KINDS = (*(kind for kind in KINDS if kind not in ("coco", "parquet")), PHOTOGRAPHS)
 """What ``watch --save`` takes: not what is written at the end only."""
-HEARTBEAT = "heartbeat.json"
 HEARTBEAT_S = 1.0
 
 
@@ -54,15 +64,15 @@ class Heartbeat:
     last: dict[str, Any] | None = None
     _written_s: float = field(default=0.0)
 
-    def beat(self, source: Source, results: Results, *, is_last: bool = False) -> None:
-        """Write the file if it is time."""
-        if not is_last and time.monotonic() - self._written_s < HEARTBEAT_S:
+    def beat(self, source: Source, results: Results, end: str = "") -> None:
+        """Write the file if it is time, or if it has come to an ``end``, which it then names."""
+        if not end and time.monotonic() - self._written_s < HEARTBEAT_S:
             return
         self._written_s = time.monotonic()
         counts = results.counts
         content = {
             "time": now(),
-            "state": "stopped" if is_last else source.state,
+            "state": end or source.state,
             **self.about,
             "n_inspected": counts["good"] + counts["defective"] + counts["unlike"],
             "n_defective": counts["defective"],
@@ -99,36 +109,52 @@ def watch_run(
     WatchFailed
         If it ends later without being stopped.
     """
-    for name, value in (("poll", poll_s), ("patience", patience_s)):
-        if not 0 <= value < float("inf"):
-            raise BlemishError(f"--{name} {value}: should be a number of seconds, 0 or more")
-    if not is_camera(address) and not Path(address).is_dir():
-        remedy = "`blemish inspect` takes files" if Path(address).is_file() else "give a folder or a camera"
-        raise BlemishError(f"{address}: is neither a folder nor the address of a camera; {remedy}")
-    check_results(out)
+    _check(address, out, poll=poll_s, patience=patience_s)
     detector = loaded(detector_path, device, precision, min_area_px)
     with owned_folder(out):
         done = continued(out)
+        digest = digest_of_file(artifact_at(detector_path))
+        _tell_what_changes(out, digest, detector.min_area_px)
         with _source(address, out, done, poll_s, patience_s) as source:
             results = Results(out, saving or Saving(pictures_of_good=False), is_continued=True)
-            about = {"source": address, "detector": str(detector_path), "pid": os.getpid(), "started": now()}
+            about = {
+                "source": address, "detector": str(detector_path), "digest": digest,
+                "min_area_px": detector.min_area_px, "pid": os.getpid(), "started": now(),
+            }  # fmt: skip
             heartbeat = Heartbeat(out / HEARTBEAT, about)
             with stopped_by_signals() as stop, results:
                 heartbeat.beat(source, results)
                 print(f"watching {address}; results in {out}; stop with Ctrl+C or SIGTERM", flush=True)
+                end = "interrupted"
                 try:
                     _watch(detector, source, results, heartbeat, stop, taken_names(out))
-                except WatchFailed:
-                    raise
+                    end = "stopped"
                 except BlemishError as error:
+                    end = f"ended: {error}"
                     raise WatchFailed(str(error)) from error
                 finally:
-                    heartbeat.beat(source, results, is_last=True)
+                    heartbeat.beat(source, results, end)
     counts = results.counts
     n_inspected = counts["good"] + counts["defective"] + counts["unlike"]
     print(f"stopped: {n_inspected} inspected, {counts['defective']} defective, {counts['unlike']} unlike the good "
           f"images, {counts['unreadable']} not inspected; results in {out}")  # fmt: skip
     return counts["unreadable"] + counts["not saved"]
+
+
+def _check(address: str, out: Path, **seconds: float) -> None:
+    """Raise BlemishError if an argument is wrong in a way that starting again does not mend."""
+    for name, value in seconds.items():
+        if not 0 <= value < float("inf"):
+            raise BlemishError(f"--{name} {value}: should be a number of seconds, 0 or more")
+    looks_like_camera = address.startswith("aravis:") or "://" in address
+    if not is_camera(address) and (Path(address).is_file() or (looks_like_camera and not Path(address).exists())):
+        remedy = "`blemish inspect` takes files" if Path(address).is_file() else f"give a folder, or {ADDRESSES}"
+        raise BlemishError(f"{address}: is neither a folder nor the address of a camera; {remedy}")
+    check_results(out)
+    if (out / ROWS).exists() and not (out / HEARTBEAT).exists():
+        raise BlemishError(
+            f"{out}: holds results of `blemish inspect`, which are not continued; choose another --out"
+        )
 
 
 def _watch(
@@ -138,7 +164,8 @@ def _watch(
 
     def record(judgement: Judgement) -> Record:
         made = results.record(judgement)
-        return replace(made, row={**made.row, **judgement.photograph.columns, "time": now()})
+        columns = {**judgement.photograph.columns, "time": now(), "detector": heartbeat.about["digest"]}
+        return replace(made, row={**made.row, **columns})
 
     failures = list[BlemishError]()
 
@@ -166,11 +193,46 @@ def _source(
 ) -> Iterator[Source]:
     """The camera or folder at an address."""
     if is_camera(address):
-        with open_camera(address, tell=_tell, patience_s=patience_s) as camera:
+        with _opened(open_camera(address, tell=_tell, patience_s=patience_s), patience_s) as camera:
             yield camera
         return
+    if not Path(address).exists():
+        raise WatchFailed(f"{address}: no such folder; check the path, or mount the share")
     keys = (key_of(path, version) for path, version in done)
     yield WatchedFolder(Path(address), done=keys, ignored=_results_folders(out), tell=_tell, poll_s=poll_s)
+
+
+@contextmanager
+def _opened(camera: Camera, patience_s: float) -> Iterator[Camera]:
+    """Open a camera; one that cannot be reached is tried for so long."""
+    began_s, pause_s = time.monotonic(), 1.0
+    while True:
+        try:
+            camera.__enter__()
+            break
+        except BlemishError as error:
+            left_s = patience_s - (time.monotonic() - began_s)
+            if left_s <= 0:
+                raise WatchFailed(str(error)) from error
+            if pause_s == 1.0:
+                _tell(f"{error}; it is tried for {patience_s:g} s")
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, 10.0)
+    try:
+        yield camera
+    finally:
+        camera.__exit__(None, None, None)
+
+
+def _tell_what_changes(out: Path, digest: str, min_area_px: int) -> None:
+    """Say if another detector goes on with the rows of an earlier run."""
+    try:
+        before = json.loads((out / HEARTBEAT).read_text(encoding="utf-8"))
+        changed = (before["digest"], before["min_area_px"]) != (digest, min_area_px)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if changed:
+        _tell(f"{out}: goes on with another detector or --min-area than before; what was inspected stays as it is")
 
 
 def _results_folders(out: Path) -> list[Path]:

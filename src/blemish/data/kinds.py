@@ -55,7 +55,12 @@ class Kind:
         return self.is_picture or (bool(self.remedy) and self not in (EMPTY, UNKNOWN))
 
 
-_AS_PNG, _FRAMES, _PAGES, _UNPACK = "save it as PNG", "save its frames as PNG", "save its pages as PNG", "unpack it"
+_AS_PNG, _FRAMES, _PAGES, _UNPACK = (
+    "save it as PNG",
+    "save its frames as PNG, or give inspect the file",
+    "save its pages as PNG",
+    "unpack it",
+)
 EMPTY, TEXT = Kind("empty", "copy or export it again"), Kind("text")
 OVERLAY, MASK, MAP = (Kind(comment.decode()) for comment in (OVERLAY_COMMENT, MASK_COMMENT, MAP_COMMENT))
 RESULTS = {"JPEG": (OVERLAY_COMMENT, OVERLAY), "PNG": (MASK_COMMENT, MASK), "TIFF": (MAP_COMMENT, MAP)}

@@ -155,6 +155,8 @@ def read_region(path: Path, photograph: Path) -> NDArray[np.bool_]:
     """
     height, width = read_values(photograph).shape[:2]
     mask = _drawn(path, (height, width)) if path.suffix.lower() == ".json" else read_mask(path, (height, width))
+    if not mask.any():
+        raise BlemishError(f"{path}: nothing of the photographs is in the region; draw it white, or in their px")
     left, top, right, bottom = box_of(mask)
     if min(right - left, bottom - top) < MIN_SIDE_PX:
         raise BlemishError(
@@ -196,8 +198,12 @@ def _points_of(shape: Any, path: Path) -> Any:
     if kind == "rectangle" and isinstance(points, list) and len(points) == 2:
         (left, top), (right, bottom) = points
         return [[left, top], [right, top], [right, bottom], [left, bottom]]
+    if kind == "circle" and isinstance(points, list) and len(points) == 2:
+        (x, y), (edge_x, edge_y) = points
+        radius, angles = np.hypot(edge_x - x, edge_y - y), np.linspace(0, 2 * np.pi, 180, endpoint=False)
+        return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1).tolist()
     if kind != "polygon":
-        raise BlemishError(f"{path}: holds a {kind}; draw polygons or rectangles")
+        raise BlemishError(f"{path}: holds a {kind}; draw polygons, rectangles or circles")
     return points
 
 

@@ -171,6 +171,8 @@ class Table(_File):
         "overlay",
         "map",
         "mask",
+        "time",
+        "detector",
     )
     N_FIRST_COLUMNS = 4
     """As many columns, at least, each version of blemish has written; later versions add some at the end."""

@@ -35,9 +35,11 @@ class Version(NamedTuple):
 
     size: int
     modified_ns: int
+    changed_ns: int
+    """Also of a file that was moved to the name, with its own time of modification."""
 
     def __str__(self) -> str:
-        return f"{self.size}-{self.modified_ns}"
+        return f"{self.size}-{self.modified_ns}-{self.changed_ns}"
 
 
 class WatchedFolder:
@@ -116,7 +118,7 @@ class WatchedFolder:
             elif lack == "result":
                 self._done.add(key_of(path, str(version)))
                 del self._waiting[path]
-            elif lack != "end" and quiet_s >= self.patience_s:
+            elif lack != "end" and (quiet_s >= self.patience_s or Path(path).suffix.lower() not in _UNFINISHED):
                 self._tell_once(path, f"{path}: is not taken: {lack}")
         if self.state == "running":
             for path in self._waiting.keys() - present:
@@ -139,7 +141,7 @@ class WatchedFolder:
                                     waiting.append(entry.path)
                             elif entry.is_file():
                                 status = entry.stat()
-                                yield entry.path, Version(status.st_size, status.st_mtime_ns)
+                                yield entry.path, Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
                         except OSError:  # gone, or a link to itself
                             continue
                 self._back(folder)

@@ -159,7 +159,9 @@ def test_a_camera_that_is_switched_off_and_on_is_told(start: Start, monkeypatch:
     gone, back = lines
     assert gone.startswith("aravis:Aravis-Fake-BLEMISH4: gone (no frame for 0.5 s); nothing is inspected")
     assert back.startswith("aravis:Aravis-Fake-BLEMISH4: back after")
-    assert not any(photograph.fault for photograph in after)
+    away, *others = after
+    assert "was gone for" in str(away.fault)
+    assert not any(photograph.fault for photograph in others)
     assert camera.state == "closed"
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from blemish.errors import BlemishError
-from blemish.inspection.cameras.camera import Camera
+from blemish.inspection.cameras.camera import Camera as Camera
 from blemish.inspection.cameras.driver import Driver
 
 ADDRESSES = (

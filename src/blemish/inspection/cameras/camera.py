@@ -227,7 +227,11 @@ class Camera:
                 reason = error
                 continue
             self.state = "running"
-            self.tell(f"{self.address}: back after {time.monotonic() - began_s:.0f} s")
+            away_s = time.monotonic() - began_s
+            self.tell(f"{self.address}: back after {away_s:.0f} s")
+            self._numbers.newest += 1
+            number, why = self._numbers.newest, f"was gone for {away_s:.0f} s; nothing of that time is inspected"
+            self._queue.lose(number, number, why, datetime.now(UTC))
             return
 
 
