@@ -106,7 +106,6 @@ def test_what_is_not_taken_is_told_once(folder: Path) -> None:
 
 
 def test_results_in_it_are_not_taken(folder: Path) -> None:
-    photo(folder / "out/overlays/a.png") if (folder / "out").mkdir() else None
     photo(folder / "out" / "a.png")
     photo(folder / "b.png")
     assert Watch(folder, ignored=[folder / "out"]).names() == ["b.png"]

@@ -50,10 +50,6 @@ class Framing(ABC):
     ) -> NDArray[np.uint8]:
         """Join pictures (h, w, 3) of the tiles into one, of any resolution."""
 
-    def framed_hw(self, photograph_hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what is framed of a photograph, px: all of it."""
-        return photograph_hw
-
     def n_tiles(self, photograph_hw: tuple[int, int]) -> int:
         """How many tiles ``cut`` makes of a photograph."""
         return 1

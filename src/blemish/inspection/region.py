@@ -98,20 +98,21 @@ class RegionOfInterest(Framing):
     def overview(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self.inner.overview(self._inside(photograph))
 
-    def framed_hw(self, photograph_hw: tuple[int, int]) -> tuple[int, int]:
+    @property
+    def box_hw(self) -> tuple[int, int]:
+        """Height and width of the box, px."""
         left, top, right, bottom = self.box_xyxy
         return bottom - top, right - left
 
     def n_tiles(self, photograph_hw: tuple[int, int]) -> int:
-        return self.inner.n_tiles(self.framed_hw(photograph_hw))
+        return self.inner.n_tiles(self.box_hw)
 
     def shrinking(self, photograph_hw: tuple[int, int]) -> float:
-        return self.inner.shrinking(self.framed_hw(photograph_hw))
+        return self.inner.shrinking(self.box_hw)
 
     def join(self, maps: Iterable[NDArray[np.float32]], photograph_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Return the map at the photograph's own resolution, 0 outside of the region."""
-        box_hw = self.framed_hw(photograph_hw)
-        inside = np.asarray(resize(self.inner.join(maps, box_hw), box_hw))
+        inside = np.asarray(resize(self.inner.join(maps, self.box_hw), self.box_hw))
         joined = np.zeros(photograph_hw, np.float32)
         self.crop(joined)[...] = inside
         joined[~self.mask] = 0.0
@@ -121,9 +122,8 @@ class RegionOfInterest(Framing):
         self, pictures: Iterable[NDArray[np.uint8]], photograph_hw: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """Return the picture at the photograph's own resolution, grey outside of the box."""
-        box_hw = self.framed_hw(photograph_hw)
         joined = np.full((*photograph_hw, 3), OUTSIDE, np.uint8)
-        self.crop(joined)[...] = resize(self.inner.join_pictures(pictures, box_hw), box_hw)
+        self.crop(joined)[...] = resize(self.inner.join_pictures(pictures, self.box_hw), self.box_hw)
         return joined
 
     def judged(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
