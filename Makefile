@@ -18,9 +18,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/blemish demo --out demo
 
-# A process for each core, with a thread each: twice as fast as one process with all threads.
+# A process for each core, with a thread each: twice as fast as one process with all threads. One that dies is not
+# replaced: pytest-xdist would then wait for ever for the files that were given to it.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks examples

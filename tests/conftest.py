@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,14 @@ from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.runtimes.torch import TorchRuntime
 from blemish.thresholds import Threshold
 from card import a_card
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a process that ran tests died: by which signal, or with which code."""
+    process = getattr(node.gateway._io, "popen", None)
+    if error is not None and process is not None:
+        print(f"\n{node.gateway.id} ended with {process.wait(timeout=60)}", flush=True)
 
 
 class Darkness(DRAEM):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from blemish.data import streaming
 from blemish.data.reading import read_image
 from blemish.data.unreadable import UnreadablePhotographs
 from blemish.errors import BlemishError
-from blemish.learning.interrupts import TrainingInterrupted
 from blemish.learning.pretraining import Pretrained, pretrain
 from blemish.learning.training import Trainer
 from blemish.methods.dsr.codebook import load_codebook, read_card
@@ -142,15 +140,33 @@ def assert_same(made: Pretrained, other: Pretrained) -> None:
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from blemish.data import streaming
+from blemish.learning.interrupts import TrainingInterrupted
+from learning.test_pretraining import StopsAt, trained
+
+streaming.free_memory = lambda: float(sys.argv[3])
+try:
+    trained(
+        Path(sys.argv[1]), Path(sys.argv[2]), reporter=StopsAt(20, lambda: signal.raise_signal(signal.SIGINT))
+    )
+except TrainingInterrupted as error:
+    print(error)
+"""
+
+
 @pytest.mark.parametrize("free_bytes", [0.0, 1e9])
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: float
 ) -> None:
     whole = trained(photographs, tmp_path / "whole.safetensors")
+    command = [sys.executable, "-X", "faulthandler", "-c", INTERRUPTED, photographs, tmp_path / "x.safetensors"]
+    stopped = subprocess.run([*map(str, command), str(free_bytes)], capture_output=True, text=True, check=False,
+                             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert "after step 20 of 60" in stopped.stdout, f"ended with {stopped.returncode}: {stopped.stderr}"
     monkeypatch.setattr(streaming, "free_memory", lambda: free_bytes)
-    interrupts = StopsAt(20, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(TrainingInterrupted, match="after step 20 of 60"):
-        trained(photographs, tmp_path / "x.safetensors", reporter=interrupts)
     resumed = trained(photographs, tmp_path / "x.safetensors", resume=True)
     assert_same(resumed, whole)
     assert resumed.card["presentations"] == 240
