@@ -3,14 +3,16 @@
     .venv/bin/python benchmarks/ways.py DETECTOR [DETECTOR ...] --photographs FOLDER --n 200
 
 Each photograph alone, a list in Python, a folder, a video made of them without loss (FFV1; photographs of the most
-frequent size only), a watched folder, and exported to ONNX and to OpenVINO, as a file for other programs and as a
-.blemish. The first way is what the others are compared with. Writes ``results/ways.json``.
+frequent size only), a watched folder, the service by both of its interfaces, and exported to ONNX and to OpenVINO, as
+a file for other programs and as a .blemish. The first way is what the others are compared with. Writes
+``results/ways.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -18,12 +20,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
+import tritonclient.http as tritonclient
 
 import blemish
 from blemish.data.listing import list_images
@@ -64,6 +69,36 @@ def by_watch(detector: Path, photographs: Path, n: int, folder: Path) -> list[fl
     return scores_of_rows(out)
 
 
+@contextmanager
+def service(detector: Path, folder: Path) -> Iterator[str]:
+    """The address of a service of this detector, as the product ``part``."""
+    words = ["serve", "--product", f"part={detector}", "--storage", str(folder / "service"), "--port", "0"]
+    process = subprocess.Popen([sys.executable, "-m", "blemish", *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    found = next(match for line in process.stdout if (match := re.search(r"127\.0\.0\.1:\d+", line)))
+    try:
+        yield found[0]
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def by_post(address: str, paths: Sequence[Path]) -> list[float]:
+    url, kind = f"http://{address}/products/part/inspect", {"Content-Type": "application/octet-stream"}
+    with httpx.Client(timeout=60) as client:
+        answers = [client.post(url, content=path.read_bytes(), headers=kind) for path in paths]
+    return [float(answer.raise_for_status().json()["score"]) for answer in answers]
+
+
+def by_open_inference(address: str, paths: Sequence[Path]) -> list[float]:
+    client, scores = tritonclient.InferenceServerClient(address), list[float]()
+    for path in paths:
+        image = tritonclient.InferInput("image", [1], "BYTES")
+        image.set_data_from_numpy(np.array([path.read_bytes()], dtype=object))
+        scores.append(float(client.infer("part", [image]).as_numpy("score")[0]))
+    return scores
+
+
 def by_file(path: Path, paths: Sequence[Path]) -> list[float]:
     """By an exported file, as another program would."""
     if path.suffix == ".onnx":
@@ -91,6 +126,9 @@ def measured(path: Path, photographs: Path, folder: Path) -> dict[str, Any]:
     ways["a folder, precision auto"] = scores_of_rows(folder / "by-auto")
     ways["a lossless video"] = by_video(path, paths, folder)
     ways["watch"] = by_watch(path, photographs, len(paths), folder)
+    with service(path, folder) as address:
+        ways["the service, POST"] = by_post(address, paths)
+        ways["the service, Open Inference Protocol"] = by_open_inference(address, paths)
     for name in ("d.onnx", "d.xml", "d.blemish"):
         command("export", path, "--out", folder / name)
     ways["ONNX Runtime"] = by_file(folder / "d.onnx", paths)
