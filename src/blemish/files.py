@@ -97,6 +97,18 @@ def check_own(path: Path, is_own: Callable[[bytes], bool]) -> None:
         raise BlemishError(f"{path}: is not a result of blemish; choose another --out")
 
 
+def check_new(path: Path) -> None:
+    """Check that there is no file at ``--out`` yet: a detector may have taken hours to train.
+
+    Raises
+    ------
+    BlemishError
+        If there is one.
+    """
+    if path.exists():
+        raise BlemishError(f"--out {path}: exists already; choose another name")
+
+
 def make_folder(path: Path) -> Path:
     """Create the folder ``path`` with its parents, check that files can be written to it, and return ``path``."""
     try:
