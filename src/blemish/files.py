@@ -43,6 +43,8 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 def cannot_be_written(path: Path, error: OSError) -> BlemishError:
     """The mistake of a file that an error of the system keeps from being written."""
+    if isinstance(error, FileNotFoundError):
+        return BlemishError(f"{path}: cannot be written, as there is no folder {path.parent}; make it")
     return BlemishError(
         f"{path}: cannot be written ({error.strerror or error}); free the disk or choose another folder"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from PIL import Image
 
 from blemish.cli import main
 from blemish.commands.inspect import inspect_run
-from blemish.commands.results import KINDS, Saving
+from blemish.commands.results import KINDS, Results, Saving, continued
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.inspection.sources import photographs
+from blemish.inspection.stream import judge
+from blemish.inspection.watching import key_of
 
 ALL = ",".join(KINDS)
 
@@ -71,6 +76,39 @@ def test_everything_says_the_same_as_the_finding(work: Path, darkness: Detector)
     assert table[2]["score"] is None
 
 
+def test_all_is_a_word_for_everything() -> None:
+    assert Saving.named("all", "npy") == Saving.named(ALL, "npy")
+    assert Saving.named("all", allowed=("maps", "photographs")).kinds == {"maps", "photographs"}
+
+
+def test_a_folder_of_pictures_that_was_deleted_is_made_anew(work: Path, darkness: Detector) -> None:
+    with Results(Path("out"), Saving()) as results:
+        shutil.rmtree("out/overlays")
+        results.take(next(judge(darkness, photographs(["photos/spots.png"]), results.record)))
+        assert Path("out/overlays/spots.jpg").is_file()
+        shutil.rmtree("out")
+        with pytest.raises(
+            BlemishError, match=r"spots\.jpg: cannot be written, as there is no folder out/overlays; make it"
+        ):
+            results.record(next(judge(darkness, photographs(["photos/spots.png"]))))
+
+
+def test_rows_are_continued_in_little_memory(work: Path) -> None:
+    row = {"path": "cam#1", "score": 0.1, "verdict": "good", "regions": [], "unlike": [], "note": 900 * "x"}
+    Path("out").mkdir()
+    with Path("out/findings.jsonl").open("w") as file:
+        file.writelines(json.dumps({**row, "path": f"cam#{number}"}) + "\n" for number in range(4000))
+        file.write(json.dumps(row | {"path": "photos/good.png", "version": "1-2-3"}) + "\n" + 70_000 * "x")
+    tracemalloc.start()
+    keys = continued(Path("out"))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert keys == {key_of("photos/good.png", "1-2-3")}
+    assert peak_bytes < 1_000_000 < Path("out/findings.jsonl").stat().st_size
+    assert Path("out/findings.jsonl").read_text().endswith('"1-2-3"}\n')
+    assert len(Path("out/findings.csv").read_text().splitlines()) == 4002
+
+
 @pytest.mark.parametrize("map_format", ["tiff", "tiff16", "npy"])
 def test_results_are_no_photographs_and_are_replaced(
     work: Path, map_format: Any, capsys: pytest.CaptureFixture
@@ -106,8 +144,11 @@ def test_small_regions_do_not_count(work: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--save", "masks,heat"], "--save masks,heat: should be none, or some of overlays,maps,masks,contours,coco"),
-        (["--save", "none,maps"], "--save none,maps: should be none, or some of"),
+        (
+            ["--save", "masks,heat"],
+            "--save masks,heat: should be all, none, or some of overlays,maps,masks,contours,",
+        ),
+        (["--save", "none,maps"], "--save none,maps: should be all, none, or some of"),
         (["--map-format", "npy"], "--map-format npy: but no maps are saved; give --save maps, too"),
         (["--min-area", "-1"], "--min-area -1: should be a number of pixels, 0 or more"),
     ],

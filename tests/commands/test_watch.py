@@ -198,7 +198,10 @@ def test_folders_of_inspect_and_of_watch_are_not_mixed(
     [
         (["ftp://camera"], "ftp://camera: is neither a folder nor the address of a camera; give a folder, or 0, 1"),
         (["{run}/config.yaml"], "is neither a folder nor the address of a camera; `blemish inspect` takes files"),
-        (["{run}", "--save", "coco"], "--save coco: should be none, or some of overlays,maps,masks,contours,photog"),
+        (
+            ["{run}", "--save", "coco"],
+            "--save coco: should be all, none, or some of overlays,maps,masks,contours,photog",
+        ),
         (["{run}", "--poll", "-1"], "--poll -1.0: should be a number of seconds, 0 or more"),
         (["{run}", "--patience", "nan"], "--patience nan: should be a number of seconds, 0 or more"),
         (["aravis:"], "aravis:: is neither a folder nor the address of a camera"),

@@ -35,7 +35,7 @@ from blemish.inspection.cameras import ADDRESSES, Camera, is_camera, open_camera
 from blemish.inspection.sinks import Record
 from blemish.inspection.sources import Photograph, photographs
 from blemish.inspection.stream import Judgement, judge
-from blemish.inspection.watching import WatchedFolder, key_of
+from blemish.inspection.watching import WatchedFolder
 
 WATCH_KINDS = (*(kind for kind in KINDS if kind not in ("coco", "parquet")), PHOTOGRAPHS)
 """What ``watch --save`` takes: not what is written at the end only."""
@@ -188,9 +188,7 @@ def _watch(
 
 
 @contextmanager
-def _source(
-    address: str, out: Path, done: list[tuple[str, str]], poll_s: float, patience_s: float
-) -> Iterator[Source]:
+def _source(address: str, out: Path, done: set[int], poll_s: float, patience_s: float) -> Iterator[Source]:
     """The camera or folder at an address."""
     if is_camera(address):
         with _opened(open_camera(address, tell=_tell, patience_s=patience_s), patience_s) as camera:
@@ -198,8 +196,7 @@ def _source(
         return
     if not Path(address).exists():
         raise WatchFailed(f"{address}: no such folder; check the path, or mount the share")
-    keys = (key_of(path, version) for path, version in done)
-    yield WatchedFolder(Path(address), done=keys, ignored=_results_folders(out), tell=_tell, poll_s=poll_s)
+    yield WatchedFolder(Path(address), done=done, ignored=_results_folders(out), tell=_tell, poll_s=poll_s)
 
 
 @contextmanager
