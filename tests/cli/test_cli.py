@@ -131,7 +131,7 @@ def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained
     assert result.returncode == 2, result.stderr  # what was given and not inspected is never exit code 0
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
     keys = {"path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay"}
-    keys |= {"map", "mask"}
+    keys |= {"map", "mask", "min_area_px"}
     assert all(set(row) == keys for row in rows)
     n_test = len(TEST)
     assert [row["error"] is not None for row in rows] == [False] * n_test + [True] * 2

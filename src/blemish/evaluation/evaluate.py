@@ -47,6 +47,15 @@ class Evaluation:
     """Why each sample is unlike the good images that the detector has learned from; mostly empty."""
     notices: tuple[str, ...] = ()
     """Lines about what was left out, about masks that may be wrong, and about photographs unlike the good images."""
+    rejected: Collection[Path] | None = None
+    """The samples that are judged defective; None if the score alone decides."""
+
+    @property
+    def is_rejected(self) -> NDArray[np.bool_]:
+        """(N,) bool, which samples are judged defective."""
+        if self.rejected is None:
+            return np.asarray(self.scores > self.metrics["threshold"])
+        return np.array([sample.path in self.rejected for sample in self.samples])
 
 
 def evaluate(
@@ -105,7 +114,8 @@ def evaluate(
     lines += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
     notices = (*_left_out(dataset, samples), *lines, *_about_framing(detector, judging, rules))
     scores = rankings[ALL].image_scores.astype(np.float64)
-    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices)
+    by_area = rejected if detector.min_area_px else None
+    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices, by_area)
 
 
 def _samples_of(dataset: Dataset, protocol: Protocol) -> tuple[Sample, ...]:
