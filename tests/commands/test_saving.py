@@ -6,6 +6,7 @@ import json
 import shutil
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ from blemish.commands.inspect import inspect_run
 from blemish.commands.results import KINDS, Results, Saving, continued
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.inspection.region import RegionOfInterest
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
 from blemish.inspection.watching import key_of
@@ -129,6 +131,20 @@ def test_pictures_of_rejects_only(work: Path) -> None:
     assert spots["overlay"] == "overlays/spots.jpg"
 
 
+def test_overlays_show_the_region_of_interest(work: Path, darkness: Detector) -> None:
+    inspected("overlays", "photos/good.png")
+    before = cv2.imread("out/overlays/good.jpg").astype(int)
+    region = np.zeros((40, 60), np.bool_)
+    region[10:30, 20:50] = True
+    darkness.framing = RegionOfInterest.of(darkness.framing, region)
+    inspected("overlays", "photos/good.png")
+    factor = before.shape[1] // 60
+    changes = np.abs(cv2.imread("out/overlays/good.jpg") - before).max(axis=2)[: 40 * factor] > 100
+    rows, columns = np.nonzero(changes)
+    edges = [rows.min(), rows.max(), columns.min(), columns.max()]
+    assert np.abs(np.array(edges) / factor - [10, 30, 20, 50]).max() < 0.5
+
+
 def test_small_regions_do_not_count(work: Path) -> None:
     _, spots, _ = inspected("masks")
     areas_px = sorted(region["area_px"] for region in spots["regions"])
@@ -139,6 +155,24 @@ def test_small_regions_do_not_count(work: Path) -> None:
     _, spots, _ = inspected("masks", min_area_px=areas_px[1] + 1)
     assert (spots["verdict"], spots["is_defective"], spots["regions"]) == ("good", False, [])
     assert spots["score"] > spots["threshold"]
+
+
+def test_every_row_says_the_least_area(work: Path) -> None:
+    for min_area_px in (0, 10_000):
+        assert [row["min_area_px"] for row in inspected("parquet", min_area_px=min_area_px)] == 3 * [min_area_px]
+        table = pyarrow.parquet.read_table("out/findings.parquet").to_pylist()
+        assert [row["min_area_px"] for row in table] == 3 * [min_area_px]
+        header, *lines = Path("out/findings.csv").read_text().splitlines()
+        assert header.endswith(",detector,min_area_px")
+        assert all(line.endswith(f",{min_area_px}") for line in lines)
+
+
+def test_the_reasons_in_parquet_are_those_of_the_rows(work: Path, darkness: Detector) -> None:
+    darkness.likeness = SimpleNamespace(reasons=lambda image, size_hw: ["dark", "small"] * bool(image.min() == 0))
+    rows = inspected("parquet")
+    assert [row["unlike"] for row in rows] == [[], ["dark", "small"], None]
+    table = pyarrow.parquet.read_table("out/findings.parquet").to_pylist()
+    assert [row["unlike"] for row in table] == [row["unlike"] for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from blemish.data.listing import MAPS, MASKS, OVERLAYS
 from blemish.errors import BlemishError
 from blemish.files import check_own, make_folder, replace_file
 from blemish.inspection.encodings import map_npy, map_tiff, map_tiff16, mask_png
+from blemish.inspection.region import region_of
 from blemish.inspection.sinks import Coco, Contours, Parquet, Record, Rows, Sink, Table
 from blemish.inspection.stream import Judgement
 from blemish.inspection.watching import key_of
@@ -245,7 +246,7 @@ class Results:
     def _encoding(self, folder: str) -> tuple[str, Callable[[Judgement], bytes]]:
         """Suffix and content of the files of a folder."""
         if folder == OVERLAYS:
-            return "jpg", lambda judgement: with_comment(as_jpeg(overlay(judgement.pixels, judgement.finding)))
+            return "jpg", _overlay
         if folder == PHOTOGRAPHS:
             return "png", lambda judgement: as_png(judgement.pixels)
         if folder == MASKS:
@@ -255,3 +256,8 @@ class Results:
         if self.saving.map_format == "tiff":
             return "tiff", lambda judgement: map_tiff(judgement.finding.map)
         return "tiff", lambda judgement: map_tiff16(judgement.finding.map, judgement.detector.pixel_threshold)
+
+
+def _overlay(judgement: Judgement) -> bytes:
+    picture = overlay(judgement.pixels, judgement.finding, region_of(judgement.detector.framing))
+    return with_comment(as_jpeg(picture))
