@@ -28,6 +28,7 @@ from blemish.commands.results import (
     continued,
     taken_names,
 )
+from blemish.commands.telling import Telling
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import digest_of_file, owned_folder, write_text
@@ -167,22 +168,26 @@ def _watch(
         columns = {**judgement.photograph.columns, "time": now(), "detector": heartbeat.about["digest"]}
         return replace(made, row={**made.row, **columns})
 
-    failures = list[BlemishError]()
+    failures, telling = list[BlemishError](), Telling(_tell)
 
     def incoming() -> Iterator[Photograph | None]:
         try:
             for photograph in photographs(source.frames(stop), taken=taken):
                 heartbeat.beat(source, results)
+                telling.tick()
                 yield photograph
         except BlemishError as error:  # raised below: what has come before it is judged
             failures.append(error)
 
-    for each in judge(detector, incoming(), record):
-        results.take(each)
-        heartbeat.last = {key: each.row[key] for key in ("path", "verdict", "score", "time")}
-        if each.message is not None:
-            print(f"blemish: {each.message}", file=sys.stderr, flush=True)
-        heartbeat.beat(source, results)
+    with telling:
+        for each in judge(detector, incoming(), record):
+            results.take(each)
+            heartbeat.last = {key: each.row[key] for key in ("path", "verdict", "score", "time")}
+            if each.message is not None:
+                telling.take(
+                    (each.row["verdict"], each.is_judged and each.row["error"] is not None), str(each.message)
+                )
+            heartbeat.beat(source, results)
     for failure in failures:
         raise failure
 
