@@ -21,10 +21,13 @@ from PIL import Image
 from blemish.cli import main
 from blemish.commands.inspect import inspect_run
 from blemish.commands.results import KINDS, Results, Saving, continued
+from blemish.commands.watch import Heartbeat
+from blemish.data.kinds import kind_of
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.files import LOCK, make_folder
 from blemish.inspection.region import RegionOfInterest
-from blemish.inspection.sources import photographs
+from blemish.inspection.sources import find, photographs
 from blemish.inspection.stream import judge
 from blemish.inspection.watching import key_of
 
@@ -76,6 +79,18 @@ def test_everything_says_the_same_as_the_finding(work: Path, darkness: Detector)
     assert [row["path"] for row in table] == ["photos/good.png", "photos/spots.png", "photos/torn.png"]
     assert table[1]["regions"][0]["bbox_xyxy"] == spots["regions"][0]["bbox_xyxy"]
     assert table[2]["score"] is None
+
+
+def test_its_own_files_are_called_so(work: Path) -> None:
+    Image.open("photos/good.png").save(f"photos/{100 * 'ü'}.png")  # 6 characters each, in JSON
+    inspected("all", f"photos/{100 * 'ü'}.png", "photos/spots.png")
+    with Results(make_folder(Path("other")), Saving(frozenset())) as results:
+        Heartbeat(Path("out/heartbeat.json"), {}).beat(SimpleNamespace(state="running"), results)
+    kinds = {path.name: kind_of(path).name for path in Path("out").iterdir() if path.is_file() and path.name != LOCK}
+    records = ("contours.jsonl", "findings.coco.json", "findings.csv", "findings.jsonl", "heartbeat.json")
+    assert kinds == {**dict.fromkeys(records, "record by blemish"), "findings.parquet": "Parquet file"}
+    with pytest.raises(BlemishError, match=r"findings\.csv: is a record by blemish, not a photograph"):
+        find([Path("out/findings.csv")])
 
 
 def test_all_is_a_word_for_everything() -> None:
