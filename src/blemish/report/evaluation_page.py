@@ -148,6 +148,8 @@ def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
     if n_defective:
         n_detected = round(metrics["found"] * n_defective)
         missed = f"{n_defective - n_detected} missed, at the threshold of {threshold.value:.3g}."
+        if n_outside := metrics["n_outside_region"]:
+            missed += f" {n_outside} of all have no labelled pixel in the region of interest."
         figures.append(Figure("Defective images found", f"{n_detected} of {n_defective}", missed))
     if n_good:
         n_rejected = round(metrics["false_rejects"] * n_good)
