@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from blemish.devices import Precision
     from blemish.learning.combining import combine
     from blemish.learning.fit import fit
+    from blemish.learning.recalibrating import calibrate
     from blemish.methods.draem import DRAEM, DRAEMSettings
     from blemish.methods.dsr import DSR, DSRSettings
     from blemish.methods.patchcore import PatchCore, PatchCoreSettings
@@ -39,12 +40,14 @@ __all__ = [
     "PatchCore",
     "PatchCoreSettings",
     "SSAESettings",
+    "calibrate",
     "combine",
     "fit",
     "load",
 ]
 
 _HOMES = {
+    "calibrate": "blemish.learning.recalibrating",
     "combine": "blemish.learning.combining",
     "fit": "blemish.learning.fit",
     "Detector": "blemish.detector",

@@ -43,6 +43,8 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 def cannot_be_written(path: Path, error: OSError) -> BlemishError:
     """The mistake of a file that an error of the system keeps from being written."""
+    if isinstance(error, FileNotFoundError):
+        return BlemishError(f"{path}: cannot be written, as there is no folder {path.parent}; make it")
     return BlemishError(
         f"{path}: cannot be written ({error.strerror or error}); free the disk or choose another folder"
     )
@@ -95,6 +97,18 @@ def check_own(path: Path, is_own: Callable[[bytes], bool]) -> None:
         raise BlemishError(f"{path}: cannot be read ({error.strerror or error}); choose another --out") from error
     if content and not is_own(content):
         raise BlemishError(f"{path}: is not a result of blemish; choose another --out")
+
+
+def check_new(path: Path) -> None:
+    """Check that there is no file at ``--out`` yet: a detector may have taken hours to train.
+
+    Raises
+    ------
+    BlemishError
+        If there is one.
+    """
+    if path.exists():
+        raise BlemishError(f"--out {path}: exists already; choose another name")
 
 
 def make_folder(path: Path) -> Path:

@@ -131,7 +131,7 @@ def test_inspect_writes_findings_overlays_and_continues_after_a_bad_file(trained
     assert result.returncode == 2, result.stderr  # what was given and not inspected is never exit code 0
     rows = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
     keys = {"path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay"}
-    keys |= {"map", "mask"}
+    keys |= {"map", "mask", "min_area_px"}
     assert all(set(row) == keys for row in rows)
     n_test = len(TEST)
     assert [row["error"] is not None for row in rows] == [False] * n_test + [True] * 2
@@ -301,6 +301,22 @@ def test_too_little_memory_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: py
         cli.main(["fit"])
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("blemish: not enough memory; a smaller --set batch_size")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["inspect x photos --min-area 1.9", "combine a b --good c --out d --seed=2.5", "fit photos --image-size 256.5"],
+)
+def test_whole_numbers_are_not_rounded(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(words.split())
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{words.split()[-1].split('=')[-1]}: should be a whole number\n")
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    assert all(callable(getattr(blemish, name)) for name in blemish.__all__)
+    assert {"calibrate", "combine", "fit", "load"} < {*blemish.__all__}
 
 
 def test_unknown_option_and_missing_argument_exit_with_2() -> None:

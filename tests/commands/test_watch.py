@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import blemish
 from blemish.cli import main
 from blemish.detector import Detector
 from blemish.inspection.cameras import open_camera
+from blemish.inspection.sources import Photograph
 from learning.test_fit import TINY, part, save_parts
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -160,6 +162,28 @@ def test_a_camera_that_stays_away_ends_it_so_that_it_is_started_again(
     assert open_camera("0").address == "0"
 
 
+def test_many_frames_that_are_unlike_are_two_lines(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Covered:
+        """A camera that sends black frames."""
+
+        state = "running"
+
+        def frames(self, stop: Any) -> Iterator[Photograph]:
+            for number in range(5):
+                yield Photograph(np.zeros_like(part(0)), f"{number}", label=f"cam#{number}")
+
+    monkeypatch.setattr("blemish.commands.watch._source", lambda *arguments: nullcontext(Covered()))
+    with pytest.raises(SystemExit):
+        main(["watch", "cam", "--detector", str(run), "--out", str(tmp_path / "out"), "--save", "none"])
+    first, last = (line for line in capsys.readouterr().err.splitlines() if "unlike the good images" in line)
+    assert first.startswith("blemish: cam#0: unlike")
+    assert last.startswith("blemish: cam#4: unlike")
+    assert last.endswith("; 3 more like it before, as their rows say")
+    assert [row["verdict"] for row in rows(tmp_path / "out")] == 5 * ["unlike"]
+
+
 def test_what_is_not_there_yet_may_be_there_when_it_is_started_again(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +222,10 @@ def test_folders_of_inspect_and_of_watch_are_not_mixed(
     [
         (["ftp://camera"], "ftp://camera: is neither a folder nor the address of a camera; give a folder, or 0, 1"),
         (["{run}/config.yaml"], "is neither a folder nor the address of a camera; `blemish inspect` takes files"),
-        (["{run}", "--save", "coco"], "--save coco: should be none, or some of overlays,maps,masks,contours,photog"),
+        (
+            ["{run}", "--save", "coco"],
+            "--save coco: should be all, none, or some of overlays,maps,masks,contours,photog",
+        ),
         (["{run}", "--poll", "-1"], "--poll -1.0: should be a number of seconds, 0 or more"),
         (["{run}", "--patience", "nan"], "--patience nan: should be a number of seconds, 0 or more"),
         (["aravis:"], "aravis:: is neither a folder nor the address of a camera"),

@@ -164,7 +164,9 @@ def test_verdicts_depend_on_the_least_area(darkness: Detector, data: Path) -> No
     before = evaluate(darkness, data).metrics
     assert (before["found"], before["false_rejects"], before["by_defect"]["scratch"]["found"]) == (0.5, 0.0, 1.0)
     darkness.min_area_px = 450  # of the scratches one has 24 x 16 px, the other 24 x 24
-    metrics = evaluate(darkness, data).metrics
+    evaluation = evaluate(darkness, data)
+    metrics = evaluation.metrics
+    assert evaluation.is_rejected.sum() == 1 < (evaluation.scores > metrics["threshold"]).sum()
     assert (metrics["found"], metrics["tpr"], metrics["by_defect"]["scratch"]["found"]) == (0.25, 0.25, 0.5)
     assert metrics["image_auroc"] == before["image_auroc"]
 

@@ -198,7 +198,7 @@ def test_a_photograph_of_another_size_stops_a_training(run: Path) -> None:
         blemish.fit(run / "mixed", roi=run / "half.png", settings=TINY)
 
 
-def test_figures_are_of_the_region(run: Path) -> None:
+def test_figures_are_of_the_region(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = Detector.load(run / "run")
     for number, (name, box) in enumerate((("good", None), ("inside", (20, 28)), ("outside", (2, 10)))):
         pixels, mask = part(200 + number), np.zeros((40, 50), np.uint8)
@@ -208,7 +208,16 @@ def test_figures_are_of_the_region(run: Path) -> None:
             Image.fromarray(mask).save(run / "data/ground_truth" / name / "0_mask.png")
         (run / "data/test" / name).mkdir(parents=True)
         Image.fromarray(pixels).save(run / "data/test" / name / "0.png")
-    result = evaluate(detector, run / "data", "mvtec", protocol="original/1")
-    assert result.rankings.pixels.n_positive == 8 * 8
-    assert result.rankings.pixels.n_positive + result.rankings.pixels.n_negative == 3 * 40 * 34
-    assert any("region of interest" in notice for notice in result.notices)
+    corner = np.ones((40, 50), np.bool_)
+    corner[:20, :16] = corner[:10, 40:] = False  # within the box
+    for mask, n_px in ((detector.framing.mask, 40 * 34), (corner, int(corner.sum()))):
+        detector.framing = RegionOfInterest.of(detector.framing.inner, mask)
+        for most_px in (2**26, 0):  # exact, and by histograms
+            monkeypatch.setattr("blemish.evaluation.evaluate.MAX_EXACT_PX", most_px)
+            result = evaluate(detector, run / "data", "mvtec", protocol="original/1")
+            assert result.rankings.pixels.n_positive == 8 * 8
+            assert result.rankings.pixels.n_positive + result.rankings.pixels.n_negative == 3 * n_px
+            assert result.rankings.good_pixels.n_negative == n_px
+            assert (result.metrics["n_defective"], result.metrics["n_outside_region"]) == (2, 1)
+            (line,) = (notice for notice in result.notices if "no labelled pixel" in notice)
+            assert line.startswith("1 of 2 defective images have no labelled pixel in the region of interest")

@@ -97,6 +97,7 @@ def test_a_file_that_is_cut_short_is_told_and_no_wrong_frame_is_given(
     for share in (0.97, 0.8, 0.5, 0.02):
         path.write_bytes(content[: int(share * len(content))])
         photographs = list(frames(path))
+        assert len(faults(photographs)) == 1
         assert "cut short; copy or record it again" in (photographs[-1].fault or "")
         assert photographs[-1].path == str(path)
         sound = [photograph for photograph in photographs if photograph.fault is None]
@@ -110,7 +111,7 @@ def test_the_last_frame_of_a_cut_file_is_not_given_even_if_it_looks_whole(tmp_pa
     content = write(path, "MJPG", pictures())
     path.write_bytes(content[: start_of_frame(path, 13) - 8 - 1])  # without the last byte, or the one that fills up
     photographs = list(frames(path))
-    assert [photograph.fault is None for photograph in photographs] == 11 * [True] + 2 * [False]
+    assert [photograph.fault is None for photograph in photographs] == 11 * [True] + [False]
 
 
 def test_the_fault_counts_the_frames(tmp_path: Path) -> None:
@@ -141,6 +142,24 @@ def test_damaged_frames_are_not_given(tmp_path: Path, codec: str, suffix: str) -
     for photograph, image in zip(photographs, whole, strict=True):
         if photograph.fault is None:
             np.testing.assert_array_equal(photograph.read(), image)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), CODECS)
+def test_a_codec_whose_damage_cannot_be_seen_is_told_once(tmp_path: Path, codec: str, suffix: str) -> None:
+    path, lines = tmp_path / f"clip{suffix}", list[str]()
+    write(path, codec, pictures())
+    list(frames(path, lines.append))
+    line = f"{path}: a damaged frame may look whole, as its codec (FMP4) has no checksums; record FFV1 in .mkv"
+    assert [line[: line.index(", which")] for line in lines] == [line] * (codec == "mp4v")
+
+
+def test_ffv1_without_checksums_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.inspection.video_packets.ffv1_slices", lambda packet: None)
+    lines = list[str]()
+    write(tmp_path / "clip.mkv", "FFV1", pictures())
+    assert not faults(list(frames(tmp_path / "clip.mkv", lines.append)))
+    (line,) = lines
+    assert "(FFV1) has no checksums" in line
 
 
 @pytest.mark.parametrize(("codec", "n_sound"), [("mp4v", 0), ("MJPG", N_FRAMES - 1)])

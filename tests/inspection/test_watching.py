@@ -106,9 +106,12 @@ def test_what_is_not_taken_is_told_once(folder: Path) -> None:
 
 
 def test_results_in_it_are_not_taken(folder: Path) -> None:
+    (folder / "findings.csv").write_text("path,score,threshold,is_defective\n")
+    (folder / "heartbeat.json").write_text('{\n  "time": "2026-11-29",\n  "state": "running"\n}\n')
     photo(folder / "out" / "a.png")
     photo(folder / "b.png")
-    assert Watch(folder, ignored=[folder / "out"]).names() == ["b.png"]
+    watch = Watch(folder, ignored=[folder / "out"])
+    assert (watch.names(), watch.lines) == (["b.png"], [])
 
 
 def test_what_an_earlier_run_has_taken_is_not_taken_again(folder: Path) -> None:

@@ -163,5 +163,6 @@ def test_a_part_that_answers_nothing_is_not_joined(monkeypatch: pytest.MonkeyPat
     good = (noise(6, 3, 32, 32) * 255).byte()
     maps = torch.cat([noise(6, 1, 32, 32), torch.zeros(6, 1, 32, 32)], 1)
     monkeypatch.setattr("blemish.learning.joining._measured", lambda network, images: maps)
-    with pytest.raises(BlemishError, match="draem-2: its map is the same for all good images; leave it out"):
-        fitted(methods, good, seed=0)
+    for sources, name in (((), "draem-2"), (("runs/a", "runs/b"), "runs/b")):
+        with pytest.raises(BlemishError, match=f"^{name}: its map is the same for all good images; leave it out"):
+            fitted(methods, good, seed=0, sources=sources)

@@ -140,6 +140,34 @@ def test_a_single_pixel_of_a_small_image_is_outlined() -> None:
     assert (picture[10 * 14 + 7, 20 * 14 + 7] == GREY).all()
 
 
+@pytest.mark.parametrize(("size_px", "factor"), [(32, 14), (448, 1), (4000, 1)])
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_the_border_of_the_region_is_thin_and_visible_on_any_background(size_px: int, factor: int, grey: int) -> None:
+    image, region = np.full((size_px, size_px, 3), grey, np.uint8), square(size_px, 0.25, 0.75)
+    nothing = finding(np.zeros((size_px, size_px), np.bool_), score=0.1)
+    without = overlay(image, nothing)
+    drawn = (overlay(image, nothing, region) != without).any(axis=2)
+    size_px *= factor
+    reach_px = 2 * max(1, size_px // 400) + factor
+    border = cv2.morphologyEx(square(size_px, 0.25, 0.75).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    near = cv2.dilate(border, np.ones((2 * reach_px + 1,) * 2)) > 0
+    assert not (drawn[:size_px] & ~near).any()
+    row = np.flatnonzero(drawn[: size_px // 2, size_px // 4 : size_px * 3 // 4].any(axis=0))
+    assert 0.4 < row.size / (size_px // 2) <= 1.0  # white and black dashes in turn
+    assert not (drawn[:size_px] & (without[:size_px, :, 2] != without[:size_px, :, 0])).any()
+
+
+def test_the_caption_says_that_the_least_area_decided() -> None:
+    none = np.zeros((448, 448), np.bool_)
+    small = Finding(None, 0.9, 0.5, False, none.astype(np.float32), none, [], min_area_px=50)
+    assert small.too_small == "no region of 50 px or more"
+    picture, usual = overlay(photograph(448, 448), small), overlay(photograph(448, 448), finding(none, 0.1))
+    assert (picture[448] == PASS_RGB).all()
+    right = (slice(448, None), slice(300, None))  # where the caption of others has ended
+    assert (picture[right] > 200).any()
+    assert not (usual[right] > 200).any()
+
+
 @pytest.mark.parametrize(
     ("score", "threshold", "texts"),
     [

@@ -158,6 +158,14 @@ def test_a_hairline_of_a_large_image_is_still_outlined(tmp_path: Path) -> None:
     assert not yellow[:100].any()
 
 
+def test_a_row_says_that_the_least_area_decided(tmp_path: Path) -> None:
+    image, empty = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.bool_)
+    finding = Finding("specks.png", 0.9, 0.5, False, empty.astype(np.float32), empty, [], min_area_px=50)
+    html = written(tmp_path, make_row("specks.png", image, finding, 0.3))
+    assert "<strong>PASS</strong><p>Score 0.9, above the limit 0.5.</p>" in html
+    assert "<p>It is good, as it has no region of 50 px or more.</p>" in html
+
+
 def test_wide_pictures_get_a_line_of_their_own(tmp_path: Path) -> None:
     image, empty = np.zeros((40, 2000, 3), np.uint8), np.zeros((40, 2000), np.bool_)
     finding = Finding("wide.png", 0.1, 0.5, False, empty.astype(np.float32), empty, [])

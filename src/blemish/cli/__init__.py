@@ -6,9 +6,10 @@ import os
 import re
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, get_args
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, ArgumentCollection, CycloptsError
 
 from blemish.cli.calibrate import calibrate
 from blemish.cli.combine import combine
@@ -29,11 +30,28 @@ from blemish.cli.tune import tune
 from blemish.cli.watch import watch
 from blemish.errors import BlemishError
 
+
+def whole_numbers_are_whole(app: App, commands: Sequence[str], arguments: ArgumentCollection) -> None:
+    """Refuse 1.9 where a whole number is needed: cyclopts would round it.
+
+    Raises
+    ------
+    BlemishError
+        If an option has such a value.
+    """
+    for argument in arguments:
+        kinds = {argument.hint, *get_args(argument.hint)}
+        for token in argument.tokens if int in kinds and float not in kinds else ():
+            if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*", token.value):
+                raise BlemishError(f"{token.keyword or argument.name} {token.value}: should be a whole number")
+
+
 app = App(
     name="blemish",
     help="Learn from photographs of good parts only; find and outline the defects.",
     help_epilogue="First result: `blemish demo`. On your own parts: `blemish fit parts/good`.",
     help_format="markdown",
+    config=whole_numbers_are_whole,
     suppress_keyboard_interrupt=False,  # main reports it, with how to continue
 )
 for command in (

@@ -47,7 +47,7 @@ def inspect(
         auto takes bf16 for a large network where the hardware is fast at it, else float32.
     save
         Of each image, separated by commas: overlays (pictures with outlines), maps, masks (PNG), contours (polygons,
-        in contours.jsonl), coco (one file, findings.coco.json), parquet (the table for many images); or none.
+        in contours.jsonl), coco (one file, findings.coco.json), parquet (the table for many images); or all, or none.
     map_format
         Of --save maps, in the size of the image: tiff (32-bit floats; default), tiff16 (whole numbers; the file's
         description says of which unit), npy.

@@ -51,7 +51,7 @@ def watch(
         auto takes bf16 for a large network where the hardware is fast at it, else float32.
     save
         Of each photograph that is not good, separated by commas: overlays (default), maps, masks, contours,
-        photographs (the frame of a camera itself, as PNG); or none.
+        photographs (the frame of a camera itself, as PNG); or all, or none.
     save_good
         Save pictures of good photographs, too.
     map_format

@@ -8,7 +8,7 @@ from blemish.artifact import artifact_at
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
-from blemish.files import folder_for_files
+from blemish.files import check_new, folder_for_files
 from blemish.learning.recalibrating import Recalibration, calibrate, with_rule
 
 
@@ -26,8 +26,7 @@ def calibrate_run(
     path = artifact_at(path)
     if out.suffix != ".blemish":
         raise BlemishError(f"--out {out}: should end in .blemish")
-    if out.exists():  # also the detector itself: what it promised would be lost
-        raise BlemishError(f"--out {out}: exists already; choose another name")
+    check_new(out)
     if threshold is not None and false_rejects is not None:
         raise BlemishError("--threshold, --false-rejects: give one of them")
     if min_area_px is not None and min_area_px < 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 from blemish.artifact import artifact_at
 from blemish.devices import Device
 from blemish.errors import BlemishError
-from blemish.files import folder_for_files
+from blemish.files import check_new, folder_for_files
 from blemish.learning.combining import combine
 
 
@@ -21,8 +21,7 @@ def combine_run(
         raise BlemishError(f"--out {out}: should end in .blemish")
     if out.resolve() in [path.resolve() for path in detectors]:
         raise BlemishError(f"--out {out}: is one of the detectors; choose another name")
-    if out.exists():  # a detector may have taken hours to train
-        raise BlemishError(f"--out {out}: exists already; choose another name")
+    check_new(out)
     resolved = [path.resolve() for path in detectors]
     if twice := [path for number, path in enumerate(detectors) if resolved[number] in resolved[:number]]:
         raise BlemishError(f"{twice[0]}: is given twice; give each detector once")

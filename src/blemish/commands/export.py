@@ -19,7 +19,7 @@ from blemish.data.loading import load_pieces
 from blemish.data.reading import read_image
 from blemish.detector import Detector
 from blemish.errors import BlemishError
-from blemish.files import check_own, folder_for_files
+from blemish.files import check_new, folder_for_files
 from blemish.inspection.framing import Tiles, Whole
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import judge
@@ -80,14 +80,6 @@ def export_run(
     print(out)
 
 
-_LOOKS_LIKE: dict[str, Callable[[bytes], bool]] = {
-    ".blemish": lambda content: content[8:9] == b"{",
-    ".onnx": lambda content: content[:1] == b"\x08",  # the field of its format's version, which is the first
-    ".xml": lambda content: b"<net " in content,
-}
-"""Whether a file that would be replaced is one of those that are exported, by its first bytes."""
-
-
 def _check(detector_path: Path, out: Path, precision: str, good: Path | None, input_kind: InputKind) -> None:
     """Raise BlemishError if the options do not fit together."""
     if out.suffix not in (".blemish", ".onnx", ".xml"):
@@ -101,7 +93,8 @@ def _check(detector_path: Path, out: Path, precision: str, good: Path | None, in
         )
     if out.resolve() == detector_path.resolve():
         raise BlemishError(f"--out {out}: is the detector itself; choose another name")
-    check_own(out, _LOOKS_LIKE[out.suffix])
+    for path in (out, out.with_suffix(".bin")) if out.suffix == ".xml" else (out,):
+        check_new(path)
 
 
 def _good_images(

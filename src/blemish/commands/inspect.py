@@ -84,7 +84,7 @@ def _with_frames(found: Found) -> Iterator[Path | Photograph]:
     """The files, and the frames of those that are videos."""
     for file in found.files:
         if file in found.videos:
-            yield from frames(file)
+            yield from frames(file, tell=lambda line: print_notices([line]))
         else:
             yield file
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,10 @@ from blemish.data.listing import MAPS, MASKS, OVERLAYS
 from blemish.errors import BlemishError
 from blemish.files import check_own, make_folder, replace_file
 from blemish.inspection.encodings import map_npy, map_tiff, map_tiff16, mask_png
+from blemish.inspection.region import region_of
 from blemish.inspection.sinks import Coco, Contours, Parquet, Record, Rows, Sink, Table
 from blemish.inspection.stream import Judgement
+from blemish.inspection.watching import key_of
 from blemish.report.overlay import as_jpeg, as_png, overlay
 
 MapFormat = Literal["tiff", "tiff16", "npy"]
@@ -34,13 +37,14 @@ SINKS: Mapping[str, tuple[str, type[Sink]]] = {
 }
 """Files with a row for each photograph, and what writes them; the first two always."""
 KINDS = (*PICTURES, *list(SINKS)[2:])
-"""What ``--save`` takes, beside ``none``."""
+"""What ``--save`` takes, beside ``all`` and ``none``."""
 ROWS, HEARTBEAT = SINKS["rows"][0], "heartbeat.json"
 """The rows, and the file by which a folder is known as one of ``blemish watch``."""
 PHOTOGRAPHS = "photographs"
 """Folder of the frames of a camera, which are no results: a later run may inspect them."""
 _OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
 """Errors of a single picture; any other, such as a full disk, stops the run."""
+_BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -60,20 +64,22 @@ class Saving:
         allowed: Collection[str] = KINDS,
         pictures_of_good: bool = True,
     ) -> Self:
-        """As the option ``--save`` says: kinds, separated by commas, or ``none``.
+        """As the option ``--save`` says: kinds, separated by commas, or ``all`` that are allowed, or ``none``.
 
         Raises
         ------
         BlemishError
             If a kind is unknown, or not among those that are allowed.
         """
-        names = [name.strip() for name in text.split(",")]
-        unknown = [name for name in names if name not in (*allowed, "none")]
-        if unknown or ("none" in names and len(names) > 1):
-            raise BlemishError(f"--save {text}: should be none, or some of {','.join(allowed)}, separated by commas")
+        words: Mapping[str, Collection[str]] = {"all": allowed, "none": ()}
+        names = words.get(text, [name.strip() for name in text.split(",")])
+        if any(name not in allowed for name in names):
+            raise BlemishError(
+                f"--save {text}: should be all, none, or some of {','.join(allowed)}, separated by commas"
+            )
         if map_format != "tiff" and MAPS not in names:
             raise BlemishError(f"--map-format {map_format}: but no maps are saved; give --save maps, too")
-        return cls(frozenset(names) - {"none"}, map_format, pictures_of_good)
+        return cls(frozenset(names), map_format, pictures_of_good)
 
 
 def check_results(out: Path) -> None:
@@ -105,20 +111,20 @@ def clear(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _rows_at(out: Path) -> Iterable[Mapping[str, Any]]:
-    """The rows of an earlier run, as far as they can be read."""
-    path = out / SINKS["rows"][0]
+def _rows_at(out: Path) -> Iterator[dict[str, Any]]:
+    """The rows of an earlier run, as far as they can be read, one at a time."""
+    path = out / ROWS
     try:
-        lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+        if not path.is_file():
+            return
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with suppress(ValueError):
+                    row = json.loads(line)
+                    if isinstance(row, dict):
+                        yield row
     except OSError:
         return
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
 
 
 def _is_picture(path: Path, kind: Any) -> bool:
@@ -135,25 +141,38 @@ def taken_names(out: Path) -> list[str]:
     return [path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()]
 
 
-def continued(out: Path) -> list[tuple[str, str]]:
+def continued(out: Path) -> set[int]:
     """Prepare the results of an earlier run to be continued: a line that was not finished is removed.
 
     Returns
     -------
-    Path and version (``watching.Version``) of each file whose row is complete.
+    The key (``watching.key_of``) of each file whose row is complete. Of a camera's rows nothing is kept in memory.
     """
     for name, _ in SINKS.values():
-        path = out / name
-        if path.suffix in (".jsonl", ".csv") and path.is_file():
-            with path.open("rb+") as file:
-                content = file.read()
-                file.truncate(content.rfind(b"\n") + 1)
-    rows = list(_rows_at(out))
-    if rows:  # the table may lack lines that a loss of power has taken
-        with Table(out / SINKS["table"][0]) as table:
-            for row in rows:
-                table.take(Record(dict(row), is_judged=row.get("score") is not None))
-    return [(row["path"], row["version"]) for row in rows if row.get("path") and row.get("version")]
+        if name.endswith((".jsonl", ".csv")) and (out / name).is_file():
+            _end_with_a_line(out / name)
+    keys = set[int]()
+    if (out / ROWS).is_file() and (out / ROWS).stat().st_size:
+        with Table(out / SINKS["table"][0]) as table:  # it may lack lines that a loss of power has taken
+            for row in _rows_at(out):
+                table.take(Record(row, is_judged=row.get("score") is not None))
+                if row.get("path") and row.get("version"):
+                    keys.add(key_of(row["path"], row["version"]))
+    return keys
+
+
+def _end_with_a_line(path: Path) -> None:
+    """Cut a file behind its last whole line."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK_BYTES)
+            file.seek(start)
+            if (at := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + at + 1
+                break
+            end = start
+        file.truncate(end)
 
 
 @dataclass
@@ -212,6 +231,8 @@ class Results:
         name = f"{folder}/{judgement.photograph.name}.{suffix}"
         try:
             content = encode(judgement)
+            if self.out.is_dir():  # else the rows are gone, too, and it fails
+                (self.out / folder).mkdir(exist_ok=True)  # somebody may have cleared up
             with replace_file(self.out / name) as file:
                 file.write(content)
             judgement.files[folder.removesuffix("s")] = name
@@ -225,7 +246,7 @@ class Results:
     def _encoding(self, folder: str) -> tuple[str, Callable[[Judgement], bytes]]:
         """Suffix and content of the files of a folder."""
         if folder == OVERLAYS:
-            return "jpg", lambda judgement: with_comment(as_jpeg(overlay(judgement.pixels, judgement.finding)))
+            return "jpg", _overlay
         if folder == PHOTOGRAPHS:
             return "png", lambda judgement: as_png(judgement.pixels)
         if folder == MASKS:
@@ -235,3 +256,8 @@ class Results:
         if self.saving.map_format == "tiff":
             return "tiff", lambda judgement: map_tiff(judgement.finding.map)
         return "tiff", lambda judgement: map_tiff16(judgement.finding.map, judgement.detector.pixel_threshold)
+
+
+def _overlay(judgement: Judgement) -> bytes:
+    picture = overlay(judgement.pixels, judgement.finding, region_of(judgement.detector.framing))
+    return with_comment(as_jpeg(picture))

@@ -28,6 +28,7 @@ from blemish.commands.results import (
     continued,
     taken_names,
 )
+from blemish.commands.telling import Telling
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import digest_of_file, owned_folder, write_text
@@ -35,7 +36,7 @@ from blemish.inspection.cameras import ADDRESSES, Camera, is_camera, open_camera
 from blemish.inspection.sinks import Record
 from blemish.inspection.sources import Photograph, photographs
 from blemish.inspection.stream import Judgement, judge
-from blemish.inspection.watching import WatchedFolder, key_of
+from blemish.inspection.watching import WatchedFolder
 
 WATCH_KINDS = (*(kind for kind in KINDS if kind not in ("coco", "parquet")), PHOTOGRAPHS)
 """What ``watch --save`` takes: not what is written at the end only."""
@@ -167,30 +168,32 @@ def _watch(
         columns = {**judgement.photograph.columns, "time": now(), "detector": heartbeat.about["digest"]}
         return replace(made, row={**made.row, **columns})
 
-    failures = list[BlemishError]()
+    failures, telling = list[BlemishError](), Telling(_tell)
 
     def incoming() -> Iterator[Photograph | None]:
         try:
             for photograph in photographs(source.frames(stop), taken=taken):
                 heartbeat.beat(source, results)
+                telling.tick()
                 yield photograph
         except BlemishError as error:  # raised below: what has come before it is judged
             failures.append(error)
 
-    for each in judge(detector, incoming(), record):
-        results.take(each)
-        heartbeat.last = {key: each.row[key] for key in ("path", "verdict", "score", "time")}
-        if each.message is not None:
-            print(f"blemish: {each.message}", file=sys.stderr, flush=True)
-        heartbeat.beat(source, results)
+    with telling:
+        for each in judge(detector, incoming(), record):
+            results.take(each)
+            heartbeat.last = {key: each.row[key] for key in ("path", "verdict", "score", "time")}
+            if each.message is not None:
+                telling.take(
+                    (each.row["verdict"], each.is_judged and each.row["error"] is not None), str(each.message)
+                )
+            heartbeat.beat(source, results)
     for failure in failures:
         raise failure
 
 
 @contextmanager
-def _source(
-    address: str, out: Path, done: list[tuple[str, str]], poll_s: float, patience_s: float
-) -> Iterator[Source]:
+def _source(address: str, out: Path, done: set[int], poll_s: float, patience_s: float) -> Iterator[Source]:
     """The camera or folder at an address."""
     if is_camera(address):
         with _opened(open_camera(address, tell=_tell, patience_s=patience_s), patience_s) as camera:
@@ -198,8 +201,7 @@ def _source(
         return
     if not Path(address).exists():
         raise WatchFailed(f"{address}: no such folder; check the path, or mount the share")
-    keys = (key_of(path, version) for path, version in done)
-    yield WatchedFolder(Path(address), done=keys, ignored=_results_folders(out), tell=_tell, poll_s=poll_s)
+    yield WatchedFolder(Path(address), done=done, ignored=_results_folders(out), tell=_tell, poll_s=poll_s)
 
 
 @contextmanager

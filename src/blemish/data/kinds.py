@@ -65,6 +65,8 @@ EMPTY, TEXT = Kind("empty", "copy or export it again"), Kind("text")
 OVERLAY, MASK, MAP = (Kind(comment.decode()) for comment in (OVERLAY_COMMENT, MASK_COMMENT, MAP_COMMENT))
 RESULTS = {"JPEG": (OVERLAY_COMMENT, OVERLAY), "PNG": (MASK_COMMENT, MASK), "TIFF": (MAP_COMMENT, MAP)}
 """Kinds of files that ``blemish inspect`` writes, with their comments, by the format that they are in."""
+RECORD = Kind("record by blemish")
+"""Rows and figures that blemish wrote as text."""
 SYSTEM = Kind("file of the system")
 """Files that file managers and systems leave behind."""
 UNKNOWN = Kind("of an unknown kind", "if it is an image, save it as PNG")
@@ -113,6 +115,7 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x28\xb5\x2f\xfd", Kind("Zstandard archive", _UNPACK)),
     (257, b"ustar", Kind("tar archive", _UNPACK)),
     (0, b"%PDF", Kind("PDF", _PAGES)),
+    (0, b"PAR1", Kind("Parquet file")),
     (8, b"AVI ", _VIDEO),
     (0, b"\x1a\x45\xdf\xa3", _VIDEO),  # Matroska, WebM
     (0, b"\0\0\x01\xba", _VIDEO),  # MPEG
@@ -128,6 +131,13 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (8, b'{"', Kind("weights of a network")),
 )
 _NETPBM = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s|P7\nWIDTH")
+_RECORD = re.compile(
+    rb'\{"path": (?:null|"(?:[^"\\]|\\.)*(?:"|\\?\Z))(?:, "(?:score|size_wh)": |\Z)'  # findings.jsonl, contours.jsonl
+    rb"|path,score,threshold,is_defective"  # findings.csv
+    rb'|\{"info": \{"description": "findings by blemish"'  # findings.coco.json
+    rb'|\{\s*"time": "[^"]*",\s*"state": "'  # heartbeat.json
+    rb'|\{\s*"image_auroc": |path,defect,score,'  # metrics.json and scores.csv of an evaluation
+)
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": "raw"}
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _RAW_SUFFIXES = frozenset({".dng", ".nef", ".nrw", ".arw", ".sr2", ".pef", ".srw", ".3fr", ".iiq", ".erf", ".kdc"})
@@ -170,7 +180,7 @@ def kind_of_bytes(prefix: bytes, suffix: str = "") -> Kind:
             if comment is not None and comment in prefix:
                 return result
             return Kind("document") if kind.name == "ZIP archive" and suffix in _ZIPPED_DOCUMENTS else kind
-    return TEXT if _is_text(prefix) else UNKNOWN
+    return RECORD if _RECORD.match(prefix) else TEXT if _is_text(prefix) else UNKNOWN
 
 
 def with_comment(jpeg: bytes) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ class Evaluation:
     """Why each sample is unlike the good images that the detector has learned from; mostly empty."""
     notices: tuple[str, ...] = ()
     """Lines about what was left out, about masks that may be wrong, and about photographs unlike the good images."""
+    rejected: Collection[Path] | None = None
+    """The samples that are judged defective; None if the score alone decides."""
+
+    @property
+    def is_rejected(self) -> NDArray[np.bool_]:
+        """(N,) bool, which samples are judged defective."""
+        if self.rejected is None:
+            return np.asarray(self.scores > self.metrics["threshold"])
+        return np.array([sample.path in self.rejected for sample in self.samples])
 
 
 def evaluate(
@@ -74,10 +83,8 @@ def evaluate(
     judging = _resizing_as(detector, rules)
     dataset = open_dataset(data, layout, only=rules.split, mask_values=mask_values)
     samples = _samples_of(dataset, rules)
-    doubts: dict[Path, list[str]] = {}
-    reasons: dict[Path, tuple[str, ...]] = {}
-    rejected: set[Path] = set()
-    results = _results(detector, judging, samples, rules, doubts, reasons, rejected)
+    noted = _Noted()
+    results = _results(detector, judging, samples, rules, noted)
     n_px = (rules.resolution**2 if isinstance(rules.resolution, int) else math.prod(detector.size_hw)) * len(samples)
     maps_are_photographs = rules.resolution == "original" or not isinstance(detector.framing, Whole)
     has_one_size = isinstance(rules.resolution, int) or not maps_are_photographs
@@ -98,14 +105,15 @@ def evaluate(
     rows = {name: _row(rankings[name], threshold, samples, groups[name]) for name in sorted(set(rankings) - {ALL})}
     metrics["by_defect"] = {name: {**row, "found": row["tpr"]} for name, row in rows.items()}
     metrics |= _origin(detector, Path(data), dataset)
-    metrics |= _rates_of_verdicts(metrics, rejected, samples, groups) if detector.min_area_px else {}
-    unlike = tuple(reasons[sample.path] for sample in samples)
-    metrics |= _n_unlike(samples, unlike)
-    lines = [line for sample in samples for line in doubts.get(sample.path, [])]
-    lines += [unlike_text(str(path), texts) for path, texts in reasons.items() if texts]
-    notices = (*_left_out(dataset, samples), *lines, *_about_framing(detector, judging, rules))
+    metrics |= _rates_of_verdicts(metrics, noted.rejected, samples, groups) if detector.min_area_px else {}
+    unlike = tuple(noted.reasons[sample.path] for sample in samples)
+    metrics |= _n_unlike(samples, unlike) | {"n_outside_region": len(noted.outside)}
+    lines = [line for sample in samples for line in noted.doubts.get(sample.path, [])]
+    lines += [unlike_text(str(path), texts) for path, texts in noted.reasons.items() if texts]
+    notices = (*_left_out(dataset, samples), *lines, *_about_framing(detector, judging, rules, metrics))
     scores = rankings[ALL].image_scores.astype(np.float64)
-    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices)
+    by_area = noted.rejected if detector.min_area_px else None
+    return Evaluation(metrics, samples, scores, rankings[ALL], unlike, notices, by_area)
 
 
 def _samples_of(dataset: Dataset, protocol: Protocol) -> tuple[Sample, ...]:
@@ -136,14 +144,20 @@ def _resizing_as(detector: Detector, protocol: Protocol) -> Detector:
     return judging
 
 
-def _about_framing(detector: Detector, judging: Detector, protocol: Protocol) -> list[str]:
+def _about_framing(
+    detector: Detector, judging: Detector, protocol: Protocol, metrics: Mapping[str, Any]
+) -> list[str]:
     """Lines about photographs that are resized otherwise, or not looked at everywhere."""
-    region = [
-        "figures of pixels are those of the box around the detector's region of interest; what is outside of the "
-        "region counts as good, and defects there do not count"
-    ]
+    if isinstance(detector.framing, RegionOfInterest):
+        lines = ["figures of pixels are those of the detector's region of interest; no pixel outside of it counts"]
+        if n_outside := metrics["n_outside_region"]:
+            lines.append(
+                f"{n_outside} of {metrics['n_defective']} defective images have no labelled pixel in the region of "
+                f"interest, but figures of images count them; leave them out of the data if they do not matter"
+            )
+        return lines
     if judging is detector:
-        return region if isinstance(detector.framing, RegionOfInterest) else []
+        return []
     return [
         f"protocol {protocol.name} resizes photographs otherwise ({protocol.images}) than this detector, which has "
         f"learned from others ({detector.settings.resizing}): its scores, and figures at its threshold, suffer"
@@ -160,6 +174,20 @@ class _Result:
     """None if the mask is not known."""
     regions: Regions
     """The annotated defects within the mask; None if their saturation areas are not known."""
+    counted: NDArray[np.bool_] | None = None
+    """(H, W) bool, which pixels are in the region of interest, the same for all samples; None if all count."""
+
+
+@dataclass
+class _Noted:
+    """What is found out about the samples, by path: what is doubtful about masks; why an image, resized as by the
+    detector itself, is unlike the good ones; which images are rejected, if that depends on the area of regions; and
+    which defective ones have no labelled pixel in the region of interest."""
+
+    doubts: dict[Path, list[str]] = field(default_factory=dict)
+    reasons: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    rejected: set[Path] = field(default_factory=set)
+    outside: set[Path] = field(default_factory=set)
 
 
 def _results(
@@ -167,31 +195,26 @@ def _results(
     judging: Detector,
     samples: tuple[Sample, ...],
     protocol: Protocol,
-    doubts: dict[Path, list[str]],
-    reasons: dict[Path, tuple[str, ...]],
-    rejected: set[Path],
+    noted: _Noted,
 ) -> Iterator[_Result]:
-    """Inspect the samples with ``judging`` and yield their results in order.
-
-    Adds, by image, what is doubtful about masks, and why an image, resized as ``detector`` does, is unlike the good
-    ones; and which images are rejected, if that depends on the area of regions.
-    """
+    """Inspect the samples with ``judging`` and yield their results in order; adds to what is noted."""
     sources = list(photographs(sample.path for sample in samples))
     by_name = {source.name: sample for source, sample in zip(sources, samples, strict=True)}
 
     def result_of(judgement: Judgement) -> _Result:
         sample = by_name[judgement.checked().photograph.name]
         if detector.min_area_px and judgement.finding.is_defective:
-            rejected.add(sample.path)
-        reasons[sample.path] = tuple(judgement.unlike)
+            noted.rejected.add(sample.path)
+        noted.reasons[sample.path] = tuple(judgement.unlike)
         if detector.likeness is not None and judging.likeness is None and judgement.image is not None:
             overview = detector.framing.overview(judgement.image)
-            reasons[sample.path] = tuple(detector.likeness.reasons(overview, judgement.size_hw))
+            noted.reasons[sample.path] = tuple(detector.likeness.reasons(overview, judgement.size_hw))
         region = judging.framing if isinstance(judging.framing, RegionOfInterest) else None
-        crop = region.crop if region is not None else _unchanged
+        crop: Callable[[NDArray[Any]], NDArray[Any]] = (lambda pixels: pixels) if region is None else region.crop
         own_map = crop(judgement.map)
         anomaly_map = protocol.of_map(own_map, crop(judgement.pixels).shape[:2])
         mask: NDArray[np.bool_] | None = None
+        counted = None if region is None else protocol.of_mask(crop(region.mask), own_map.shape)
         regions: Regions = None if sample.is_defective else ()
         if sample.mask is not None:
             defects: list[Defect] = []
@@ -200,23 +223,22 @@ def _results(
                 drawn = np.logical_or.reduce([defect.mask for defect in defects])
             else:
                 drawn = sample.mask.read(judgement.size_hw)  # (H, W) bool, of the image's own size
-            doubts[sample.path] = sample.mask.doubts(sample.path, drawn)
+            noted.doubts[sample.path] = sample.mask.doubts(sample.path, drawn)
             if region is not None:
                 drawn, defects, regions = crop(drawn & region.mask), [], None
+                if sample.is_defective and not drawn.any():
+                    noted.outside.add(sample.path)
             network_hw = own_map.shape[0], own_map.shape[1]
             mask = protocol.of_mask(drawn, network_hw)
+            mask = mask if counted is None else mask & counted
             if defects:
                 regions, lines = _regions(sample, defects, protocol, mask, network_hw)
-                doubts[sample.path] += lines
+                noted.doubts[sample.path] += lines
         elif not sample.is_defective:
             mask = np.zeros(anomaly_map.shape, np.bool_)
-        return _Result(judgement.score, anomaly_map, mask, regions)
+        return _Result(judgement.score, anomaly_map, mask, regions, counted)
 
     return judge(judging, sources, result_of)
-
-
-def _unchanged(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels
 
 
 def _regions(
@@ -271,7 +293,7 @@ def _rank_exactly(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
         masks = [result.mask for result in used if result.mask is not None]
         all_masks = np.stack(masks) if masks else np.empty((0, 1, 1), bool)
         regions = [result.regions for result in used] if _have_regions(samples) else None
-        pixels = rank_maps(maps, all_masks, scores[is_used], labels[is_used], regions)
+        pixels = rank_maps(maps, all_masks, scores[is_used], labels[is_used], regions, all_results[0].counted)
         rankings[group] = replace(pixels, image_scores=scores[is_member], is_defective=labels[is_member])
     return rankings
 
@@ -289,7 +311,7 @@ def _rank_in_bins(samples: tuple[Sample, ...], results: Iterator[_Result]) -> di
                 metrics[group].update_images(score, label)
             else:
                 regions = [result.regions] if has_regions else None
-                metrics[group].update(result.map[None], result.mask[None], score, label, regions)
+                metrics[group].update(result.map[None], result.mask[None], score, label, regions, result.counted)
     return {group: streaming.rankings() for group, streaming in metrics.items()}
 
 

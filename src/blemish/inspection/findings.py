@@ -14,6 +14,7 @@ from blemish.regions import Region, only, outline, regions
 
 ROW = (
     "path", "score", "threshold", "is_defective", "regions", "error", "verdict", "unlike", "overlay", "map", "mask",
+    "min_area_px",
 )  # fmt: skip
 """Keys of a row of ``findings.jsonl``."""
 Verdict = Literal["good", "defective", "unlike"]
@@ -40,11 +41,19 @@ class Finding:
     """(H, W, 3) uint8 images that explain the result, such as ``reconstruction``; empty unless requested."""
     unlike: tuple[str, ...] = ()
     """Why the photograph is unlike the good images that the detector has learned from; empty if it is not."""
+    min_area_px: int = 0
+    """Least area of a region that is outlined: with none so large the photograph is good, whatever its score."""
 
     @property
     def verdict(self) -> Verdict:
         """``unlike`` if the photograph is not of the kind that the detector knows, whatever its score."""
         return "unlike" if self.unlike else "defective" if self.is_defective else "good"
+
+    @property
+    def too_small(self) -> str:
+        """Why the photograph is good although its score is above the threshold; empty otherwise."""
+        is_so = self.score > self.threshold and not self.is_defective
+        return f"no region of {self.min_area_px} px or more" if is_so else ""
 
     def row(self) -> dict[str, Any]:
         """Return the row of ``findings.jsonl``."""
@@ -54,7 +63,7 @@ class Finding:
         ]
         verdict = self.verdict, list(self.unlike)
         values = self.path, self.score, self.threshold, self.is_defective, regions, None, *verdict
-        return dict.fromkeys(ROW) | dict(zip(ROW, values, strict=False))
+        return dict.fromkeys(ROW) | dict(zip(ROW, values, strict=False)) | {"min_area_px": self.min_area_px}
 
 
 def finding(
@@ -82,13 +91,15 @@ def finding(
         mask = only(mask, blemishes, large)
         is_defective, blemishes = bool(large), large
     return Finding(
-        path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {}, tuple(unlike)
-    )
+        path, score, threshold, is_defective, anomaly_map, mask, blemishes, explanation or {}, tuple(unlike),
+        min_area_px,
+    )  # fmt: skip
 
 
-def row_of_error(path: str | None, threshold: float, error: str) -> dict[str, Any]:
+def row_of_error(path: str | None, threshold: float, error: str, min_area_px: int = 0) -> dict[str, Any]:
     """Return the row of ``findings.jsonl`` for a photograph that could not be inspected."""
-    return dict.fromkeys(ROW) | {"path": path, "threshold": threshold, "error": error, "verdict": "not inspected"}
+    values = {"path": path, "threshold": threshold, "error": error, "verdict": "not inspected"}
+    return dict.fromkeys(ROW) | values | {"min_area_px": min_area_px}
 
 
 def unlike_text(path: str | None, reasons: Sequence[str]) -> str:

@@ -130,6 +130,11 @@ class RegionOfInterest(Framing):
         return anomaly_map[self.mask]
 
 
+def region_of(framing: Framing) -> NDArray[np.bool_] | None:
+    """(H, W) bool, the region of interest of a framing; None if it has none."""
+    return framing.mask if isinstance(framing, RegionOfInterest) else None
+
+
 def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """The box around what is true in a mask (H, W): left, top, right, bottom, px."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))

@@ -173,6 +173,7 @@ class Table(_File):
         "mask",
         "time",
         "detector",
+        "min_area_px",
     )
     N_FIRST_COLUMNS = 4
     """As many columns, at least, each version of blemish has written; later versions add some at the end."""
@@ -284,7 +285,8 @@ class Parquet(Sink):
         texts, box = pa.string(), pa.list_(pa.int32())
         region = pa.struct([("bbox_xyxy", box), ("area_px", pa.int64()), ("peak", pa.float32())])
         kinds = {"score": pa.float64(), "threshold": pa.float64(), "is_defective": pa.bool_(),
-                 "n_regions": pa.int32(), "largest_area_px": pa.int64()}  # fmt: skip
+                 "n_regions": pa.int32(), "largest_area_px": pa.int64(), "min_area_px": pa.int64(),
+                 "unlike": pa.list_(texts)}  # fmt: skip
         columns = [(name, kinds.get(name, texts)) for name in Table.COLUMNS]
         self.schema = pa.schema([*columns, ("regions", pa.list_(region))], metadata={"written_by": "blemish"})
         self.as_table = pa.Table.from_pylist
@@ -298,7 +300,7 @@ class Parquet(Sink):
         path = record.row["path"]
         if path is not None:  # a name may be in another encoding
             path = path.encode("utf-8", "backslashreplace").decode()
-        self.rows.append(table_row(record.row) | {"path": path})
+        self.rows.append(table_row(record.row) | {"path": path, "unlike": record.row["unlike"]})
         if len(self.rows) == self.ROWS:
             self._write()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.kinds import OVERLAY, kind_of
+from blemish.data.kinds import OVERLAY, RECORD, kind_of
 from blemish.data.listing import LeftOut, Listing, lines_about, list_files, shortened
 from blemish.data.reading import as_rgb
 from blemish.errors import BlemishError
@@ -256,7 +256,7 @@ def _take(path: Path, listing: Listing | None, found: Found, giver: int) -> bool
         elif path.is_file():
             kind = kind_of(path)
             is_video = kind.name == "video"
-            if kind.is_result:
+            if kind.is_result or kind is RECORD:
                 article = "an" if kind is OVERLAY else "a"
                 fault = f"{path}: is {article} {kind.name}, not a photograph; give the photograph"
         if fault and glob.has_magic(str(path)) and not path.exists():

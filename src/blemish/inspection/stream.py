@@ -132,7 +132,8 @@ class Judgement:
         One that was judged, but has no picture that it should have, has both: the verdict and the error.
         """
         if self.error is not None:
-            return row_of_error(self.photograph.path, self.detector.threshold.value, str(self.error))
+            detector = self.detector
+            return row_of_error(self.photograph.path, detector.threshold.value, str(self.error), detector.min_area_px)
         error = str(self.save_error) if self.save_error is not None else None
         return self.finding.row() | self.files | {"error": error}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,23 @@ def is_video(path: Path) -> bool:
         raise BlemishError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
 
 
-def frames(path: Path) -> Iterator[Photograph]:
+def frames(path: Path, tell: Callable[[str], None] | None = None) -> Iterator[Photograph]:
     """Yield the frames of a video file in order, as photographs labelled ``PATH#1``, ``PATH#2``, ...
 
     They are (H, W, 3) uint8 RGB, upright by the file's rotation; of 16-bit grey video (H, W) uint16. Other video of
     more than 8 bits is reduced to 8 by FFmpeg. One frame is in memory at a time.
 
     A frame that cannot be decoded, or may be damaged, is a photograph with a fault, in its place. If the file is no
-    video, is cut short or damaged, or fewer frames came than it holds, the last photograph has a fault that says so.
+    video, is cut short or damaged, or fewer frames came than it holds, the last photograph has a fault that says so;
+    frames that may be cut are among those that it says are missing.
     What counts is the container: AVI, MP4, QuickTime, Matroska and WebM are exact. Of others (Windows Media, FLV) it
     is known whether their end is missing, or not even that (MPEG).
 
     Frames of FFV1 (by its checksums) and MJPG (as far as libjpeg notices) are checked one by one. Other codecs build
     frames on each other, and FFmpeg makes up for what is damaged: after a frame that cannot be decoded all are in
     doubt, and of a file that is cut short the last 16; one whose container is damaged is not inspected. Of these
-    codecs, damage that leaves the container whole and can be decoded cannot be seen.
+    codecs, damage that leaves the container whole and can be decoded cannot be seen: ``tell`` is called with one line
+    that says so.
     """
     fault = _unusable(path)
     if fault is not None:
@@ -70,9 +72,12 @@ def frames(path: Path) -> Iterator[Photograph]:
             n_sound = _n_sound(path, held, packets.can_tell)
             for image in _images(video, packets) if n_sound > 0 else ():
                 number += 1
-                is_sound = image is not None and number <= n_sound
-                n_read += is_sound
-                yield _photograph(path, number, image if is_sound else None)
+                n_read += image is not None
+                if number == 1 and packets.unchecked and tell is not None:
+                    tell(_about_concealing(path, packets.unchecked))
+                yield _photograph(path, number, image)
+                if number == n_sound:
+                    break
     finally:
         video.release()
     fault = _shortfall(path, held, n_read, number, estimate) if is_open else _not_opened(path, held)
@@ -145,6 +150,13 @@ def _photograph(path: Path, number: int, image: NDArray[Any] | None) -> Photogra
         fault = f"{label}: is damaged, or built on a frame that is; {_COPY}"
         return Photograph(np.empty((0, 0), np.uint8), name, fault, label)
     return Photograph(image, name, None, label)
+
+
+def _about_concealing(path: Path, codec: str) -> str:
+    return (
+        f"{path}: a damaged frame may look whole, as its codec ({codec}) has no checksums; record FFV1 in "
+        f".mkv, which has some"
+    )
 
 
 def _end(path: Path, fault: str) -> Photograph:

@@ -27,13 +27,19 @@ class Packets:
 
     def __init__(self, packets: cv2.VideoCapture | None, codec: bytes) -> None:
         self._packets, self._codec = packets, codec
-        self._has_checksums = False
+        self._has_checksums = self._lacks_checksums = False
         self._is_sound = True
 
     @property
     def can_tell(self) -> bool:
         """Whether the codec is one whose damaged frames are noticed."""
         return self._packets is not None
+
+    @property
+    def unchecked(self) -> str:
+        """What the codec is called if damage to the frames so far cannot be seen; empty if it can."""
+        is_unchecked = self._packets is None or self._lacks_checksums
+        return self._codec.decode("latin-1").rstrip("\0 ") or "raw pixels" if is_unchecked else ""
 
     def next_is_whole(self) -> bool:
         """Whether the next frame is whole; True where that cannot be said."""
@@ -52,7 +58,8 @@ class Packets:
     def _ffv1_is_whole(self, packet: bytes) -> bool:
         slices = ffv1_slices(packet)
         if slices is None:  # a version without checksums, unless earlier frames had some
-            return not self._has_checksums
+            self._lacks_checksums = not self._has_checksums
+            return self._lacks_checksums
         self._has_checksums = True
         return all(checksum(part) == 0 for part in slices)
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from blemish.data.kinds import IMAGE_SUFFIXES, JPEG_SUFFIXES, SYSTEM, kind_of
+from blemish.data.kinds import IMAGE_SUFFIXES, JPEG_SUFFIXES, RECORD, SYSTEM, kind_of
 from blemish.data.listing import natural_key
 from blemish.errors import BlemishError
 from blemish.inspection.sources import Photograph
@@ -181,7 +181,7 @@ def _lack_of(path: str) -> str | None:
     try:
         if suffix not in IMAGE_SUFFIXES or suffix in JPEG_SUFFIXES:
             kind = kind_of(Path(path))
-            if kind.is_result or kind == SYSTEM:
+            if kind.is_result or kind in (RECORD, SYSTEM):
                 return "result"
             if not (kind.is_picture or suffix in IMAGE_SUFFIXES):
                 return "end" if kind.name == "empty" else f"{kind.name}; only images are inspected"

@@ -56,7 +56,7 @@ def combine(
     bits = _checked(members)
     size_hw = largest_hw([member.method for member in members])
     images = good_images(members, good, layout, size_hw, bits, false_rejects, seed)
-    choice, method = fitted(_named(members), images.measure, seed)
+    choice, method = fitted(_named(members), images.measure, seed, [member.source for member in members])
     provenance = _provenance(
         members, choice, method, images.are_trained_on, len(images.measure), len(images.calibration)
     )

@@ -75,8 +75,16 @@ class Choice:
     """With the chosen scale."""
 
 
-def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choice, Combined]:
-    """Join trained methods by good images (N, 3, H, W) uint8, of the largest part's size."""
+def fitted(
+    methods: Mapping[str, Method], good: Tensor, seed: int, sources: Sequence[str] = ()
+) -> tuple[Choice, Combined]:
+    """Join trained methods by good images (N, 3, H, W) uint8, of the largest part's size.
+
+    Raises
+    ------
+    BlemishError
+        If a part answers nothing; it is called by its file, of ``sources``, or by its name.
+    """
     first = next(iter(methods.values()))
     described = {
         name: {"method": method.name, "settings": asdict(method.settings)} for name, method in methods.items()
@@ -90,7 +98,7 @@ def fitted(methods: Mapping[str, Method], good: Tensor, seed: int) -> tuple[Choi
     network = TorchRuntime(Combined(settings, methods).to(device)).prepared
     assert isinstance(network, Combined)
     maps = _measured(network, good)
-    for name, part_maps in zip(methods, maps.unbind(1), strict=True):
+    for name, part_maps in zip(sources or methods, maps.unbind(1), strict=True):
         if part_maps.amin() == part_maps.amax():  # it is never wrong, so it would weigh most
             raise BlemishError(f"{name}: its map is the same for all good images; leave it out, or train it again")
     n = min(len(good), MOST_DAMAGED)

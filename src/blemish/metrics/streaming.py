@@ -92,8 +92,9 @@ class StreamingMetrics:
         image_scores: Values | None = None,
         is_defective: Values | None = None,
         regions: Sequence[Regions] | None = None,
+        counted: BoolArray | None = None,
     ) -> None:
-        """Count a batch. Arguments and errors as for `evaluate_maps`; AUPIMO requires maps of equal size."""
+        """Count a batch. Arguments and errors as for `rank_maps`; AUPIMO requires maps of equal size."""
         scores, labels = as_maps_and_masks(maps, masks)
         defective = as_image_labels(labels, is_defective)
         known = [None] * len(labels) if regions is None else regions
@@ -103,7 +104,7 @@ class StreamingMetrics:
         self._sizes_hw.add(scores.shape[1:])
         self._has_saturations |= regions is not None
         for anomaly_map, mask, has_defect, of_image in zip(scores, labels, defective, known, strict=True):
-            self._count(self._bins_of(anomaly_map), mask, bool(has_defect), of_image)
+            self._count(self._bins_of(anomaly_map), mask, bool(has_defect), of_image, counted)
 
     def update_images(self, image_scores: Values, is_defective: Values) -> None:
         """Count images without a known mask: scores (N,) float and labels (N,) bool. Their pixels are not counted."""
@@ -162,11 +163,14 @@ class StreamingMetrics:
                     setattr(self, name, np.pad(pairs, (0, self.n_bins - len(pairs))))
         self.score_range, self._bins_per_unit = (lower, upper), self.n_bins / (upper - lower)
 
-    def _count(self, bins: IntArray, mask: BoolArray, is_defective: bool, regions: Regions) -> None:
+    def _count(
+        self, bins: IntArray, mask: BoolArray, is_defective: bool, regions: Regions, counted: BoolArray | None
+    ) -> None:
+        negatives = np.bincount(bins[~mask if counted is None else ~mask & counted], minlength=self.n_bins)
         if not is_defective:
-            self._good_negatives += np.bincount(bins.ravel(), minlength=self.n_bins)
+            self._good_negatives += negatives
             return
-        self._other_negatives += np.bincount(bins[~mask], minlength=self.n_bins)
+        self._other_negatives += negatives
         shares, n_regions = region_shares(mask)
         if n_regions:
             defect_bins = bins[mask]

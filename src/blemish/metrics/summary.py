@@ -180,15 +180,21 @@ def rank_maps(
     image_scores: Values | None = None,
     is_defective: Values | None = None,
     regions: Sequence[Regions] | None = None,
+    counted: BoolArray | None = None,
 ) -> Rankings:
-    """Rank a test set once for all its metrics and curves. Arguments and errors as for `evaluate_maps`."""
+    """Rank a test set once for all its metrics and curves. Arguments and errors as for `evaluate_maps`.
+
+    Only the good pixels in ``counted`` (H, W) count, of each image; None counts all. Defective ones have to be in it.
+    """
     scores, labels = as_maps_and_masks(maps, masks)
     defective = as_image_labels(labels, is_defective)
     scores_of_images = smoothed_maxima(scores) if image_scores is None else image_scores
     scores_of_images = as_finite_scores(scores_of_images, defective, "image scores")
     # Each good pixel is sorted once: first those of good images, then those around defects.
-    good_pixels = Ranking.of(scores[labels]).with_negatives(sorted_in_place(scores[~defective].ravel()))
-    pixels = good_pixels.with_negatives(sorted_in_place(scores[~labels & defective[:, None, None]]))
+    of_good = scores[~defective].ravel() if counted is None else scores[~defective][:, counted].ravel()
+    good_pixels = Ranking.of(scores[labels]).with_negatives(sorted_in_place(of_good))
+    around = ~labels & defective[:, None, None] & (True if counted is None else counted)
+    pixels = good_pixels.with_negatives(sorted_in_place(scores[around]))
     return Rankings(
         image_scores=scores_of_images,
         is_defective=defective,

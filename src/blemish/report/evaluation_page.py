@@ -68,12 +68,12 @@ def write_report(path: Path, detector: Detector, evaluation: Evaluation, data_na
 
 def _chosen(evaluation: Evaluation) -> list[int]:
     """Indices of the samples on the page: the worst misses, the worst false alarms, then others evenly by score."""
-    scores, threshold = evaluation.scores, evaluation.metrics["threshold"]
+    is_rejected = evaluation.is_rejected
     labels = np.array([sample.is_defective for sample in evaluation.samples])
-    order = np.argsort(scores, kind="stable")
-    misses = [int(i) for i in order if labels[i] and scores[i] <= threshold]
-    alarms = [int(i) for i in order[::-1] if not labels[i] and scores[i] > threshold]
-    correct = [int(i) for i in order[::-1] if (scores[i] > threshold) == labels[i]]
+    order = np.argsort(evaluation.scores, kind="stable")
+    misses = [int(i) for i in order if labels[i] and not is_rejected[i]]
+    alarms = [int(i) for i in order[::-1] if not labels[i] and is_rejected[i]]
+    correct = [int(i) for i in order[::-1] if is_rejected[i] == labels[i]]
     n_correct = max(MAX_ROWS - len(misses) - len(alarms), MAX_ROWS // 4)
     if len(correct) > n_correct:
         correct = [correct[int(i * len(correct) / n_correct)] for i in range(n_correct)]
@@ -148,6 +148,8 @@ def _figures(metrics: dict[str, Any], detector: Detector) -> list[Figure]:
     if n_defective:
         n_detected = round(metrics["found"] * n_defective)
         missed = f"{n_defective - n_detected} missed, at the threshold of {threshold.value:.3g}."
+        if n_outside := metrics["n_outside_region"]:
+            missed += f" {n_outside} of all have no labelled pixel in the region of interest."
         figures.append(Figure("Defective images found", f"{n_detected} of {n_defective}", missed))
     if n_good:
         n_rejected = round(metrics["false_rejects"] * n_good)
@@ -224,8 +226,8 @@ def _toolbar(evaluation: Evaluation, rows: Sequence[Row]) -> str:
     options = "".join(f'<option value="truth:{html.escape(kind)}">{html.escape(kind)}</option>' for kind in kinds)
     n_all, n_shown = len(evaluation.samples), len(rows)
     n_wrong = sum(
-        (score > evaluation.metrics["threshold"]) != sample.is_defective
-        for score, sample in zip(evaluation.scores, evaluation.samples, strict=True)
+        is_rejected != sample.is_defective
+        for is_rejected, sample in zip(evaluation.is_rejected, evaluation.samples, strict=True)
     )
     n_wrong_shown = sum(judgement(row)[0] in ("missed", "false-alarm") for row in rows)
     heading = f"All {n_all} images"

@@ -62,6 +62,31 @@ def draw_outlines(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[
     return picture
 
 
+def draw_region(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw the border of the region of interest, thinner than outlines of defects, and dashed.
+
+    Dashes are white and black in turn, so that half of them are visible on any background.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    region : (H, W) bool, true inside.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB, a copy.
+    """
+    picture = image.copy()
+    line_px = max(1, round(float(np.sqrt(region.size)) / 900))
+    dash_px = 8 * line_px
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for contour in contours:
+        dashes = [contour[start : start + dash_px + 1] for start in range(0, len(contour), dash_px)]
+        for first, value in enumerate((255, 0)):
+            cv2.polylines(picture, dashes[first::2], False, (value,) * 3, line_px)
+    return picture
+
+
 def draw_hits_and_misses(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], true_mask: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
@@ -130,13 +155,14 @@ def score_texts(score: float, threshold: float) -> tuple[str, str]:
     return texts
 
 
-def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
+def overlay(image: NDArray[np.uint8], finding: Finding, region: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """The picture of one inspected image: the photograph with outlines, and below it a caption with the verdict.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 RGB
     finding : the finding for this image.
+    region : (H, W) bool, the region of interest, whose border is drawn; None if all was judged.
 
     Returns
     -------
@@ -149,6 +175,10 @@ def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
     if factor > 1:
         mask = cv2.resize(mask.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR) > 0.5
         photograph = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    if region is not None:
+        photograph = draw_region(
+            photograph, cv2.resize(region.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0
+        )
     margin_px = max(0, MIN_PICTURE_WIDTH_PX - size_wh[0])
     picture = cv2.copyMakeBorder(
         draw_outlines(photograph, mask), 0, 0, 0, margin_px, cv2.BORDER_CONSTANT, value=PAPER_RGB
@@ -158,7 +188,10 @@ def overlay(image: NDArray[np.uint8], finding: Finding) -> NDArray[np.uint8]:
         more = f" (and {len(finding.unlike) - 1} more)" if len(finding.unlike) > 1 else ""
         return np.vstack([picture, _caption(f"UNLIKE   {finding.unlike[0]}{more}", UNLIKE_RGB, picture.shape)])
     verdict, colour = ("DEFECT", DEFECT_RGB) if finding.is_defective else ("PASS", PASS_RGB)
-    return np.vstack([picture, _caption(f"{verdict}   score {score}, limit {threshold}", colour, picture.shape)])
+    small = f", {finding.too_small}" if finding.too_small else ""
+    return np.vstack(
+        [picture, _caption(f"{verdict}   score {score}, limit {threshold}{small}", colour, picture.shape)]
+    )
 
 
 def _caption(text: str, background: Rgb, shape: tuple[int, ...]) -> NDArray[np.uint8]:

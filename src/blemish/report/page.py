@@ -115,6 +115,8 @@ def make_row(
     else:
         comparison = draw_hits_and_misses(photograph, fitted_mask(finding.mask), fitted_mask(true_mask))
         pictures += [("Found and missed", comparison)]
+    if finding.too_small:
+        note = f"It is good, as it has {finding.too_small}. {note}".strip()
     if finding.unlike:
         note = f"Unlike the good images: {'; '.join(finding.unlike)}. {note}".strip()
     return Row(name, finding.score, finding.threshold, finding.is_defective, tuple(pictures), truth, note)
@@ -193,14 +195,14 @@ def row_html(row: Row, quality: int = 90) -> str:
     """One row with its pictures; its `data-` attributes hold score, true label and judgement for filters."""
     name, truth = html.escape(row.name).replace("/", "/<wbr>"), html.escape(row.truth or "")
     score, threshold = (html.escape(text) for text in score_texts(row.score, row.threshold))
-    verdict, relation = ("DEFECT", "above") if row.is_defective else ("PASS", "not above")
+    verdict, relation = "DEFECT" if row.is_defective else "PASS", "" if row.score > row.threshold else "not "
     pictures = "".join(picture_html(row.name, heading, picture, quality) for heading, picture in row.pictures)
     label = f"<p>True label: {truth}. {judgement(row)[1]}</p>" if row.truth else ""
     note = f"<p>{html.escape(row.note)}</p>" if row.note else ""
     return (
         f'<section data-score="{row.score:.9g}" data-truth="{truth}" data-judgement="{judgement(row)[0]}">'
         f'<div class="verdict {verdict.lower()}"><h2>{name}</h2><strong>{verdict}</strong>'
-        f"<p>Score {score}, {relation} the limit {threshold}.</p>{label}{note}</div>{pictures}</section>"
+        f"<p>Score {score}, {relation}above the limit {threshold}.</p>{label}{note}</div>{pictures}</section>"
     )
 
 

@@ -40,8 +40,8 @@ def write_results(folder: Path, detector: Detector, evaluation: Evaluation) -> N
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["path", "defect", "score", "is_rejected", "unlike"])
-    for sample, score, unlike in zip(evaluation.samples, evaluation.scores.tolist(), evaluation.unlike, strict=True):
-        is_rejected = score > detector.threshold.value
+    verdicts = zip(evaluation.scores.tolist(), evaluation.is_rejected.tolist(), evaluation.unlike, strict=True)
+    for sample, (score, is_rejected, unlike) in zip(evaluation.samples, verdicts, strict=True):
         writer.writerow([sample.path, sample.defect, score, is_rejected, "; ".join(unlike)])
     write_text(folder / SCORES, text.getvalue())
     write_report(folder / REPORT, detector, evaluation, evaluation.metrics["data"])
