@@ -9,8 +9,8 @@ import blemish
 
 SOURCE = Path(blemish.__file__).parent
 ROOMS = (
-    "__main__", "cli", "commands", "studies", "fleet", "compare", "report", "evaluation", "learning", "__init__",
-    "detector", "inspection", "runtimes", "methods", "synthesis", "data", "metrics",
+    "__main__", "cli", "commands", "studies", "fleet", "compare", "serve", "outputs", "record", "report",
+    "evaluation", "learning", "__init__", "detector", "inspection", "runtimes", "methods", "synthesis", "data", "metrics",
     "losses", "layers", "backbones", "scoring", "regions", "thresholds", "artifact", "files", "kernels", "graphs",
     "devices", "settings", "errors",
 )  # fmt: skip
