@@ -11,17 +11,18 @@ import sqlalchemy as sa
 
 from blemish.record import outbox, queries
 from blemish.record.database import Database
+from blemish.record.database import RecordAway as RecordAway
 from blemish.record.rows import (
     VERDICTS,
     Json,
-    Message,
-    NewVerdict,
     event_json,
     iso,
     review_json,
     storable,
     verdict_json,
 )
+from blemish.record.rows import Message as Message
+from blemish.record.rows import NewVerdict as NewVerdict
 from blemish.record.tables import events, products, reviews, storages, verdicts
 
 
