@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 from blemish.errors import BlemishError
 from blemish.record.rows import Message
 
-Deliveries = Iterator[tuple[Message, str | None]]
+Deliveries = Generator[tuple[Message, str | None], None, None]
 """Messages, in order, as soon as the receiver has each of them, with None; or with why it refuses this one."""
 
 

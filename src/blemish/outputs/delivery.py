@@ -107,7 +107,9 @@ class Delivery:
     def states(self) -> list[OutputState]:
         """How each output stands."""
         return [
-            OutputState(output.name, output.address, 0 if output.is_live else self._record.waiting(output.name), fault)
+            OutputState(
+                output.name, output.address, 0 if output.is_live else self._record.waiting(output.name), fault
+            )
             for output, fault in ((courier.output, courier.fault) for courier in self._couriers)
         ]
 
