@@ -65,8 +65,9 @@ def output_at(address: str) -> Output:
     try:
         url = urlsplit(address)
         port = url.port
-    except ValueError as error:
-        raise _wrong(address, str(error).splitlines()[0].partition(" (")[0].lower(), kind) from None
+    except ValueError:  # whose text may have a part of the password in it
+        fault = "is no valid address (in a password, special characters are written as %XX)"
+        raise _wrong(address, fault, kind) from None
     if any(sign.isspace() for sign in address):
         raise _wrong(address, "has a space in it", kind)
     if not url.hostname and kind != "modbus":
@@ -89,7 +90,7 @@ def public(address: str) -> str:
 
 def _mqtt(address: str, url: SplitResult, port: int) -> Mqtt:
     prefix = unquote(url.path).strip("/") or PREFIX
-    if re.search("[+#\x00]", prefix) or url.fragment or url.query:
+    if re.search("[+#\x00]", prefix) or re.search("[?#]", address.rpartition("@")[2]):
         raise _wrong(address, "has a sign in its prefix that no topic may have (+ # ?)", "mqtt")
     user, password = (None if value is None else unquote(value) for value in (url.username, url.password))
     assert url.hostname is not None

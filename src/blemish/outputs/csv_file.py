@@ -78,16 +78,16 @@ class CsvFile:
 
 
 def row_of(payload: dict[str, Any]) -> dict[str, Any]:
-    """The row of a verdict."""
+    """The row of a verdict; without line breaks, so that each row is a line."""
     areas_px = [region["area_px"] for region in payload["regions"]]
-    values = {name: payload.get(name) for name in COLUMNS}
-    return values | {
+    values = {name: payload.get(name) for name in COLUMNS} | {
         "path": payload["name"],
         "n_regions": len(areas_px),
         "largest_area_px": max(areas_px, default=0),
         "unlike": "; ".join(payload["unlike"]),
         "error": payload["reason"] if payload["verdict"] == "not_inspected" else None,
     }
+    return {key: " ".join(value.splitlines()) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def _mended_tail(file: BinaryIO) -> set[tuple[str, str]]:
@@ -95,8 +95,8 @@ def _mended_tail(file: BinaryIO) -> set[tuple[str, str]]:
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - TAIL_BYTES))
     tail = file.read()
-    whole = tail.rfind(b"\r\n") + 2 if b"\r\n" in tail else 0
-    if whole < len(tail):
-        file.truncate(end - len(tail) + whole)
-    rows = csv.reader(io.StringIO(tail[:whole].decode("utf-8", "replace"), newline=""))
-    return {(row[0], row[1]) for row in rows if len(row) == len(COLUMNS)}
+    *lines, torn = tail.split(b"\r\n")
+    if torn:
+        file.truncate(end - len(torn))
+    beginnings = (line.decode("utf-8", "replace").split(",", 2) for line in lines)
+    return {(row[0], row[1]) for row in beginnings if len(row) == 3}

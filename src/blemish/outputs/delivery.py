@@ -46,9 +46,9 @@ class OutputState:
 class Delivery:
     """Delivers to all outputs as long as it is open; a context manager.
 
-    Whatever keeps a receiver from taking messages, they wait in the record. A message that a receiver refuses, while
-    it takes others, is tried ``MOST_REFUSALS`` times and then set aside: it stays in the outbox, and an event tells of
-    it. A receiver that refuses everything is one with a wrong address or password: all messages wait.
+    Whatever keeps a receiver from taking messages, they wait in the record. A message that a receiver refuses,
+    while it takes others, is tried ``MOST_REFUSALS`` times and then set aside: it stays in the outbox, and an event
+    tells of it. A receiver that refuses everything is one with a wrong address or password: all messages wait.
 
     Parameters
     ----------
@@ -207,8 +207,8 @@ class _Courier(threading.Thread):
             return
         self.record.failed([message.id], refusal, None)
         line = (
-            f"{self.output.address}: refuses {message.kind} {message.payload['id']} ({refusal}), and takes others; it "
-            "is set aside"
+            f"{self.output.address}: refuses {message.kind} {message.payload['id']} ({refusal}), and takes others; "
+            "it is set aside"
         )
         self.tell(line)
         if message.kind == "verdict":  # of an event, this would be another one that may be refused

@@ -52,8 +52,8 @@ class Modbus:
             ) from error
         except OSError as error:
             raise BlemishError(
-                f"{self.address}: cannot listen there ({error.strerror or error}); choose another port, or an address "
-                "of this machine"
+                f"{self.address}: cannot listen there ({error.strerror or error}); choose another port, or an "
+                "address of this machine"
             ) from error
         self._thread = threading.Thread(target=self._loop.run_forever, name=self.name, daemon=True)
         self._thread.start()

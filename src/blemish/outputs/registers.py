@@ -46,7 +46,8 @@ def block_of(payload: Mapping[str, Any], sequence: int) -> list[int]:
 class Registers:
     """The registers, and who may change them when.
 
-    ready -> (PLC: TRIGGER) -> busy -> (verdict) -> valid -> (PLC: ACKNOWLEDGE) -> released -> (PLC: both off) -> ready.
+    ready -> (PLC: TRIGGER) -> busy -> (verdict) -> valid -> (PLC: ACKNOWLEDGE) -> released -> (PLC: both off)
+    -> ready.
     ACKNOWLEDGE while busy gives the part up: -> released.
     """
 

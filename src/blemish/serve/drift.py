@@ -2,27 +2,26 @@
 
 Two charts, each a cumulative sum (CUSUM) that returns to zero as long as nothing changes:
 
-- **Scores of good parts**, upwards and downwards. Scores of good parts have no known distribution, so each is replaced
-  by its rank among the calibration scores and the good parts since, as a normal score. In control these sequential
-  ranks are independent and uniform whatever the distribution, and however few calibration scores there are (McDonald
-  1990, "A CUSUM procedure based on sequential ranks"): the average run length to a false alarm is as stated, and a
-  little longer below 50 calibration scores, where the ranks have only few values. Ranks among the calibration scores
-  alone would not do, since these are a sample themselves: designed for 100,000 parts, one set of 18 in ten alarms
-  every 1,800 parts or more often, one in ten of 200 every 21,000.
+- **Scores of good parts**, upwards and downwards. They have no known distribution, so each is replaced by its rank
+  among the calibration scores and the good parts since, as a normal score. In control these sequential ranks are
+  independent and uniform whatever the distribution, and however few calibration scores there are (McDonald 1990,
+  "A CUSUM procedure based on sequential ranks"): the average run length to a false alarm is as stated. Ranks among
+  the calibration scores alone would not do, since these are a sample themselves: designed for 100,000 parts, one set
+  of 18 in ten would alarm every 1,800 parts or more often, one set of 200 in ten every 21,000.
 - **Share of parts that are unlike the good images**, upwards (Reynolds and Stoumbos 1999, "A CUSUM chart for
-  monitoring a proportion when inspecting continuously"). It is as stated if at most ``USUAL_UNLIKE`` of the
-  photographs are called unlike while all is well, for which the limits of likeness are made.
+  monitoring a proportion when inspecting continuously"). Its run length is as stated if at most ``USUAL_UNLIKE`` of
+  the photographs are called unlike while all is well, for which the limits of likeness are made.
 
-Both take the parts as independent. Scores that hang together, such as with the light of the day, alarm more often, and
-rightly so: the light did change.
+Both take the parts as independent. Scores that hang together, such as with the light of the day, alarm more often,
+and rightly so: the light did change.
 
-A part is in the first chart if it is judged good, with a score not above the threshold. The reference is made alike: the
-scores below the one that the threshold was set from, which given that one have the distribution of such a part.
+A part is in the first chart if it is judged good, with a score not above the threshold. The reference is made alike:
+the scores below the one that the threshold was set from. Given that one, they have the distribution of such a part.
 
-Measured by simulation, two-sided, with one false alarm in 100,000 parts: 97,000 +- 17,000 parts to a false alarm with
-18 calibration scores, 106,000 +- 15,000 with 100, 97,000 +- 15,000 with 200, 100,000 +- 11,000 with none. Parts to the
-alarm after a lasting shift of the scores by so many standard deviations (median; nine in ten), "-" if it is not found
-within 1,000 parts, because later parts are compared with earlier ones that are shifted themselves:
+Measured by simulation, two-sided, with one false alarm in 100,000 parts: 97,000 +- 17,000 parts to a false alarm
+with 18 calibration scores, 106,000 +- 15,000 with 100, 97,000 +- 15,000 with 200, 100,000 +- 11,000 with none. Parts
+to the alarm after a lasting shift of the scores by so many standard deviations (median; nine in ten); "-" if it is
+not found within 1,000 parts, because later parts are compared with earlier ones that are shifted themselves:
 
     calibration  good parts before     0.5 sd       1 sd     1.5 sd       2 sd       3 sd
              18                  0       -; -       -; -       -; -      25; -     16; 36
@@ -33,8 +32,8 @@ within 1,000 parts, because later parts are compared with earlier ones that are 
             100              1,000     100; -     20; 36     10; 15      8; 10       5; 6
             100              5,000    68; 274     18; 30      9; 15      7; 10       5; 6
 
-So with 18 calibration scores only coarse shifts between calibration and the first parts can be told from the chance of
-the sample (no test can do better at this rate of false alarms); after 200 good parts all are found alike.
+So with 18 calibration scores only coarse shifts between calibration and the first parts can be told from the chance
+of the sample (at this rate of false alarms no test does much better); after 200 good parts all are found alike.
 """
 
 from __future__ import annotations
@@ -101,7 +100,8 @@ class DriftState:
         what = {
             "scores higher": "good parts score higher than at calibration: light, focus or the parts have changed; "
             "more good parts will be rejected",
-            "scores lower": "good parts score lower than at calibration: check focus and light; defects may be missed",
+            "scores lower": "good parts score lower than at calibration: check focus and light; defects may be "
+            "missed",
             "unlike": "more photographs than usual are unlike the good images: check camera, light and position",
         }[self.kind]
         return what if self.alarm else f"{self.kind}: no drift"
@@ -113,7 +113,7 @@ class Drift:
 
     Parameters
     ----------
-    calibration_scores : of the detector, any number; with none, the first good parts are what others are compared with.
+    calibration_scores : of the detector, any number; with none, later good parts are compared with the first ones.
     threshold : of the detector; it is taken as set from one of these scores if it is equal to one, or a hair above.
     false_alarm_parts : parts between two false alarms of each chart, on average.
     """
@@ -180,7 +180,7 @@ class Drift:
 
 
 def reference_of(scores: Sequence[float], threshold: float) -> list[float]:
-    """The calibration scores that good parts are comparable with, sorted: those below the one that is the threshold."""
+    """The calibration scores that good parts are compared with, sorted: those below the one that is the threshold."""
     below = sorted(score for score in scores if score <= threshold)
     if below and math.isclose(below[-1], threshold, rel_tol=1e-4):
         del below[-1]
@@ -188,13 +188,13 @@ def reference_of(scores: Sequence[float], threshold: float) -> list[float]:
 
 
 def normal_score(score: float, reference: Sequence[float]) -> float:
-    """Normal score of the rank of a score among those of a sorted reference and itself; equal ones share their rank."""
+    """Normal score of the rank of a score among itself and a sorted reference; equal ones share their rank."""
     n_below, n_not_above = bisect_left(reference, score), bisect_right(reference, score)
     return _NORMAL.inv_cdf((n_below + n_not_above + 1) / (2 * len(reference) + 2))
 
 
 def score_run_length(limit: float, shift: float = 0.0) -> float:
-    """Average run length of the upward sum of normal scores; Siegmund's formula (1985), within 2 % for limits above 3.
+    """Average run length of the upward sum of normal scores: Siegmund's formula (1985), within 2 % from a limit of 3.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def score_limit(run_length: float) -> float:
 
 _PER_LIKE = -math.log((1 - MANY_UNLIKE) / (1 - USUAL_UNLIKE))
 _STEPS_PER_UNLIKE = round(math.log(MANY_UNLIKE / USUAL_UNLIKE) / _PER_LIKE) + 1
-"""The logarithm of the likelihood ratio, in whole steps: each part counts -1, one that is unlike so many in addition."""
+"""The logarithm of the likelihood ratio, in whole steps: each part counts -1, one that is unlike so many more."""
 
 
 def unlike_run_length(limit: int, share: float = USUAL_UNLIKE) -> float:
