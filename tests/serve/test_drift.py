@@ -167,7 +167,7 @@ def test_run_lengths_of_unlike_parts_against_simulation(share: float) -> None:
 
 
 def test_the_usual_limit_of_unlike_parts() -> None:
-    """Four in a row, or one in fifty for some 160 parts; a single one every thousand parts is usual."""
+    """Three in a row, or one in fifty for some 160 parts; a single one every thousand parts is usual."""
     limit = unlike_limit(FALSE_ALARM_PARTS)
     assert FALSE_ALARM_PARTS <= unlike_run_length(limit) < 1.05 * FALSE_ALARM_PARTS
     assert unlike_run_length(limit, 1.0) == pytest.approx(3)
