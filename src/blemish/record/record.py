@@ -93,7 +93,7 @@ class VerdictRecord:
             missing = [verdict.row(self.storage) for verdict in new if verdict.key not in ids]
             if missing:
                 statement = sa.insert(verdicts).returning(verdicts.c.key, verdicts.c.id, sort_by_parameter_order=True)
-                added: dict[str, int] = dict(connection.execute(statement, missing).tuples().all())
+                added = {row.key: row.id for row in connection.execute(statement, missing)}
                 outbox.put(connection, self.outputs, verdict_ids=list(added.values()))
                 ids |= added
         return [ids[verdict.key] for verdict in new]
@@ -140,8 +140,8 @@ class VerdictRecord:
         """How many parts have which verdict."""
         statement = sa.select(verdicts.c.verdict, sa.func.count()).group_by(verdicts.c.verdict)
         with self.database.transaction() as connection:
-            rows = connection.execute(statement.where(*queries.filters(product, since))).tuples().all()
-        return {**dict.fromkeys(VERDICTS, 0), **dict(rows)}
+            rows = connection.execute(statement.where(*queries.filters(product, since))).all()
+        return {**dict.fromkeys(VERDICTS, 0), **{row[0]: row[1] for row in rows}}
 
     def rates(
         self, product: str | None, since: float, n_buckets: int, until: float | None = None
@@ -277,6 +277,32 @@ class VerdictRecord:
         with self.database.transaction(writes=True) as connection:
             for some in queries.pieces(ids):
                 connection.execute(sa.update(verdicts).where(verdicts.c.id.in_(some)).values(values))
+
+    def oldest_pictures(
+        self,
+        storage: str,
+        verdict: str,
+        *,
+        reviewed: bool | None = None,
+        before: float | None = None,
+        limit: int = 200,
+    ) -> list[tuple[int, str | None, str | None]]:
+        """Id, image and overlay of the oldest parts with pictures in a storage, those from ``before`` only."""
+        with self.database.transaction() as connection:
+            return queries.oldest_pictures(connection, storage, verdict, reviewed, before, limit)
+
+    def unknown_pictures(self, storage: str, names: Collection[str], since: float, until: float) -> set[str]:
+        """Those of the files of a storage that no part has; most are expected in rows of this span of time."""
+        with self.database.transaction() as connection:
+            return queries.unknown_pictures(connection, storage, names, since, until)
+
+    def add_storage(self, storage: str, folder: str, host: str) -> None:
+        """Record a folder with pictures, or where it is now."""
+        place = {"folder": storable(folder), "host": storable(host)}
+        with self.database.transaction(writes=True) as connection:
+            moved = connection.execute(sa.update(storages).where(storages.c.id == storage).values(place))
+            if not moved.rowcount:
+                connection.execute(sa.insert(storages).values(id=storage, made=time.time(), **place))
 
     def storages(self) -> dict[str, dict[str, Any]]:
         """The folders with pictures of this record by id: ``folder``, ``host``."""
