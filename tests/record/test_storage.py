@@ -155,9 +155,9 @@ def test_too_much_is_removed_while_it_is_saved(tmp_path: Path, record: VerdictRe
     with Storage(tmp_path / "storage", keep_gb=20e-6, record=record, reserve_bytes=0) as storage:
         ids = [part(storage, record) for _ in range(30)]
         until(lambda: storage.n_bytes <= 20_000)
-        kept = with_images(record)
-        assert kept == ids[-len(kept) :]
-        assert sum(path.stat().st_size for path in files(storage.folder)) == storage.n_bytes
+    kept = with_images(record)
+    assert kept == ids[-len(kept) :]
+    assert 2 * len(kept) == len(files(storage.folder)) <= 20
 
 
 def test_what_has_no_row_is_removed_at_the_start_and_nothing_else(tmp_path: Path, record: VerdictRecord) -> None:
