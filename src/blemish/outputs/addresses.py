@@ -110,3 +110,25 @@ def _modbus(address: str, url: SplitResult, port: int | None) -> Modbus:
 
 def _wrong(address: str, fault: str, kind: str) -> BlemishError:
     return BlemishError(f"{public(address)}: {fault}; it should be {FORMS[kind]}")
+
+
+def addresses_of(
+    mqtt: str | None = None, webhook: str | None = None, modbus: str | None = None, csv: str | None = None
+) -> list[str]:
+    """The addresses that the options of a command give; of a CSV the file, of Modbus also ``[HOST]:PORT`` alone.
+
+    Raises
+    ------
+    BlemishError
+        If an option has the address of another kind.
+    """
+    if modbus is not None and "://" not in modbus:
+        modbus = f"modbus://{modbus}"
+    addresses = list[str]()
+    for kind, address in (("mqtt", mqtt), ("webhook", webhook), ("modbus", modbus)):
+        if address is None:
+            continue
+        if _KINDS.get(address.partition(":")[0].lower()) != kind:
+            raise BlemishError(f"--{kind} {public(address)}: should be {FORMS[kind]}")
+        addresses.append(address)
+    return [*addresses, *([f"csv:{csv}"] if csv is not None else [])]
