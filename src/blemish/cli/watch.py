@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from blemish.cli.options import NOT_INSPECTED, TEMPORARY
+from blemish.cli.options import NOT_INSPECTED, TEMPORARY, OutputOptions, set_values
 from blemish.errors import BlemishError
 from blemish.settings import Device, Precision
 
 if TYPE_CHECKING:
     from blemish.commands.recording import RecordOptions
 
-Addresses = tuple[str | None, str | None, str | None, str | None]
-"""Of MQTT, webhook, Modbus, CSV."""
-Elsewhere = tuple[str | None, str | None, Path | None, Addresses]
-"""Database, product, storage, addresses."""
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Recorded:
+    """The record in a database."""
+
+    db: Annotated[
+        str | None,
+        Parameter(
+            help="Also record each photograph in a database: a file for SQLite, or "
+            "postgresql://user:password@host:port/name. What it has is not inspected again. The options below "
+            "need it."
+        ),
+    ] = None
+    product: Annotated[
+        str | None, Parameter(help="What is inspected. Default: the name of the detector's folder.")
+    ] = None
+    storage: Annotated[
+        Path | None,
+        Parameter(help="Folder for photographs and overlays of what is not good; of all, with --save-good."),
+    ] = None
+
+    def options(self, outputs: OutputOptions) -> RecordOptions | None:
+        """What is recorded, and carried elsewhere; None without a database."""
+        if self.db is None:
+            for name in {**set_values(self), **set_values(outputs)}:
+                raise BlemishError(
+                    f"--{name}: needs the record of a database, where all waits until it is delivered; give --db, "
+                    "such as --db record.db"
+                )
+            return None
+        from blemish.commands.recording import RecordOptions
+
+        return RecordOptions(db=self.db, product=self.product, storage=self.storage, outputs=outputs.addresses())
 
 
 def watch(
@@ -35,13 +66,8 @@ def watch(
     min_area: int | None = None,
     poll: float = 0.5,
     patience: float = 600.0,
-    db: str | None = None,
-    product: str | None = None,
-    storage: Path | None = None,
-    mqtt: str | None = None,
-    webhook: str | None = None,
-    modbus: str | None = None,
-    csv: Path | None = None,
+    recorded: Recorded | None = None,
+    outputs: OutputOptions | None = None,
 ) -> None:
     """Inspect what a camera sends, or what comes into a folder, until it is stopped.
 
@@ -78,26 +104,10 @@ def watch(
         Of a folder: seconds between two looks. A file is taken when it has not changed for a second and has an end.
     patience
         Of a camera: seconds for which one that is gone is tried to be opened again.
-    db
-        Also record each photograph in a database, one row each: a file for SQLite, or
-        postgresql://user:password@host:port/name. What it has is not inspected again.
-    product
-        Of --db: what is inspected. Default: the name of the folder of the detector.
-    storage
-        Of --db: a folder for photographs and overlays of what is not good, or of all with --save-good.
-    mqtt
-        Of --db: publish each verdict; mqtt://[user:password@]host[:port][/prefix], or mqtts://...
-    webhook
-        Of --db: post each verdict to https://...
-    modbus
-        Of --db: show verdicts to a PLC; [host]:port, such as :5020 (on this machine), 0.0.0.0:502 (for all).
-    csv
-        Of --db: add each verdict to this file.
     """
     about = save, map_format, save_good
-    addresses = mqtt, webhook, modbus, None if csv is None else str(csv)
-    elsewhere = db, product, storage, addresses
-    sys.exit(_code(source, detector, out, device, precision, about, min_area, poll, patience, elsewhere))
+    record = (recorded or Recorded()).options(outputs or OutputOptions())
+    sys.exit(_code(source, detector, out, device, precision, about, min_area, poll, patience, record))
 
 
 def _code(
@@ -110,14 +120,13 @@ def _code(
     min_area: int | None,
     poll: float,
     patience: float,
-    elsewhere: Elsewhere,
+    record: RecordOptions | None,
 ) -> int:
     """Watch, and return the exit code."""
     from blemish.commands.results import Saving
     from blemish.commands.watch import WATCH_KINDS, WatchFailed, watch_run
 
     saving = Saving.named(about[0], about[1], WATCH_KINDS, about[2])
-    record = _record_options(*elsewhere)
     try:
         n_missing = watch_run(
             source, detector, out, device, precision, saving, min_area, record, poll_s=poll, patience_s=patience
@@ -126,22 +135,3 @@ def _code(
         print(f"blemish: {error}", file=sys.stderr)
         return TEMPORARY
     return NOT_INSPECTED if n_missing else 0
-
-
-def _record_options(
-    db: str | None, product: str | None, storage: Path | None, addresses: Addresses
-) -> RecordOptions | None:
-    """What is recorded in a database, if there is one."""
-    if db is None:
-        options = ("--product", product), ("--storage", storage), *zip(
-            ("--mqtt", "--webhook", "--modbus", "--csv"), addresses, strict=True
-        )  # fmt: skip
-        for name, value in options:
-            if value is not None:
-                raise BlemishError(f"{name}: needs the record of a database, where all waits until it is delivered; "
-                                   "give --db, such as --db record.db")  # fmt: skip
-        return None
-    from blemish.commands.recording import RecordOptions
-    from blemish.outputs.addresses import addresses_of
-
-    return RecordOptions(db=db, product=product, storage=storage, outputs=tuple(addresses_of(*addresses)))
