@@ -214,7 +214,14 @@ def _watch(
 
     def beat() -> None:
         if recording is not None:
-            heartbeat.about["record_fault"] = recording.fault
+            before = heartbeat.about.get("record_fault")
+            heartbeat.about["record_fault"] = fault = recording.fault
+            if (fault is None) != (before is None):
+                _tell(
+                    f"{fault}; what is judged waits"
+                    if fault
+                    else f"{heartbeat.about['record']}: is recorded to again"
+                )
         heartbeat.beat(source, results)
 
     def take(each: Record) -> None:
