@@ -214,14 +214,7 @@ def _watch(
 
     def beat() -> None:
         if recording is not None:
-            before = heartbeat.about.get("record_fault")
-            heartbeat.about["record_fault"] = fault = recording.fault
-            if (fault is None) != (before is None):
-                _tell(
-                    f"{fault}; what is judged waits"
-                    if fault
-                    else f"{heartbeat.about['record']}: is recorded to again"
-                )
+            heartbeat.about["record_fault"] = recording.told_fault(_tell)
         heartbeat.beat(source, results)
 
     def take(each: Record) -> None:
