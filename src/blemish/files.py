@@ -111,15 +111,23 @@ def check_new(path: Path) -> None:
         raise BlemishError(f"--out {path}: exists already; choose another name")
 
 
-def make_folder(path: Path) -> Path:
-    """Create the folder ``path`` with its parents, check that files can be written to it, and return ``path``."""
+def make_folder(path: Path, option: str = "--out") -> Path:
+    """Create the folder ``path`` with its parents, check that files can be written to it, and return ``path``.
+
+    Raises
+    ------
+    BlemishError
+        If not; the message names the ``option`` by which another folder is chosen.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise BlemishError(f"{path}: cannot write there ({error.strerror or error}); choose another --out") from error
+        raise BlemishError(
+            f"{path}: cannot write there ({error.strerror or error}); choose another {option}"
+        ) from error
     return path
 
 
@@ -141,7 +149,7 @@ LOCK = ".blemish.lock"
 
 
 @contextmanager
-def owned_folder(path: Path) -> Iterator[Path]:
+def owned_folder(path: Path, option: str = "--out") -> Iterator[Path]:
     """Make the folder ``path`` as ``make_folder`` does, and keep other processes from writing their results there.
 
     The lock is released at the end, and when the process dies. Of several processes that train together only the
@@ -153,7 +161,7 @@ def owned_folder(path: Path) -> Iterator[Path]:
         If another run writes there, or nothing can be written there.
     """
     is_new = not path.exists()
-    make_folder(path)
+    make_folder(path, option)
     if os.environ.get("RANK", "0") != "0":
         yield path
         return
@@ -168,7 +176,7 @@ def owned_folder(path: Path) -> Iterator[Path]:
             text.write(f"process {os.getpid()} on {platform.node()}")
             text.truncate()
     except (Timeout, FileNotFoundError) as error:
-        raise BlemishError(f"{path}: {holder} writes there; wait for its end, or choose another --out") from error
+        raise BlemishError(f"{path}: {holder} writes there; wait for its end, or choose another {option}") from error
     except (OSError, NotImplementedError) as error:  # on some network drives
         print_notices([f"{path}: cannot be locked ({error}); let no other run write there"])
     try:

@@ -142,23 +142,26 @@ def taken_names(out: Path) -> list[str]:
 
 
 def continued(out: Path) -> set[int]:
-    """Prepare the results of an earlier run to be continued: a line that was not finished is removed.
+    """Prepare the results of an earlier run to be continued; see ``continued_rows``.
 
     Returns
     -------
     The key (``watching.key_of``) of each file whose row is complete. Of a camera's rows nothing is kept in memory.
     """
+    rows = continued_rows(out)
+    return {key_of(row["path"], row["version"]) for row in rows if row.get("path") and row.get("version")}
+
+
+def continued_rows(out: Path) -> Iterator[dict[str, Any]]:
+    """Remove lines that were not finished by an earlier run, and yield the rows that were, one at a time."""
     for name, _ in SINKS.values():
         if name.endswith((".jsonl", ".csv")) and (out / name).is_file():
             _end_with_a_line(out / name)
-    keys = set[int]()
     if (out / ROWS).is_file() and (out / ROWS).stat().st_size:
         with Table(out / SINKS["table"][0]) as table:  # it may lack lines that a loss of power has taken
             for row in _rows_at(out):
                 table.take(Record(row, is_judged=row.get("score") is not None))
-                if row.get("path") and row.get("version"):
-                    keys.add(key_of(row["path"], row["version"]))
-    return keys
+                yield row
 
 
 def _end_with_a_line(path: Path) -> None:

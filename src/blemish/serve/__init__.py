@@ -1,0 +1,1 @@
+"""``blemish serve``: products, their lines, and the interface by HTTP."""
