@@ -21,11 +21,10 @@ from blemish.learning.graphed import GraphedStep
 from blemish.learning.training import Trainer
 from blemish.methods.base import Ingredients, Method, Settings, Stage
 from blemish.methods.features import encoders_of
-from blemish.runtimes.base import needed
-from blemish.runtimes.export import _convolutions_in_float, _network
+from blemish.runtimes.export import _converted, _convolutions_in_float
 from blemish.runtimes.graphed import GraphedInspection
 from blemish.runtimes.torch import FEW_CHANNELS, TorchRuntime
-from blemish.runtimes.tracing import quiet_libraries, traced
+from blemish.runtimes.tracing import quiet_libraries
 from blemish.synthesis.textures import TextureBank
 from card import capture, graphs
 
@@ -59,6 +58,9 @@ class _Contract:
 
     @pytest.fixture
     def method(self) -> Method:
+        return self.with_random_weights()
+
+    def with_random_weights(self) -> Method:
         """A method with random weights and statistics in place of the initial ones, so that maps follow the image.
 
         Pretrained encoders stay: random ones see about the same in every image.
@@ -217,6 +219,14 @@ class TrainingContract(_Contract):
 class InspectionContract(_Contract):
     """What concerns inspection: also for a method that trains nothing."""
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def converted(cls) -> tuple[Method, torch.export.ExportedProgram, Any]:
+        """A method, and what ``to_openvino`` makes of it before anything else: to trace it takes long."""
+        method = cls().with_random_weights()
+        with quiet_libraries():
+            return method, *_converted(method)
+
     def test_forward_gives_maps_and_scores(self, method: Method, images: Tensor) -> None:
         anomaly_map, score = method.eval()(images)
         assert anomaly_map.shape == (3, 1, 32, 32)
@@ -292,8 +302,11 @@ class InspectionContract(_Contract):
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(got_scores, scores, atol=1e-5, rtol=1e-4)
 
-    def test_openvino_gives_the_same(self, method: Method) -> None:
-        images = good_images(3)
+    def test_openvino_gives_the_same(
+        self, converted: tuple[Method, torch.export.ExportedProgram, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (method, program, model), images = converted, good_images(3)
+        monkeypatch.setattr("blemish.runtimes.export._converted", lambda method: (program, model))
         detector = Detector.uncalibrated(method, 0.5, 0.1)
         for ours, theirs in zip(
             detector.maps_and_scores(images), detector.compiled().maps_and_scores(images), strict=True
@@ -311,10 +324,10 @@ class InspectionContract(_Contract):
             assert ours.shape[:1] == theirs.shape[:1] == (3,)
             assert torch.equal(ours, theirs)
 
-    def test_eight_bits_leave_exact_modules_and_few_channels_in_float(self, method: Method) -> None:
-        with quiet_libraries():
-            program = traced(*_network(method)).run_decompositions()
-            model = needed("openvino").convert_model(program)
+    def test_eight_bits_leave_exact_modules_and_few_channels_in_float(
+        self, converted: tuple[Method, torch.export.ExportedProgram, Any]
+    ) -> None:
+        method, program, model = converted
         in_float = {name.split("/")[0] for name in _convolutions_in_float(method, program, model)}
         in_model = {node.get_friendly_name().split("/")[0] for node in model.get_ordered_ops()}
         convolutions = [

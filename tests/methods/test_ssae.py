@@ -34,7 +34,7 @@ TINY = SSAESettings(
     dilations=(1, 2),
     n_stacks=2,
     corruption=CorruptionSettings(kinds=("elastic", "cut-out", "swap", "occlusion")),
-    iterations=45,
+    iterations=24,
     learning_rate=1e-3,
     ema_decay=0.9,
     validate_every=10,

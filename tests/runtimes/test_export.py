@@ -7,6 +7,8 @@ import json
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -28,6 +30,7 @@ from blemish.runtimes.openvino import OpenVINORuntime
 from methods.contract import good_images
 
 WIDTHS = {"reconstructive_widths": (64, 96), "discriminative_widths": (64, 96)}
+NARROW = {"reconstructive_widths": (8, 8), "discriminative_widths": (8, 8)}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +55,26 @@ def files(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def compiled(files: Path) -> Detector:
+    """The detector, exported to run by OpenVINO, and loaded from its file."""
+    assert export(files / "detector.blemish", "--out", files / "ov.blemish") == 0
+    return Detector.load(files / "ov.blemish")
+
+
+@pytest.fixture(scope="module", params=[".onnx", ".xml"])
+def of_network(request: pytest.FixtureRequest, files: Path) -> tuple[Path, str]:
+    """A file with the network's own input, and what was printed when it was made and run on good images."""
+    path = files / f"model{request.param}"
+    with redirect_stdout(StringIO()) as printed:
+        words = ("--out", path, "--input", "network", "--good", files / "good")
+        assert export(files / "detector.blemish", *words) == 0
+    return path, printed.getvalue()
+
+
 @pytest.mark.parametrize("suffix", [".blemish", ".onnx", ".xml"])
 def test_rectangles_are_exported(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    method = DRAEM(DRAEMSettings(image_size_px=32, image_width_px=48, score_window_px=5, **WIDTHS))
+    method = DRAEM(DRAEMSettings(image_size_px=32, image_width_px=48, score_window_px=5, **NARROW))
     images = good_images(6, width_px=48)
     calibrated(method, images, 0.1).save(tmp_path / "x.blemish")
     (tmp_path / "good").mkdir()
@@ -75,9 +95,10 @@ def export(*words: object) -> int:
     return int(stop.value.code or 0)
 
 
-def test_one_file_runs_by_openvino_and_keeps_what_the_detector_knew(detector: Detector, files: Path) -> None:
-    assert export(files / "detector.blemish", "--out", files / "ov.blemish") == 0
-    again = Detector.load(files / "ov.blemish")
+def test_one_file_runs_by_openvino_and_keeps_what_the_detector_knew(
+    detector: Detector, compiled: Detector, files: Path
+) -> None:
+    again = compiled
     assert isinstance(again.runtime, OpenVINORuntime)
     assert again.threshold == detector.threshold
     assert again.settings == detector.settings
@@ -124,40 +145,39 @@ def test_8_bits_leave_the_variances_of_instance_norms_alone() -> None:
     assert {root.input_value(0).get_node().get_type_name() for root in roots} == {"Add"}  # not FakeQuantize
 
 
-def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, files: Path) -> None:
+def test_onnx_and_openvino_files_run_elsewhere(detector: Detector, of_network: tuple[Path, str]) -> None:
     """With the network's own input; ``test_exported_files.py`` has those that take photographs."""
-    for name in ("model.onnx", "model.xml"):
-        assert export(files / "detector.blemish", "--out", files / name, "--input", "network") == 0
+    path, names = of_network[0], ["anomaly_map", "score"]
     images = good_images(5).float() / 255.0
-    expected = [output.numpy() for output in detector.method(images)]
-    session = onnxruntime.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
-    compiled = openvino.Core().compile_model(files / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    by_openvino = compiled([images.numpy()])
-    names = ["anomaly_map", "score"]
-    for ours, onnx, name in zip(expected, session.run(names, {"images": images.numpy()}), names, strict=True):
-        np.testing.assert_allclose(onnx, ours, atol=1e-5)
-        np.testing.assert_allclose(by_openvino[name], ours, atol=1e-5)
-    described = json.loads(session.get_modelmeta().custom_metadata_map[KEY])
-    assert described["threshold"]["value"] == detector.threshold.value
-    rt_info = openvino.Core().read_model(files / "model.xml").get_rt_info([KEY])
-    assert json.loads(rt_info.value)["settings"]["image_size_px"] == 32
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        results = session.run(names, {"images": images.numpy()})
+        description = session.get_modelmeta().custom_metadata_map[KEY]
+    else:
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        by_openvino = compiled([images.numpy()])
+        results = [by_openvino[name] for name in names]
+        description = openvino.Core().read_model(path).get_rt_info([KEY]).value
+    for ours, theirs in zip(detector.method(images), results, strict=True):
+        np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-5)
+    about = json.loads(description)
+    assert (about["threshold"]["value"], about["settings"]["image_size_px"]) == (detector.threshold.value, 32)
 
 
-@pytest.mark.parametrize(
-    ("kind", "suffix", "precision"),
-    [
-        ("photographs", ".onnx", "float32"),
-        ("photographs", ".xml", "int8"),
-        ("network", ".onnx", "float32"),
-        ("network", ".xml", "float32"),
-    ],
-)
-def test_the_file_itself_is_run_on_good_images(
-    files: Path, kind: str, suffix: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_file_for_images_is_run_on_good_images(of_network: tuple[Path, str]) -> None:
+    check_changes(of_network[1], "float32")
+
+
+@pytest.mark.parametrize(("suffix", "precision"), [(".onnx", "float32"), (".xml", "int8")])
+def test_a_file_for_photographs_is_run_on_good_images(
+    files: Path, suffix: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--out", tmp_path / f"x{suffix}", "--input", kind, "--precision", precision, "--good", files / "good")
+    words = ("--out", tmp_path / f"x{suffix}", "--precision", precision, "--good", files / "good")
     assert export(files / "detector.blemish", *words) == 0
-    printed = capsys.readouterr().out
+    check_changes(capsys.readouterr().out, precision)
+
+
+def check_changes(printed: str, precision: str) -> None:
     found = re.search(r"^12 good images: scores change by at most (\S+),", printed, re.MULTILINE)
     assert found is not None
     assert float(found[1]) < (1e-5 if precision == "float32" else 0.05)
@@ -188,8 +208,10 @@ def test_what_cannot_be_exported_is_reported(
     assert (files / "detector.blemish").read_bytes() == before
 
 
-def test_without_the_extra_it_is_named(detector: Detector, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    detector.compiled().save(files / "needs.blemish")
+def test_without_the_extra_it_is_named(
+    detector: Detector, compiled: Detector, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled.save(files / "needs.blemish")
     true_import = builtins.__import__
 
     def without(name: str, *rest: object, **options: object) -> object:
@@ -206,8 +228,8 @@ def test_without_the_extra_it_is_named(detector: Detector, files: Path, monkeypa
         write_onnx(detector.method, files / "no.onnx", {})
 
 
-def test_openvino_is_safe_to_call_from_several_threads(detector: Detector) -> None:
-    runtime, batches = detector.compiled().runtime, torch.rand(16, 1, 3, 32, 32)
+def test_openvino_is_safe_to_call_from_several_threads(compiled: Detector) -> None:
+    runtime, batches = compiled.runtime, torch.rand(16, 1, 3, 32, 32)
     expected = [runtime(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         for (maps, scores), (own_maps, own_scores) in zip(expected, pool.map(runtime, batches), strict=True):

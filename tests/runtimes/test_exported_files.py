@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,6 @@ import yaml
 from PIL import Image
 
 from blemish.cli import main
-from blemish.detector import Detector
 from blemish.learning.calibration import calibrated
 from blemish.methods import method_type
 from blemish.thresholds import Threshold
@@ -53,8 +55,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained detector whose threshold is amid the scores of the photographs: see ``with_threshold_amid``."""
+def detector(request: pytest.FixtureRequest, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained detector whose threshold is amid the scores of the photographs; beside it their ``findings``."""
     folder = tmp_path_factory.mktemp(request.param)
     settings_type = method_type(request.param).settings_type
     values = {
@@ -67,35 +69,39 @@ def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     method = method_type(request.param).build(
         settings_type.from_dict({name: values[name] for name in names} | size_px)
     )
-    calibrated(method.eval(), good_images(12, size_px["image_size_px"]), 0.1, {}).save(folder / "x.blemish")
-    return folder / "x.blemish"
-
-
-def with_threshold_amid(path: Path, photographs: Path) -> Detector:
-    """Return the detector, saved with a threshold that about half of the photographs exceed."""
-    detector = Detector.load(path)
+    detector = calibrated(method.eval(), good_images(12, size_px["image_size_px"]), 0.1, {})
     scores = sorted(detector.inspect(image).score for image in sorted(photographs.iterdir()))
     gaps = np.diff(scores[4:-4])
     middle = 4 + int(gaps.argmax())
     detector.threshold = Threshold((scores[middle] + scores[middle + 1]) / 2, 0.1, 12, 9)
-    detector.save(path)
-    return detector
+    detector.save(folder / "x.blemish")
+    words = ("--device", "cpu", "--out", folder / "findings")
+    assert blemish("inspect", folder / "x.blemish", photographs, *words) == 0
+    return folder / "x.blemish"
+
+
+@cache
+def exported(detector: Path, suffix: str, kind: str) -> tuple[Path, str]:
+    """A file that was made of a detector, once for all tests, and what was printed."""
+    path = detector.with_name(f"{kind}{suffix}")
+    with redirect_stdout(StringIO()) as printed:
+        assert blemish("export", detector, "--out", path, "--input", kind) == 0
+    return path, printed.getvalue()
 
 
 @pytest.mark.parametrize(
     ("suffix", "script"), [(".onnx", "inspect_with_onnx.py"), (".xml", "inspect_with_openvino.py")]
 )
 def test_ten_lines_without_blemish_give_the_same_verdicts(
-    detector: Path, photographs: Path, suffix: str, script: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    detector: Path, suffix: str, script: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with_threshold_amid(detector, photographs)
-    assert blemish("export", detector, "--out", tmp_path / f"x{suffix}") == 0
+    capfd.readouterr()
+    path, _ = exported(detector, suffix, "photographs")
     assert capfd.readouterr().err == ""
-    assert blemish("inspect", detector, photographs, "--device", "cpu", "--out", tmp_path / "findings") == 0
-    rows = [json.loads(line) for line in (tmp_path / "findings" / "findings.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (detector.parent / "findings" / "findings.jsonl").read_text().splitlines()]
     assert {row["is_defective"] for row in rows} == {True, False}
     (tmp_path / "blemish.py").write_text("raise ImportError('a newcomer has no blemish')")
-    command = [sys.executable, EXAMPLES / script, tmp_path / f"x{suffix}", *(row["path"] for row in rows)]
+    command = [sys.executable, EXAMPLES / script, path, *(row["path"] for row in rows)]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
@@ -109,12 +115,8 @@ def test_ten_lines_without_blemish_give_the_same_verdicts(
 @pytest.mark.parametrize("detector", ["ssae"], indirect=True)  # the quickest to export
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 @pytest.mark.parametrize("kind", ["photographs", "network"])
-def test_a_file_says_all_that_a_program_needs(
-    detector: Path, suffix: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / f"x{suffix}"
-    assert blemish("export", detector, "--out", path, "--input", kind) == 0
-    printed = capsys.readouterr().out
+def test_a_file_says_all_that_a_program_needs(detector: Path, suffix: str, kind: str) -> None:
+    path, printed = exported(detector, suffix, kind)
     if suffix == ".onnx":
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map["blemish"])

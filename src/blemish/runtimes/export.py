@@ -136,11 +136,9 @@ def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | N
         raise BlemishError(
             f"--precision int8: {method.name} needs all its convolutions in float32; take --precision float32"
         )
-    openvino = needed("openvino")
     nncf = needed("nncf") if good is not None else None
     with quiet_libraries():
-        program = traced(*_network(method)).run_decompositions()  # done here, so that its nodes' names are known
-        model = openvino.convert_model(program)
+        program, model = _converted(method)
         model.reshape([-1, 3, *method.settings.size_hw])
         for name, output in zip(OUTPUTS, model.outputs, strict=True):
             output.get_tensor().set_names({name})
@@ -155,6 +153,13 @@ def to_openvino(method: Method, description: Mapping[str, Any], good: Tensor | N
             options = {"ignored_scope": ignored, "advanced_parameters": parameters}
             model = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), **options)
     return _stored(model, description)
+
+
+def _converted(method: Method) -> tuple[torch.export.ExportedProgram, Any]:
+    """Return a method as torch's graph and OpenVINO's model, whose operations are named after the graph's nodes."""
+    openvino = needed("openvino")
+    program = traced(*_network(method)).run_decompositions()  # done here, so that its nodes' names are known
+    return program, openvino.convert_model(program)
 
 
 def _stored(model: Any, description: Mapping[str, Any]) -> dict[str, Tensor]:
