@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,8 @@ _KEPT_ALIVE = {
     "application_name": "blemish",
 }
 """A server whose machine vanished is noticed after some 20 s."""
+_MIGRATING = threading.Lock()
+"""Alembic migrates one database at a time in a process."""
 _SECRET = ("password", "sslpassword")
 
 
@@ -150,8 +154,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # this file begins the transactions, not the driver
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
+        if _write_ahead(connection) != "wal":
             raise BlemishError(
                 f"{url.database}: SQLite's write-ahead log does not work there (a network share?); choose a file on "
                 "a local disk, or a PostgreSQL database"
@@ -165,6 +168,18 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Ask for the write-ahead log, and return which kind of journal there is now."""
+    end_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:  # while another process asks for it, SQLite does not wait by itself
+            if "locked" not in str(error) or time.monotonic() > end_s:
+                raise
+            time.sleep(0.01)
 
 
 def _migrate(connection: sa.Connection, name: str) -> None:
@@ -185,7 +200,8 @@ def _migrate(connection: sa.Connection, name: str) -> None:
             raise BlemishError(f"{name}: was written by a newer blemish (revision {current[0]}); update blemish")
         if current == tuple(scripts.get_heads()):
             return
-    command.upgrade(config, "head")
+    with _MIGRATING:
+        command.upgrade(config, "head")
 
 
 def _cannot_write(name: str, reason: str) -> BlemishError:
