@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,11 @@ class Job:
         """Whether its verdict is decided; there is nothing left to do for it."""
         return self._claim.locked()
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the photograph as sent, hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
     @property
     def ms(self) -> float:
         """Time since it arrived."""
@@ -128,7 +134,7 @@ class Job:
             lot=self.lot,
             name=self.name,
             source=self.source,
-            photograph=hashlib.sha256(self.content).hexdigest(),
+            photograph=self.digest,
             n_bytes=len(self.content),
             width=width,
             height=height,

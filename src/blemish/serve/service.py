@@ -194,10 +194,10 @@ class Service:
         columns = dict[str, Any]()
         try:
             if "images" in self.saved:
-                columns["image"] = self.storage.save_image(job.product, job.content, job.arrived)
+                columns["image"] = self.storage.save_image(job.product, job.content, job.digest, job.arrived)
             if judgement is not None and "overlays" in self.saved and judgement.finding.verdict != "good":
                 picture = as_jpeg(overlay(judgement.pixels, judgement.finding))
-                columns["overlay"] = self.storage.save_overlay(job.product, picture, job.arrived)
+                columns["overlay"] = self.storage.save_overlay(job.product, picture, job.digest, job.arrived)
         except BlemishError as error:
             print(f"blemish: {error}", file=sys.stderr, flush=True)
         return columns
