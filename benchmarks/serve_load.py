@@ -1,4 +1,4 @@
-"""Load on `blemish serve`, on this machine only: throughput beside bare `detector.inspect`, overload, kill -9, memory.
+"""Load on `blemish serve`, on this machine: throughput beside bare `detector.inspect`, overload, kill -9, memory.
 
     .venv/bin/python benchmarks/serve_load.py throughput DETECTOR IMAGES
     .venv/bin/python benchmarks/serve_load.py overload DETECTOR IMAGES
@@ -213,17 +213,19 @@ paths = sys.stdin.read().splitlines()
 detector = Detector.load(sys.argv[1])
 detector.inspect(paths[:16])
 start_s = time.perf_counter()
+start_cpu_s = time.process_time()
 findings = detector.inspect(paths)
-print(len(paths) / (time.perf_counter() - start_s))
+print(len(paths) / (time.perf_counter() - start_s), 1000 * (time.process_time() - start_cpu_s) / len(paths))
 """
 
 
-def bare(detector: Path, paths: Sequence[Path], n: int) -> float:
-    """Photographs a second of `detector.inspect` on a list of n files, in a process of its own."""
+def bare(detector: Path, paths: Sequence[Path], n: int) -> tuple[float, float]:
+    """Photographs a second, and ms of a core for each, of `detector.inspect` on n files, in a process of its own."""
     names = [str(paths[number % len(paths)]) for number in range(n)]
     command = [sys.executable, "-c", BARE, str(detector)]
     done = subprocess.run(command, input="\n".join(names), stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
+    per_s, cpu_ms = map(float, done.stdout.split())
+    return per_s, cpu_ms
 
 
 def reached(served: Served, contents: Sequence[bytes], n_clients: int, n: int) -> tuple[float, Answers]:
@@ -239,10 +241,16 @@ def throughput(arguments: argparse.Namespace, paths: list[Path], contents: list[
     with serving(arguments.detector, folder / "storage", *arguments.serve) as served:
         reached(served, contents, arguments.clients, 32)
         for _ in range(arguments.rounds):
-            bare_per_s = bare(arguments.detector, paths, arguments.n)
+            bare_per_s, bare_cpu_ms = bare(arguments.detector, paths, arguments.n)
+            before_s, before_client_s = cpu_s(served.process.pid), time.process_time()
             per_s, answers = reached(served, contents, arguments.clients, arguments.n)
-            rounds.append({"bare_per_s": round(bare_per_s, 2), "service_per_s": round(per_s, 2),
-                           "share": round(per_s / bare_per_s, 3), **answers.figures()})  # fmt: skip
+            rounds.append({
+                "bare_per_s": round(bare_per_s, 2), "service_per_s": round(per_s, 2),
+                "share": round(per_s / bare_per_s, 3), "bare_cpu_ms": round(bare_cpu_ms, 1),
+                "service_cpu_ms": round(1000 * (cpu_s(served.process.pid) - before_s) / arguments.n, 1),
+                "client_cpu_ms": round(1000 * (time.process_time() - before_client_s) / arguments.n, 1),
+                **answers.figures(),
+            })  # fmt: skip
             print(json.dumps(rounds[-1]), flush=True)
         usual = statistics.median(each["service_per_s"] for each in rounds)
         opened = list[dict[str, Any]]()
@@ -272,22 +280,23 @@ def overload(arguments: argparse.Namespace, paths: list[Path], contents: list[by
     }  # fmt: skip
 
 
+async def until_killed(
+    served: Served, contents: list[bytes], n_clients: int, after_s: float, answers: Answers
+) -> None:
+    """Load on a service, which is killed after so long."""
+    asyncio.get_running_loop().call_later(after_s, served.process.kill)
+    await closed_loop(served.port, contents, n_clients, lambda _: served.process.poll() is not None, answers)
+
+
 def kill(arguments: argparse.Namespace, paths: list[Path], contents: list[bytes], folder: Path) -> Any:
     """Kill it under load, again and again, on one record."""
     kills = list[dict[str, int]]()
-    ids = list[int]()
-    for time_of_it in range(arguments.times):
+    ids, dice = list[int](), random.Random(0)
+    for after_s in (dice.uniform(0.5, 3.0) for _ in range(arguments.times)):
         with serving(arguments.detector, folder / "storage", *arguments.serve) as served:
             answers = Answers()
 
-            async def load(served: Served = served, answers: Answers = answers) -> None:
-                loop = asyncio.get_running_loop()
-                loop.call_later(random.Random(time_of_it).uniform(0.5, 3.0), served.process.kill)
-                await closed_loop(
-                    served.port, contents, arguments.clients, lambda _: served.process.poll() is not None, answers
-                )
-
-            asyncio.run(load())
+            asyncio.run(until_killed(served, contents, arguments.clients, after_s, answers))
             known = {number for number, _, _ in served.rows()}
             ids += answers.ids
             kills.append({"answered": len(answers.ids), "without_a_row": sum(each not in known for each in ids)})
@@ -296,13 +305,28 @@ def kill(arguments: argparse.Namespace, paths: list[Path], contents: list[bytes]
             "ids_given_twice": len(ids) - len(set(ids)), "kills": kills}  # fmt: skip
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that any thread of a process has started."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for children in lists for child in children.read_text().split()]
+
+
+def cpu_s(pid: int) -> float:
+    """Time of cores that a process and its children have used, s."""
+    total = 0.0
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        total += sum(cpu_s(child) for child in children_of(pid))
+    return total
+
+
 def memory_mb(pid: int) -> float:
     """Resident memory of a process and its children, MB; what they share counts for each."""
     total = 0
     with suppress(OSError):
         total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        total += sum(int(1e6 * memory_mb(int(child))) for child in children)
+        total += sum(int(1e6 * memory_mb(child)) for child in children_of(pid))
     return total / 1e6
 
 

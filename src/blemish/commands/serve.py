@@ -101,7 +101,7 @@ def products_of(words: Sequence[str]) -> dict[str, Path]:
 
 def saved_of(text: str) -> list[str]:
     """The pictures that ``--save`` names."""
-    from blemish.serve.service import SAVED
+    from blemish.serve.pictures import SAVED
 
     names = [name.strip() for name in text.split(",")]
     if names == ["none"]:
