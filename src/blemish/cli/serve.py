@@ -12,7 +12,7 @@ from blemish.settings import Device, Precision
 
 def serve(
     *,
-    product: Annotated[list[str], Parameter(negative="", consume_multiple=True)],
+    product: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
     storage: Path = Path("blemish-serve"),
     db: str | None = None,
     host: str = "127.0.0.1",
@@ -38,7 +38,8 @@ def serve(
     Parameters
     ----------
     product
-        NAME=DETECTOR: a .blemish file, or the run folder of `fit` with one; several for several products.
+        NAME=DETECTOR: a .blemish file, or the run folder of `fit` with one; several for several products. A product
+        whose file is the same as at the last start goes on with the threshold that was set since.
     storage
         Folder for pictures and detectors.
     db
@@ -71,7 +72,7 @@ def serve(
 
     serve_run(
         ServeOptions(
-            products=product, storage=storage, db=db, host=host, port=port, token=token, deadline_ms=deadline_ms,
+            products=product or (), storage=storage, db=db, host=host, port=port, token=token, deadline_ms=deadline_ms,
             queue=queue, max_mb=max_mb, keep_days=keep_days, keep_gb=keep_gb, save=save, device=device,
             precision=precision,
         )

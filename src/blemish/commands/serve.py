@@ -16,7 +16,7 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder
 from blemish.runtimes.base import needed
 
-NAME = re.compile(r"\w[\w.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 """Names of products: also parts of paths, addresses and topics."""
 DATABASE = "verdicts.db"
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "sse_starlette", "prometheus_client")
@@ -59,7 +59,6 @@ def serve_run(options: ServeOptions) -> None:
     from blemish.record.record import VerdictRecord
     from blemish.record.storage import Storage
     from blemish.record.writer import Writer
-    from blemish.serve.detectors import load
     from blemish.serve.running import run
     from blemish.serve.service import Limits, Service
 
@@ -75,11 +74,12 @@ def serve_run(options: ServeOptions) -> None:
         storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
         stack.enter_context(storage)
         writer = stack.enter_context(Writer(record))
-        service = Service(record, writer, storage, limits=limits, saved=saved)
+        service = Service(
+            record, writer, storage, limits=limits, saved=saved, device=options.device, precision=options.precision
+        )
         stack.callback(service.close)
         service.decoders.start()
-        for name, path in paths.items():
-            service.serve(name, load(path, storage, options.device, options.precision))
+        service.catalogue.open(paths)
         run(service, [listener], token)
     print("stopped; what was accepted is recorded", flush=True)
 

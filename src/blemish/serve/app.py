@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from blemish.errors import BlemishError
 from blemish.record.database import RecordAway
-from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_verdicts
+from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_v2, routes_verdicts
 from blemish.serve.guard import Guard
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
 from blemish.serve.service import Service
@@ -33,7 +33,7 @@ def create_app(service: Service, token: str | None = None, hosts: Collection[str
     app = FastAPI(title="blemish", description=DESCRIPTION, version=_version(), docs_url=None, redoc_url=None)
     app.state.service, app.state.token = service, token
     app.add_middleware(Guard, token=token, hosts=hosts)
-    for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state):
+    for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state, routes_v2):
         app.include_router(routes.router)
     app.add_exception_handler(BlemishError, _on_mistake)
     app.add_exception_handler(RequestValidationError, _on_invalid)

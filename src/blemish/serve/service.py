@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from blemish.data.reading import MAX_PIXELS
+from blemish.devices import Device, Precision
 from blemish.errors import TooManyPixels
 from blemish.inspection.stream import AHEAD_PX
 from blemish.record.record import VerdictRecord
 from blemish.record.rows import NewVerdict
 from blemish.record.storage import Storage
 from blemish.record.writer import Writer
+from blemish.serve.catalogue import Catalogue
 from blemish.serve.decoding import TIMEOUT_S, Decoders, Reader, check_header, read_content
 from blemish.serve.feed import Feed
 from blemish.serve.jobs import Job, Json, NotAPhotograph, NotReady, TooLarge, UnknownProduct
@@ -51,6 +53,7 @@ class Service:
     limits : what is accepted.
     saved : which pictures are kept; some of ``pictures.SAVED``.
     read : what the decoders do.
+    device, precision : of detectors that are loaded.
     """
 
     def __init__(
@@ -62,10 +65,16 @@ class Service:
         limits: Limits | None = None,
         saved: Sequence[str] = SAVED,
         read: Reader = read_content,
+        device: Device = "auto",
+        precision: Precision = "auto",
     ) -> None:
         self.record, self.writer, self.storage = record, writer, storage
         self.limits, self.pictures = limits or Limits(), Pictures(storage, saved)
         self.feed = Feed()
+        self.catalogue = Catalogue(
+            record, storage, serve=self.serve, served=self._served, device=device, precision=precision,
+            tell=lambda event: self.feed.tell("event", event, event["product"]),
+        )  # fmt: skip
         self.decoders = Decoders(self.limits.n_decoders, self.limits.decode_s, read)
         self.started = time.time()
         self.is_stopping = False
@@ -92,6 +101,10 @@ class Service:
         )
         line.start()
         self._lines[product] = line
+
+    def _served(self, product: str) -> Served | None:
+        """The detector of a product; None if there is no such product."""
+        return self._lines[product].served if product in self._lines else None
 
     def line(self, product: str) -> Line:
         """The line of a product; raises UnknownProduct."""
@@ -181,13 +194,22 @@ class Service:
             raise NotAPhotograph(str(job.fault), row, is_too_large=is_too_large(job))
         return row
 
-    def _job(self, product: str, content: bytes, about: Mapping[str, Any]) -> Job:
+    def check_sizes(self, contents: Sequence[bytes]) -> None:
+        """Check photographs of which all or none are to be accepted; raises TooLarge."""
+        for content in contents:
+            self._size_wh(content)
+
+    def _size_wh(self, content: bytes) -> tuple[int, int] | None:
+        """Width and height by the header, if it tells; raises TooLarge if that is too much."""
         if len(content) > self.limits.max_bytes:
-            raise TooLarge(f"the body has more than {self.limits.max_bytes / 1e6:g} MB; send a smaller photograph")
+            raise TooLarge(f"image: has more than {self.limits.max_bytes / 1e6:g} MB; send a smaller photograph")
         try:
-            size_wh = check_header(content, self.limits.max_px)
+            return check_header(content, self.limits.max_px)
         except TooManyPixels as error:
             raise TooLarge(str(error)) from error
+
+    def _job(self, product: str, content: bytes, about: Mapping[str, Any]) -> Job:
+        size_wh = self._size_wh(content)
         n_px = size_wh[0] * size_wh[1] if size_wh is not None else AHEAD_PX
         return Job(product, content, n_px, size_wh, **about)
 
