@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from blemish.cli.options import OutputOptions
 from blemish.settings import Device, Precision
 
 
@@ -26,6 +27,7 @@ def serve(
     save: str = "overlays,images",
     device: Device = "auto",
     precision: Precision = "auto",
+    outputs: OutputOptions | None = None,
 ) -> None:
     """Judge photographs that come over HTTP, and record every verdict, until it is stopped.
 
@@ -72,8 +74,20 @@ def serve(
 
     serve_run(
         ServeOptions(
-            products=product or (), storage=storage, db=db, host=host, port=port, token=token, deadline_ms=deadline_ms,
-            queue=queue, max_mb=max_mb, keep_days=keep_days, keep_gb=keep_gb, save=save, device=device,
+            products=product or (),
+            storage=storage,
+            db=db,
+            host=host,
+            port=port,
+            token=token,
+            deadline_ms=deadline_ms,
+            queue=queue,
+            max_mb=max_mb,
+            outputs=(outputs or OutputOptions()).addresses(),
+            keep_days=keep_days,
+            keep_gb=keep_gb,
+            save=save,
+            device=device,
             precision=precision,
         )
-    )  # fmt: skip
+    )

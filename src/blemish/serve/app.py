@@ -59,6 +59,8 @@ def error(line: str, status: int, headers: dict[str, str] | None = None, **more:
 
 async def _on_mistake(request: Request, mistake: Exception) -> JSONResponse:
     """Tell what the service says in one line."""
+    if isinstance(mistake, Refused):
+        request.app.state.service.metrics.refused.labels(mistake.status).inc()
     if isinstance(mistake, Full):
         return error(str(mistake), mistake.status, {"Retry-After": str(mistake.retry_after_s)})
     if isinstance(mistake, NotAPhotograph):

@@ -90,6 +90,17 @@ class NewReview(BaseModel):
     note: Annotated[str, StringConstraints(max_length=4000)] | None = None
 
 
+class Drift(BaseModel):
+    """A chart for drift: it alarms while the statistic is above the limit, and until it is back at zero."""
+
+    kind: str
+    statistic: float
+    limit: float
+    alarm: bool
+    since: int | None
+    text: str
+
+
 class Product(BaseModel):
     """What is served of a product."""
 
@@ -105,6 +116,7 @@ class Product(BaseModel):
     is_ready: bool
     waiting: int
     places: int
+    drift: list[Drift]
 
 
 class Products(BaseModel):

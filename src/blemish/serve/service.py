@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from blemish.data.reading import MAX_PIXELS
 from blemish.devices import Device, Precision
 from blemish.errors import TooManyPixels
 from blemish.inspection.stream import AHEAD_PX
+from blemish.outputs.delivery import OutputState
 from blemish.record.record import VerdictRecord
 from blemish.record.rows import NewVerdict
 from blemish.record.storage import Storage
@@ -22,6 +23,8 @@ from blemish.serve.decoding import TIMEOUT_S, Decoders, Reader, check_header, re
 from blemish.serve.feed import Feed
 from blemish.serve.jobs import Job, Json, NotAPhotograph, NotReady, TooLarge, UnknownProduct
 from blemish.serve.line import Line, Served, is_too_large
+from blemish.serve.metrics import Metrics
+from blemish.serve.monitoring import Monitor
 from blemish.serve.pictures import SAVED, Pictures
 
 
@@ -73,8 +76,12 @@ class Service:
         self.feed = Feed()
         self.catalogue = Catalogue(
             record, storage, serve=self.serve, served=self._served, device=device, precision=precision,
-            tell=lambda event: self.feed.tell("event", event, event["product"]),
+            tell=self._tell_event,
         )  # fmt: skip
+        self.monitor = Monitor(record, self._tell_event)
+        self.metrics = Metrics(lambda: self.health() | {"products": self.products()})
+        self.outputs: Callable[[], Sequence[OutputState]] = lambda: ()
+        """How the outputs stand."""
         self.decoders = Decoders(self.limits.n_decoders, self.limits.decode_s, read)
         self.started = time.time()
         self.is_stopping = False
@@ -86,6 +93,7 @@ class Service:
     def serve(self, product: str, served: Served) -> None:
         """Judge photographs of a product with a detector from now on; returns when it is warm."""
         line = self._lines.get(product)
+        self.monitor.begin(product, served)
         if line is not None:
             served.warm()
             line.replace(served)
@@ -135,6 +143,7 @@ class Service:
             "is_ready": line.is_ready and self.writer.is_healthy,
             "waiting": line.n_open,
             "places": line.places,
+            "drift": [asdict(state) | {"text": state.text} for state in self.monitor.states(name)],
         }
 
     # --- photographs -------------------------------------------------------------------------------------------
@@ -214,7 +223,13 @@ class Service:
         return Job(product, content, n_px, size_wh, **about)
 
     def _tell(self, new: NewVerdict, row: Json) -> None:
+        """Tell all who have to know of a verdict that was committed."""
+        self.metrics.take(row)
+        self.monitor.take(row)
         self.feed.tell("verdict", row, new.product)
+
+    def _tell_event(self, event: Json) -> None:
+        self.feed.tell("event", event, event["product"])
 
     # --- reviews -----------------------------------------------------------------------------------------------
 
@@ -248,6 +263,9 @@ class Service:
             "not_yet_written": self.writer.n_waiting,
             "decoders_died": self.decoders.n_died,
             "readers": self.feed.n_readers,
+            "pictures": self.storage.fault or "are saved",
+            "picture_bytes": self.storage.n_bytes,
+            "outputs": [asdict(state) for state in self.outputs()],
         }
 
     def stop_accepting(self) -> None:
@@ -262,3 +280,4 @@ class Service:
             line.close()
         self.decoders.close()
         self.pictures.close()
+        self.monitor.close()
