@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -79,8 +80,17 @@ async def _on_invalid(request: Request, invalid: Exception) -> JSONResponse:
 
 async def _on_http_error(request: Request, failure: Exception) -> JSONResponse:
     assert isinstance(failure, HTTPException)
+    if failure.status_code == 405:
+        failure.headers = {**(failure.headers or {}), "Allow": ", ".join(_allowed(request))}
     line = f"{request.url.path}: {failure.detail}" if failure.status_code in (404, 405) else str(failure.detail)
     return error(line, failure.status_code, dict(failure.headers or {}))
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path: the router names those of the first route only."""
+    paths: dict[str, Any] = request.app.openapi()["paths"]
+    found = (each for path, each in paths.items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", path), request.url.path))
+    return sorted({method.upper() for each in found for method in each})
 
 
 async def _on_fault(request: Request, fault: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from blemish.artifact import artifact_at
 from blemish.data.reading import BITS
 from blemish.detector import Detector
 from blemish.devices import Device, Precision
@@ -162,7 +163,14 @@ class Catalogue:
         """The detector that a digest or a path names."""
         if self.storage.detector(detector) is not None:
             return load_kept(detector, self.storage, self._device, self._precision)
-        return load(Path(detector), self.storage, self._device, self._precision)
+        try:
+            path = artifact_at(Path(detector))
+            is_file = path.is_file()
+        except (OSError, ValueError):  # such as a name that is too long
+            is_file = False
+        if not is_file:
+            raise Refused(f"detector: {detector[:200]!r} is no digest of one that was served, and no file here")
+        return load(path, self.storage, self._device, self._precision)
 
     def _kept(self, detector: Detector) -> Served:
         """A detector that was changed, as a file in the storage."""
