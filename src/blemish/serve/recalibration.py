@@ -2,9 +2,7 @@
 
 People choose which parts they review, mostly rejected ones, so reviewed parts are no random draw. Those that are good
 and score above the threshold of the held-out photographs can only raise it; so whatever is chosen, a good part is
-rejected no more often than the held-out photographs promise. Good parts below are left out: they would lower it, and
-the promise would be lost. Where the held-out photographs are too few for the promise, reviewed ones count as well, if
-no rejected part is left without a review.
+rejected no more often than the held-out photographs promise (``thresholds.raised_threshold``).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from blemish.learning.calibration import MARGIN
 from blemish.record.record import VerdictRecord
 from blemish.record.storage import Storage
 from blemish.serve.jobs import Json, Refused
-from blemish.thresholds import Threshold, conformal_threshold, n_needed
+from blemish.thresholds import Threshold, conformal_threshold, n_needed, raised_threshold
 
 MOST_ROWS = 5000
 """Newest verdicts and newest reviews that are looked at."""
@@ -85,7 +83,7 @@ def recalibrated(
     """
     rate = detector.threshold.false_reject_rate if false_rejects is None else false_rejects
     try:
-        needed = n_needed(rate)
+        n_needed(rate)
     except BlemishError as error:
         raise Refused(str(error)) from error
     held_out = detector.calibration_scores
@@ -93,13 +91,11 @@ def recalibrated(
     if not held_out and not reviewed:
         raise Refused(f"{product}: no part is reviewed as good, and the detector has no held-out good photographs")
     if held_out:
-        floor = conformal_threshold(held_out, rate).value * (1.0 + MARGIN)
+        threshold, doubt = raised_threshold(held_out, reviewed, rate), ""
+        floor = conformal_threshold(held_out, rate).value
         reviewed = [score for score in reviewed if score > floor]
-    threshold = conformal_threshold([*held_out, *reviewed], rate)
-    doubt = "" if held_out else NO_HELD_OUT
-    if held_out and len(held_out) < needed and (open_ := record.verdicts(
-        product=product, verdict="defective", reviewed=False, limit=1)[0]):  # fmt: skip
-        doubt = f"rejected parts have no review, such as verdict {open_[0]['id']}"
+    else:
+        threshold, doubt = conformal_threshold(reviewed, rate), NO_HELD_OUT
     new = copy(detector)
     new.threshold = replace(threshold, value=threshold.value * (1.0 + MARGIN), doubt=doubt)
     calibrated_on = {"data": "held-out photographs and reviews", "n": len(held_out) + len(reviewed)}
