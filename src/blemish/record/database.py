@@ -85,6 +85,7 @@ class Database:
                 yield connection
         except sa.exc.DBAPIError as error:
             is_of_values = isinstance(error, sa.exc.DataError | sa.exc.IntegrityError | sa.exc.ProgrammingError)
+            is_of_values |= str(getattr(error.orig, "sqlstate", "")).startswith("54")  # too large for an index
             if is_of_values and "permission denied" not in str(error.orig):
                 raise
             raise _fault(self.name, error) from None
