@@ -54,19 +54,20 @@ class VerdictRecord:
         """Id of the folder that this process saves pictures to."""
 
     @classmethod
-    def open(cls, url_or_path: str) -> Self:
+    def open(cls, url_or_path: str, *, must_exist: bool = False) -> Self:
         """Open a record; a new one is made, one of an earlier version brought up to date.
 
         Parameters
         ----------
         url_or_path : file of a SQLite database, or ``postgresql://user:password@host:port/name``.
+        must_exist : make no new record.
 
         Raises
         ------
         BlemishError
             If it cannot be opened, is the database of another program, or of a newer blemish.
         """
-        return cls(Database(url_or_path))
+        return cls(Database(url_or_path, must_exist=must_exist))
 
     def close(self) -> None:
         """Close the database."""
