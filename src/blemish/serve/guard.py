@@ -16,8 +16,8 @@ COOKIE = "blemish"
 OPEN_PATHS = {"/v2/health/live", "/v2/health/ready", "/login"}
 """Paths that need no token."""
 OPEN_FOLDERS = ("/static/",)
-PHOTOGRAPHS = ("/inspect", "/infer")
-"""Ends of the paths that take photographs."""
+LARGE_BODIES = ("/inspect", "/infer", "/setup")
+"""Ends of the paths that take photographs or detectors."""
 MAX_BODY_BYTES = 1_000_000
 """Of all other requests."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -54,7 +54,7 @@ class Guard:
         request = HTTPConnection(scope)
         if (refusal := self._refusal(request)) is not None:
             await refusal(scope, receive, send)
-        elif request.url.path.endswith(PHOTOGRAPHS):  # they have a limit of their own
+        elif request.url.path.endswith(LARGE_BODIES):  # they have limits of their own
             await self.app(scope, receive, send)
         else:
             await self.app(scope, _limited(receive), send)
