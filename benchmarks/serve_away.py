@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/serve_away.py DETECTOR IMAGES --away 60 --rate 8
 
-Starts a PostgreSQL and a mosquitto of its own on free ports of 127.0.0.1 (both must be installed), the service between
+Starts a PostgreSQL and a mosquitto of its own on free ports of 127.0.0.1 (both must be installed), the service by
 both, and a subscriber. Photographs come at a steady rate all the time; the broker is stopped for so many seconds,
 later the database. Counted are answers, rows of the record, and messages that the subscriber got. Writes
 ``results/serve-away.json``.
