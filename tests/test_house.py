@@ -9,10 +9,10 @@ import blemish
 
 SOURCE = Path(blemish.__file__).parent
 ROOMS = (
-    "__main__", "cli", "commands", "studies", "fleet", "compare", "report", "evaluation", "learning", "__init__",
-    "detector", "inspection", "runtimes", "methods", "synthesis", "data", "metrics",
-    "losses", "layers", "backbones", "scoring", "regions", "thresholds", "artifact", "files", "kernels", "graphs",
-    "devices", "settings", "errors",
+    "__main__", "cli", "commands", "studies", "fleet", "compare", "serve", "outputs", "record", "report",
+    "evaluation", "learning", "__init__", "detector", "inspection", "runtimes", "methods", "synthesis", "data",
+    "metrics", "losses", "layers", "backbones", "scoring", "regions", "thresholds", "artifact", "files", "kernels",
+    "graphs", "devices", "settings", "errors",
 )  # fmt: skip
 """From the top: a room imports only from rooms after it."""
 MAX_LINES, MAX_FUNCTION_LINES = 400, 60

@@ -1,0 +1,80 @@
+"""What is asked of the table of verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import sqlalchemy as sa
+
+from blemish.record.rows import Json, review_json, verdict_json
+from blemish.record.tables import reviews, verdicts
+
+AT_ONCE = 1000
+"""Values in one condition; databases have a limit."""
+Filters = Sequence[sa.ColumnElement[bool]]
+
+
+def pieces(values: Collection[int] | Collection[str]) -> Iterator[list[int | str]]:
+    """Values in pieces that a database takes."""
+    every: list[int | str] = [*values]
+    for start in range(0, len(every), AT_ONCE):
+        yield every[start : start + AT_ONCE]
+
+
+def ids_of(connection: sa.Connection, keys: Collection[str]) -> dict[str, int]:
+    """The ids of the verdicts with these keys, as far as there are any."""
+    found = dict[str, int]()
+    for some in pieces(keys):
+        rows = connection.execute(sa.select(verdicts.c.key, verdicts.c.id).where(verdicts.c.key.in_(some)))
+        found |= dict(rows.tuples().all())
+    return found
+
+
+def filters(
+    product: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    verdict: str | None = None,
+    reviewed: bool | None = None,
+    part: str | None = None,
+    lot: str | None = None,
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions of a search; see ``VerdictRecord.verdicts``."""
+    of = verdicts.c
+    equal = ((of.product, product), (of.verdict, verdict), (of.part, part), (of.lot, lot))
+    conditions = [column == value for column, value in equal if value is not None]
+    conditions += [of.time >= since] if since is not None else []
+    conditions += [of.time < until] if until is not None else []
+    if reviewed is not None:
+        is_reviewed = has_review()
+        conditions.append(is_reviewed if reviewed else ~is_reviewed)
+    return conditions
+
+
+def has_review() -> sa.ColumnElement[bool]:
+    """Whether a verdict has a review."""
+    return sa.exists().where(reviews.c.verdict_id == verdicts.c.id)
+
+
+def page(
+    connection: sa.Connection, conditions: Filters, cursor: int | None, limit: int, newest_first: bool
+) -> tuple[list[Json], int | None]:
+    """A page of verdicts, and the cursor of the next one."""
+    of_id = verdicts.c.id
+    statement = sa.select(verdicts).where(*conditions).order_by(of_id.desc() if newest_first else of_id)
+    if cursor is not None:
+        statement = statement.where(of_id < cursor if newest_first else of_id > cursor)
+    rows = connection.execute(statement.limit(limit + 1)).mappings().all()
+    shown = rows[:limit]
+    newest = newest_reviews(connection, [row["id"] for row in shown])
+    following = shown[-1]["id"] if len(rows) > limit and shown else None
+    return [verdict_json(row, newest.get(row["id"])) for row in shown], following
+
+
+def newest_reviews(connection: sa.Connection, ids: Collection[int]) -> dict[int, Json]:
+    """The newest review of each verdict that has one."""
+    found = dict[int, Json]()
+    for some in pieces(ids):
+        statement = sa.select(reviews).where(reviews.c.verdict_id.in_(some)).order_by(reviews.c.id)
+        found |= {row["verdict_id"]: review_json(row) for row in connection.execute(statement).mappings()}
+    return found
