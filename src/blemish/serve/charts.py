@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-WIDTH = 480
+WIDTH = 380
 LEFT, RIGHT = 48, 8
 N_BINS = 48
 
@@ -20,7 +20,7 @@ def rate_chart(buckets: Sequence[tuple[int, int]], span: str) -> Markup:
     buckets : number of parts, and of those that are not good, in equal times.
     span : how long ago the first begins, such as ``1 h``.
     """
-    top, bottom, height = 10, 104, 128
+    top, bottom, height = 10, 130, 156
     shares = [100 * n_bad / n if n else 0.0 for n, n_bad in buckets]
     high = next((step for step in (5, 10, 20, 50) if max(shares, default=0.0) <= step), 100)
     step = (WIDTH - LEFT - RIGHT) / max(1, len(buckets))

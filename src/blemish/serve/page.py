@@ -14,8 +14,12 @@ from fastapi import APIRouter, Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from blemish.detector import Detector
 from blemish.serve import login, views
+from blemish.serve.guard import COOKIE, cookie_value, is_token
+from blemish.serve.jobs import UnknownProduct
 from blemish.serve.pictures import Files, Pictures
+from blemish.serve.service import Service
 
 FOLDER = Path(__file__).parent
 HEADERS = {
@@ -26,6 +30,8 @@ HEADERS = {
 }
 """Of each page: nothing but its own files is loaded or run, and no other site can show it in a frame."""
 
+COOKIE_S = 90 * 86400
+"""A screen on the wall is not logged out in the middle of a shift."""
 WRONG_TOKEN_S = 0.5
 """A wrong token is answered so late, so that few can be tried."""
 
@@ -46,7 +52,7 @@ class Page:
     token : who gives it may see the page; None shows it to this machine alone.
     """
 
-    def __init__(self, service: Any, token: str | None) -> None:
+    def __init__(self, service: Service, token: str | None) -> None:
         self.service, self.token = service, token
         self.record = service.record
         self.pictures = Pictures(self._files)
@@ -67,7 +73,7 @@ class Page:
         now_s = time.time()
         offset = views.local(now_s).utcoffset()
         common = {
-            "now": f"{now_s:.3f}", "offset": 0 if offset is None else offset.total_seconds(), "zone": views.zone(),
+            "now": round(now_s, 3), "offset": 0 if offset is None else offset.total_seconds(), "zone": views.zone(),
             "menu": True, "here": "", "message": "", "error": "",
         }  # fmt: skip
         return self._templates.get_template(template).render(common | values)
@@ -88,27 +94,37 @@ class Page:
         return RedirectResponse(joined, 303, HEADERS)
 
     def check(self, request: Request) -> None:
-        """Let only those in who may see the page, and act only on what it sent itself; a dependency of each route.
+        """Act only on what a page of this service sent, not on what another site lets a browser send.
 
         Raises
         ------
         Answered
-            With the way to the login, or a refusal.
+            With a refusal.
         """
-        if self.token is None:
-            if not login.is_this_machine(request.headers.get("host", "")):
-                text = "Without a token the page is only for this machine: open it as localhost."
-                raise self.refuse(403, text, menu=False)
-        elif not self.is_logged_in(request):
-            wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            raise Answered(self.go("/login", next=wanted if request.method == "GET" else ""))
         if request.method != "GET" and not login.is_own_request(request.headers):
             raise self.refuse(403, "This was not sent by a page of this service.")
 
-    def is_logged_in(self, request: Request) -> bool:
-        """Whether a browser has a session."""
-        value = request.cookies.get(login.COOKIE)
-        return self.token is not None and login.is_session(value, self.token, time.time())
+    def set_cookie(self, request: Request, response: Response, name: str, value: str) -> None:
+        """Let a browser keep a value, which no script and no other site can use."""
+        is_secure = request.url.scheme == "https"
+        response.set_cookie(name, value, max_age=COOKIE_S, httponly=True, samesite="strict", secure=is_secure)
+
+    def detector_of(self, product: str) -> Detector | None:
+        """The detector that a product is judged by now; None if it is not served any more."""
+        try:
+            return self.service.line(product).served.detector
+        except UnknownProduct:
+            return None
+
+    def health(self) -> list[dict[str, Any]]:
+        """What is well and what is not."""
+        waiting = {name: self.record.waiting(name) for name in self.record.outputs}
+        fault = getattr(self.service.storage, "fault", None)
+        return views.health_items(self.service.health(), fault, waiting)
+
+    def close(self) -> None:
+        """End what makes pictures."""
+        self.pictures.close()
 
     def _files(self, part_id: int, detector: str | None) -> Files:
         """Where the pictures of a part are, and its detector."""
@@ -120,9 +136,9 @@ class Page:
         return Files(image, overlay, None if detector is None else storage.detector_path(detector))
 
 
-def add_page(app: FastAPI, service: Any, token: str | None) -> Page:
-    """Add the page to an app. Call ``pictures.close()`` of what is returned when the app ends."""
-    from blemish.serve import page_now, page_parts, page_products
+def add_page(app: FastAPI, service: Service, token: str | None) -> Page:
+    """Add the page to an app, which lets in only who may see it. ``close`` of what is returned ends it."""
+    from blemish.serve import page_now, page_parts, page_products  # they need what stands above
 
     page = Page(service, token)
 
@@ -132,10 +148,8 @@ def add_page(app: FastAPI, service: Any, token: str | None) -> Page:
 
     app.add_exception_handler(Answered, answered)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), "static")
-    open_routes = APIRouter(include_in_schema=False)
-    _add_login(open_routes, page)
-    app.include_router(open_routes)
     routes = APIRouter(include_in_schema=False, dependencies=[Depends(page.check)])
+    _add_login(routes, page)
     for subject in (page_now, page_parts, page_products):
         subject.add_routes(routes, page)
     app.include_router(routes)
@@ -143,35 +157,29 @@ def add_page(app: FastAPI, service: Any, token: str | None) -> Page:
 
 
 def _add_login(routes: APIRouter, page: Page) -> None:
+    def has_session(request: Request) -> bool:
+        return page.token is None or is_token(request.cookies.get(COOKIE, ""), cookie_value(page.token))
+
     @routes.get("/login")
     def form(request: Request, next: str = "/") -> Response:
-        if page.token is None or page.is_logged_in(request):
-            return page.go(login.own_address(next))
-        return page.show("login.html", menu=False, next=login.own_address(next))
+        address = login.own_address(next)
+        return page.go(address) if has_session(request) else page.show("login.html", menu=False, next=address)
 
     @routes.post("/login")
     async def log_in(
         request: Request, token: Annotated[str, Form(max_length=1000)], next: Annotated[str, Form()] = "/"
     ) -> Response:
-        if not login.is_own_request(request.headers):
-            raise page.refuse(403, "This was not sent by a page of this service.", menu=False)
-        if page.token is None:
-            return page.go("/")
-        if not login.is_token(token, page.token):
+        address = login.own_address(next)
+        if page.token is not None and not is_token(token, page.token):
             await asyncio.sleep(WRONG_TOKEN_S)
-            text = "That is not the token of this service."
-            return page.show("login.html", 403, menu=False, next=login.own_address(next), error=text)
-        response = page.go(login.own_address(next))
-        response.set_cookie(
-            login.COOKIE, login.new_session(page.token, time.time()), max_age=login.SESSION_S, httponly=True,
-            samesite="strict", secure=request.url.scheme == "https",
-        )  # fmt: skip
+            return page.show("login.html", 403, menu=False, next=address, error="That is not the token of this service.")
+        response = page.go(address)
+        if page.token is not None:
+            page.set_cookie(request, response, COOKIE, cookie_value(page.token))
         return response
 
     @routes.post("/logout")
     def log_out(request: Request) -> Response:
-        if not login.is_own_request(request.headers):
-            raise page.refuse(403, "This was not sent by a page of this service.", menu=False)
         response = page.go("/login")
-        response.delete_cookie(login.COOKIE, httponly=True, samesite="strict")
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response

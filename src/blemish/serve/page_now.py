@@ -35,7 +35,7 @@ class Now:
             if time.monotonic() - self._at_s > FRESH_S:
                 products = self._page.service.products()
                 self._lines = [self._line(each) for each in products]
-                self._health = self._page.service.health_items()
+                self._health = self._page.health()
                 self._at_s = time.monotonic()
         lines = [line for line in self._lines if product in (None, line["product"])]
         return {"lines": lines, "health": self._health, "is_single": product is not None}

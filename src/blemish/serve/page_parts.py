@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Form, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from blemish.errors import BlemishError
 from blemish.serve import views
 from blemish.serve.charts import scores_chart
 from blemish.serve.page import FOLDER, Page
-from blemish.serve.pictures import SIZES_PX, Again
+from blemish.serve.pictures import Again
+from blemish.serve.schemas import MAX_ID
 
 N_ROWS = 50
 N_SCORES = 1000
@@ -24,7 +26,8 @@ NAME_COOKIE = "blemish_name"
 NAMES = ("product", "verdict", "reviewed", "part", "lot", "since", "until")
 """What is searched for, in links."""
 PICTURE_HEADERS = {"Cache-Control": "private, max-age=600", "X-Content-Type-Options": "nosniff"}
-Result = TypeVar("Result")
+PartId = Annotated[int, PathParameter(ge=0, le=MAX_ID)]
+PageId = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 
 class Search:
@@ -59,7 +62,7 @@ def add_routes(routes: APIRouter, page: Page) -> None:
     @routes.post("/parts/{part_id}/review")
     def review(
         request: Request,
-        part_id: int,
+        part_id: PartId,
         is_defective: Annotated[bool, Form()],
         note: Annotated[str, Form(max_length=2000)] = "",
         by: Annotated[str, Form(max_length=100)] = "",
@@ -70,14 +73,13 @@ def add_routes(routes: APIRouter, page: Page) -> None:
         except LookupError:
             raise page.refuse(404, f"There is no part {part_id}.") from None
         response = page.go(f"/parts/{part_id}{Search(request).query()}", done="yes")
-        options: dict[str, Any] = {"max_age": 30 * 86400, "httponly": True, "samesite": "strict"}
-        response.set_cookie(NAME_COOKIE, quote(name), secure=request.url.scheme == "https", **options)
+        page.set_cookie(request, response, NAME_COOKIE, quote(name))
         return response
 
 
 def _add_search(routes: APIRouter, page: Page) -> None:
     @routes.get("/parts")
-    def search(request: Request, before: int | None = None, after: int | None = None) -> Response:
+    def search(request: Request, before: PageId = None, after: PageId = None) -> Response:
         wanted = Search(request)
         is_back = after is not None
         rows, more = page.record.verdicts(
@@ -103,7 +105,7 @@ def _add_search(routes: APIRouter, page: Page) -> None:
 
 def _add_part(routes: APIRouter, page: Page) -> None:
     @routes.get("/parts/{part_id}")
-    def part(request: Request, part_id: int, done: str = "") -> Response:
+    def part(request: Request, part_id: PartId, done: str = "") -> Response:
         row = page.record.verdict(part_id)
         if row is None:
             raise page.refuse(404, f"There is no part {part_id}.")
@@ -141,7 +143,7 @@ def _what_if(page: Page, row: dict[str, Any]) -> dict[str, Any]:
     score, threshold = row["score"], row["threshold"]
     if score is None or threshold is None:
         return {"scores": []}
-    same = page.service.same_scores(row["product"], row["detector"])
+    same = _same_scores(page, row)
     others, _ = page.record.verdicts(product=row["product"], limit=N_SCORES)
     scores = [each["score"] for each in others if each["score"] is not None and each["detector"] in same]
     high = float(f"{max(2 * threshold, 1.1 * score, threshold + 1e-6):.2g}")
@@ -151,6 +153,19 @@ def _what_if(page: Page, row: dict[str, Any]) -> dict[str, Any]:
         "slider_max": high,
         "histogram": scores_chart(scores, score, threshold, high),
     }
+
+
+def _same_scores(page: Page, row: dict[str, Any]) -> set[str]:
+    """The digests of detectors that score as this part's does: those it became by setting its threshold anew."""
+    same, links = {row["detector"]}, list[set[str]]()
+    for event in page.record.events(limit=N_SCORES):
+        details = event["details"] or {}
+        if event["kind"] == "threshold" and event["product"] == row["product"]:
+            links.append({details.get("before"), details.get("after")} - {None})
+    for link in [*links, *links[::-1]]:  # they are in order of time, so once in each direction finds all
+        if same & link:
+            same |= link
+    return same
 
 
 def _can_judge(page: Page, row: dict[str, Any]) -> dict[str, Any]:
@@ -173,24 +188,33 @@ def _add_pictures(routes: APIRouter, page: Page) -> None:
 
     async def again(part_id: int) -> Again:
         row = await asyncio.to_thread(page.record.verdict, part_id)
-        if row is None:
-            raise BlemishError(f"there is no part {part_id}")
-        least = page.service.min_area_px(row["product"])
+        if row is None or row["detector"] is None:
+            raise BlemishError(f"part {part_id}: was not judged")
+        served = page.detector_of(row["product"])
+        least = None if served is None else served.min_area_px
         run = asyncio.get_running_loop().run_in_executor
-        return await run(page.pictures.judging, page.pictures.again, part_id, least)
+        return await run(page.pictures.judging, page.pictures.again, part_id, row["detector"], least)
+
+    async def seen(part_id: int) -> tuple[tuple[int, int] | None, int | None]:
+        """Size of a photograph, px, and how many of its bits are used."""
+        row = await asyncio.to_thread(page.record.verdict, part_id)
+        if row is None:
+            return None, 16
+        served = page.detector_of(row["product"])
+        return row["size_wh"] and tuple(row["size_wh"]), 16 if served is None else served.bits
 
     @routes.get("/parts/{part_id}/picture.jpg")
-    async def picture(part_id: int, size: Annotated[str, Query(pattern="^(small|large)$")] = "small") -> Response:
-        row = await asyncio.to_thread(page.record.verdict, part_id)
-        size_wh = None if row is None or row["size_wh"] is None else tuple(row["size_wh"])
-        return await made(lambda: page.pictures.picture(part_id, size, size_wh))
+    async def picture(part_id: PartId, size: Literal["small", "large"] = "small") -> Response:
+        size_wh, bits = await seen(part_id)
+        return await made(lambda: page.pictures.picture(part_id, size, size_wh, bits))
 
     @routes.get("/parts/{part_id}/photograph.jpg")
-    async def photograph(part_id: int) -> Response:
-        return await made(lambda: page.pictures.photograph(part_id))
+    async def photograph(part_id: PartId) -> Response:
+        _, bits = await seen(part_id)
+        return await made(lambda: page.pictures.photograph(part_id, bits))
 
     @routes.get("/parts/{part_id}/layer.jpg")
-    async def layer(part_id: int, map: bool = False, outline: bool = False) -> Response:
+    async def layer(part_id: PartId, map: bool = False, outline: bool = False) -> Response:
         try:
             judged = await again(part_id)
         except BlemishError:
@@ -198,7 +222,7 @@ def _add_pictures(routes: APIRouter, page: Page) -> None:
         return await made(lambda: judged.layer(map, outline))
 
     @routes.get("/parts/{part_id}/again")
-    async def ask_again(part_id: int) -> Response:
+    async def ask_again(part_id: PartId) -> Response:
         try:
             judged = await again(part_id)
         except BlemishError as error:

@@ -92,13 +92,14 @@ class Pictures:
         self.judging.shutdown(cancel_futures=True)
         self._decoders.close()
 
-    def _picture(self, part_id: int, size: str, size_wh: tuple[int, int] | None) -> bytes:
+    def _picture(self, part_id: int, size: str, size_wh: tuple[int, int] | None, bits: int | None) -> bytes:
         """The part with its outline if that was drawn, else its photograph, as JPEG.
 
         Parameters
         ----------
         size : a name in ``SIZES_PX``.
         size_wh : of the photograph, px: the caption below an overlay is cut off.
+        bits : how many bits of 16-bit values are used.
 
         Raises
         ------
@@ -109,7 +110,7 @@ class Pictures:
         content = _content(overlay)
         pixels = None if content is None or size_wh is None else _own_picture(content, size_wh, SIZES_PX[size])
         if pixels is None:
-            pixels = self._decoded(part_id, image, ANY_BITS)
+            pixels = self._decoded(part_id, image, bits)
         return as_jpeg(_shrunk(pixels, SIZES_PX[size]), 80)
 
     def _photograph(self, part_id: int, bits: int | None) -> bytes:

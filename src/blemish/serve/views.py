@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlencode
 
+from blemish.detector import Detector
 from blemish.report.overlay import score_texts
 
 WORDS = {"good": "Good", "defective": "Defective", "unlike": "Unlike", "not_inspected": "Not inspected"}
-SHORT_WORDS = {"good": "good", "defective": "defect", "unlike": "unlike", "not_inspected": "not insp."}
+SHORT_WORDS = {"good": "good", "defective": "defect", "unlike": "unlike", "not_inspected": "not insp"}
 N_STRIP, N_RECENT = 12, 100
 QUIET_S = 60.0
 """After so long without a part the page says so; on a slow line after five times the usual time between parts."""
@@ -77,9 +78,8 @@ def shares(counts: Json) -> dict[str, Any]:
     bad = {verdict: counts.get(verdict, 0) for verdict in WORDS if verdict != "good" and counts.get(verdict)}
     n_bad = sum(bad.values())
     named = ", ".join(f"{count} {WORDS[verdict].lower()}" for verdict, count in bad.items())
-    parts = "part" if n == 1 else "parts"
-    text = f"{n} {parts}: {named}" if bad else f"{n} {parts}, all good" if n else "no part"
-    return {"n": n, "share": percent(n_bad, n), "breakdown": text}
+    parts = "1 part" if n == 1 else f"{n} parts"
+    return {"n": n, "share": percent(n_bad, n), "parts": parts, "breakdown": named or ("all good" if n else "no part")}
 
 
 def percent(n_bad: int, n: int) -> str:
@@ -179,3 +179,16 @@ def health_items(health: Json, storage_fault: str | None, waiting: Mapping[str, 
     items += [(False, fault) for fault in faults if "record" not in fault]
     items.append((True, f"Queue: {health['waiting']}"))
     return [{"is_ok": is_ok, "text": text} for is_ok, text in items]
+
+
+def product_view(product: Json, detector: Detector | None) -> dict[str, Any]:
+    """What is served of a product, in words."""
+    n = 0 if detector is None else detector.threshold.n_calibration
+    width, height = product["size_wh"]
+    settings = [("The network sees", f"{width} × {height} px"), ("Least area", f"{product['min_area_px']} px")]
+    settings += [("Bits of 16", str(product["bits"]))] if product["bits"] not in (None, 16) else []
+    return {
+        **product, "threshold_text": scale(product["threshold"]), "n_calibration": n, "settings": settings,
+        "state": "Ready" if product["is_ready"] else "Not ready",
+        "waiting": f"{product['waiting']} of {product['places']} places taken",
+    }  # fmt: skip

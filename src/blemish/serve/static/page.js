@@ -127,19 +127,19 @@ function lookAtPart(part) {
   const { verdict } = part.dataset;
   const score = Number(part.dataset.score), usual = Number(part.dataset.threshold);
   const scores = part.dataset.scores.split(" ").filter(Boolean).map(Number);
-  const slider = byId("slider"), map = byId("map"), outline = byId("outline");
+  const slider = byId("slider"), photograph = byId("photograph"), note = byId("again");
   let judged = null;  // what judging the photograph again says
   const threshold = () => (slider ? Number(slider.value) : usual);
 
   function isRejected() {
-    if (part.dataset.score === "") return false;
-    const isLarge = !judged || judged.largest_area_px >= judged.min_area_px;
-    return score > threshold() && isLarge;
+    return part.dataset.score !== "" && score > threshold() && (!judged || judged.has_region);
   }
 
   function layers() {
-    if (map) map.hidden = !byId("show-map").checked;
-    if (outline) outline.hidden = !byId("show-outline").checked || !isRejected();
+    if (!judged) return;
+    const hasMap = byId("show-map").checked, hasOutline = byId("show-outline").checked && isRejected();
+    const source = `${photograph.dataset.layers}?map=${hasMap}&outline=${hasOutline}`;
+    if (photograph.getAttribute("src") !== source) photograph.src = source;
   }
 
   function move() {
@@ -149,38 +149,39 @@ function lookAtPart(part) {
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);
     const would = isRejected() ? "defective" : "good";
-    const known = { unlike: "unlike the good parts whatever the threshold", not_inspected: "not inspected" }[verdict];
-    const change = would === verdict ? "as it was judged" : "which is another verdict";
-    byId("would").textContent = known ? `This part is ${known}.` : `This part would be ${would}, ${change}.`;
+    const known = { unlike: "unlike the good parts, whatever the threshold", not_inspected: "not inspected" }[verdict];
+    const change = would === verdict ? "as it was judged" : "another verdict than it was given";
+    byId("would").textContent = known ? `This part is ${known}.` : `This part would be ${would}: ${change}.`;
     const nAbove = scores.filter((other) => other > threshold()).length;
     const nBefore = scores.filter((other) => other > usual).length;
     const share = ((100 * nAbove) / scores.length).toFixed(1);
-    byId("others").textContent = `Of the last ${scores.length} parts of this detector, ${nAbove} (${share} %) ` +
-      `would be above it; ${nBefore} are at ${usual.toPrecision(4)}.`;
+    byId("others").textContent = `Of the last ${scores.length} parts, ${nAbove} (${share} %) would be above it; ` +
+      `${nBefore} are above ${slider.dataset.usual}.`;
     layers();
   }
 
-  async function judgeAgain(note) {
+  async function judgeAgain() {
     const answer = await fetch(note.dataset.src);
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.error);
     judged = said;
-    for (const image of [map, outline]) {
-      image.src = image.dataset.src;
-      await image.decode();
-    }
-    note.textContent = said.is_same
-      ? "judged again: the same score" : `judged again: score ${said.score.toPrecision(6)}, which is another`;
+    const isSame = Math.abs(said.score - score) <= 1e-4 * Math.abs(score);
+    note.textContent = isSame ? "Judged again: the same score." : `Judged again: score ${said.score.toPrecision(6)}.`;
+    for (const box of document.querySelectorAll("#layers input")) box.disabled = false;
     layers();
+    for (const layer of ["map=true&outline=true", "map=true&outline=false", "map=false&outline=false"]) {
+      new Image().src = `${photograph.dataset.layers}?${layer}`;  // so that they are there at once
+    }
   }
 
   if (slider) {
     slider.addEventListener("input", move);
     byId("back").addEventListener("click", () => { slider.value = usual; move(); });
   }
-  for (const box of ["show-map", "show-outline"]) if (byId(box)) byId(box).addEventListener("change", layers);
-  const note = byId("again");
-  if (note) judgeAgain(note).catch((error) => { note.textContent = `no map: ${error.message}`; });
+  if (note) {
+    byId("layers").addEventListener("change", layers);
+    judgeAgain().catch((error) => { note.textContent = `No map: ${error.message}`; });
+  }
 }
 
 const part = byId("part");
