@@ -14,6 +14,10 @@ class BlemishError(Exception):
     """
 
 
+class TooManyPixels(BlemishError):
+    """An image that is refused by its size, before its pixels are decoded."""
+
+
 def print_notices(lines: Sequence[str], most: int = 20) -> None:
     """Print what the user should know, although it stops nothing, to stderr: at most so many lines, and their number.
 

@@ -36,7 +36,7 @@ from blemish.data.containers import (
 )  # fmt: skip
 from blemish.data.integrity import check_avif, check_png_rows, deep_png_pixels, jpeg_pixels
 from blemish.data.kinds import FORMATS, PREFIX_BYTES, RESULTS, UNKNOWN, kind_of_bytes
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, TooManyPixels
 from blemish.settings import MIN_SIDE_PX
 
 MAX_PIXELS = 200_000_000
@@ -48,7 +48,7 @@ _SURELY_16_BITS = 2**14
 """A value from which on 16 bits are used, as no camera uses 15."""
 
 
-def read_image(path: str | Path, bits: int | None = 16) -> NDArray[np.uint8]:
+def read_image(path: str | Path, bits: int | None = 16, content: bytes | None = None) -> NDArray[np.uint8]:
     """Read one image file.
 
     Parameters
@@ -59,6 +59,8 @@ def read_image(path: str | Path, bits: int | None = 16) -> NDArray[np.uint8]:
     bits
         How many bits of 16-bit values are used, 8 to 16; None if that is not known, and then values that may use
         fewer than 16 are an error. Files of fewer bits are unaffected.
+    content
+        The bytes of the file, if they are in memory; the path is then only what errors call it.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def read_image(path: str | Path, bits: int | None = 16) -> NDArray[np.uint8]:
         The file is missing, unreadable, empty, truncated, no image, or of an unsupported kind or size; or a 16-bit
         value needs more than `bits`.
     """
-    return _rgb8(_decode(Path(path)), bits, path)
+    return _rgb8(_decode(Path(path), content), bits, path)
 
 
 def read_values(path: str | Path) -> NDArray[Any]:
@@ -220,9 +222,9 @@ _MODES = {
 }
 
 
-def _decode(path: Path) -> NDArray[Any]:
+def _decode(path: Path, content: bytes | None = None) -> NDArray[Any]:
     """Decode a file: (H, W) grey or (H, W, 3) RGB, uint16 if the file has 16 bits per channel, else uint8."""
-    with _open(path) as file, _errors_about(path):
+    with _open(path) if content is None else BytesIO(content) as file, _errors_about(path):
         format_name = _format_of(file, path)
         if format_name == "TIFF":
             from blemish.data.tiff import read_tiff  # tifffile is imported for TIFF only
@@ -363,7 +365,7 @@ def _check_size(height: int, width: int, name: object) -> None:
         raise BlemishError(f"{name}: {width}x{height} px is too small; both sides must be {MIN_SIDE_PX} px or more")
     if height * width > MAX_PIXELS:
         limit = f"{MAX_PIXELS / 1e6:g} megapixels"
-        raise BlemishError(f"{name}: {width}x{height} px is too large; cut or shrink it to at most {limit}")
+        raise TooManyPixels(f"{name}: {width}x{height} px is too large; cut or shrink it to at most {limit}")
 
 
 def _rgb8(pixels: NDArray[Any], bits: int | None = 16, name: object = "image") -> NDArray[np.uint8]:

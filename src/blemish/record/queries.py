@@ -26,7 +26,7 @@ def ids_of(connection: sa.Connection, keys: Collection[str]) -> dict[str, int]:
     found = dict[str, int]()
     for some in pieces(keys):
         rows = connection.execute(sa.select(verdicts.c.key, verdicts.c.id).where(verdicts.c.key.in_(some)))
-        found |= dict(rows.tuples().all())
+        found |= {row.key: row.id for row in rows}
     return found
 
 

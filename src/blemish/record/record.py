@@ -93,7 +93,7 @@ class VerdictRecord:
             missing = [verdict.row(self.storage) for verdict in new if verdict.key not in ids]
             if missing:
                 statement = sa.insert(verdicts).returning(verdicts.c.key, verdicts.c.id, sort_by_parameter_order=True)
-                added: dict[str, int] = dict(connection.execute(statement, missing).tuples().all())
+                added = {row.key: row.id for row in connection.execute(statement, missing)}
                 outbox.put(connection, self.outputs, verdict_ids=list(added.values()))
                 ids |= added
         return [ids[verdict.key] for verdict in new]
@@ -140,8 +140,8 @@ class VerdictRecord:
         """How many parts have which verdict."""
         statement = sa.select(verdicts.c.verdict, sa.func.count()).group_by(verdicts.c.verdict)
         with self.database.transaction() as connection:
-            rows = connection.execute(statement.where(*queries.filters(product, since))).tuples().all()
-        return {**dict.fromkeys(VERDICTS, 0), **dict(rows)}
+            rows = connection.execute(statement.where(*queries.filters(product, since))).all()
+        return {**dict.fromkeys(VERDICTS, 0), **{row[0]: row[1] for row in rows}}
 
     def rates(
         self, product: str | None, since: float, n_buckets: int, until: float | None = None

@@ -61,8 +61,8 @@ class Runtime(ABC):
         return self
 
 
-def needed(name: str) -> Any:
-    """Import and return a module of the ``export`` extra.
+def needed(name: str, extra: str = "export") -> Any:
+    """Import and return a module of an extra.
 
     Raises
     ------
@@ -72,4 +72,4 @@ def needed(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise BlemishError(f'{name} is not installed; pip install "blemish[export]"') from error
+        raise BlemishError(f'{name} is not installed; pip install "blemish[{extra}]"') from error

@@ -1,0 +1,102 @@
+"""The HTTP interface of the service; its routes are in ``routes_*.py``, by subject."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from blemish.errors import BlemishError
+from blemish.record.database import RecordAway
+from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_verdicts
+from blemish.serve.guard import Guard
+from blemish.serve.jobs import Full, NotAPhotograph, Refused
+from blemish.serve.service import Service
+
+DESCRIPTION = """A photograph in, a verdict out. Every photograph that is accepted has a row in the record before it
+is answered. Errors are JSON with one line: `{"error": "..."}`."""
+
+
+def create_app(service: Service, token: str | None = None, hosts: Collection[str] | None = None) -> FastAPI:
+    """Make the interface of a service that runs.
+
+    Parameters
+    ----------
+    token : that who uses it has to send; None lets everybody through.
+    hosts : names by which it may be called; None is any.
+    """
+    app = FastAPI(title="blemish", description=DESCRIPTION, version=_version(), docs_url=None, redoc_url=None)
+    app.state.service, app.state.token = service, token
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state):
+        app.include_router(routes.router)
+    app.add_exception_handler(BlemishError, _on_mistake)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_fault)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("blemish")
+    except PackageNotFoundError:
+        return "0"
+
+
+def error(line: str, status: int, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """An error as the interface tells it."""
+    return JSONResponse({**more, "error": " ".join(line.split())}, status, headers)
+
+
+async def _on_mistake(request: Request, mistake: Exception) -> JSONResponse:
+    """Tell what the service says in one line."""
+    if isinstance(mistake, Full):
+        return error(str(mistake), mistake.status, {"Retry-After": str(mistake.retry_after_s)})
+    if isinstance(mistake, NotAPhotograph):
+        return error(str(mistake), mistake.status, **mistake.row)
+    status = mistake.status if isinstance(mistake, Refused) else 503 if isinstance(mistake, RecordAway) else 400
+    return error(str(mistake), status, {"Retry-After": "2"} if status == 503 else None)
+
+
+async def _on_invalid(request: Request, invalid: Exception) -> JSONResponse:
+    """Tell which parameter is wrong."""
+    assert isinstance(invalid, RequestValidationError)
+    first = invalid.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return error(f"{where}: {first['msg']}", 400)
+
+
+async def _on_http_error(request: Request, failure: Exception) -> JSONResponse:
+    assert isinstance(failure, HTTPException)
+    line = f"{request.url.path}: {failure.detail}" if failure.status_code in (404, 405) else str(failure.detail)
+    return error(line, failure.status_code, dict(failure.headers or {}))
+
+
+async def _on_fault(request: Request, fault: Exception) -> JSONResponse:
+    return error(f"fault of blemish: {type(fault).__name__}; its log says more", 500)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The description of the interface, true to its errors: a parameter that is wrong is 400, never 422."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for methods in schema["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema.get("components", {}).get("schemas", {}).pop(name, None)
+        if app.state.token is not None:
+            bearer = {"type": "http", "scheme": "bearer"}
+            schema["components"]["securitySchemes"] = {"token": bearer}
+            schema["security"] = [{"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
