@@ -15,6 +15,7 @@ from blemish.errors import BlemishError
 from blemish.record.database import RecordAway
 from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_verdicts
 from blemish.serve.guard import Guard
+from blemish.serve.page import add_page
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
 from blemish.serve.service import Service
 
@@ -35,6 +36,7 @@ def create_app(service: Service, token: str | None = None, hosts: Collection[str
     app.add_middleware(Guard, token=token, hosts=hosts)
     for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state):
         app.include_router(routes.router)
+    app.state.page = add_page(app, service, token)
     app.add_exception_handler(BlemishError, _on_mistake)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)

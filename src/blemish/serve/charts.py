@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-WIDTH = 380
-LEFT, RIGHT = 48, 8
-N_BINS = 48
+WIDTH, LEFT, RIGHT = 380, 48, 8
+"""Of a narrow chart, and its margins."""
+WIDE, WIDE_LEFT = 760, 40
+N_BINS = 60
 
 
 def rate_chart(buckets: Sequence[tuple[int, int]], span: str) -> Markup:
@@ -48,36 +49,36 @@ def rate_chart(buckets: Sequence[tuple[int, int]], span: str) -> Markup:
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 6}" text-anchor="middle">not good, %</text>'
         f'<text x="{WIDTH - RIGHT}" y="{height - 6}" text-anchor="end">now</text>'
     )
-    return _svg(height, label, "".join([*lines, *bars, *without, names]))
+    return _svg(WIDTH, height, label, "".join([*lines, *bars, *without, names]))
 
 
 def scores_chart(scores: Sequence[float], own: float, threshold: float, high: float) -> Markup:
     """A histogram of scores from 0 to ``high``, with a line at the threshold (id ``limit``) and a mark at ``own``."""
-    top, bottom, height = 24, 112, 134
+    top, bottom, height = 24, 92, 114
     counts, edges = np.histogram(np.clip(scores, 0, high), N_BINS, (0.0, high))
-    width = WIDTH - LEFT - RIGHT
+    width = WIDE - WIDE_LEFT - RIGHT
     unit = (bottom - top) / max(1, int(counts.max()))
     bars = [
-        f'<rect class="bar" x="{LEFT + edge / high * width:.1f}" y="{bottom - max(n * unit, 1.5):.1f}" '
+        f'<rect class="bar" x="{WIDE_LEFT + edge / high * width:.1f}" y="{bottom - max(n * unit, 1.5):.1f}" '
         f'width="{width / N_BINS - 1:.1f}" height="{max(n * unit, 1.5):.1f}"/>'
         for n, edge in zip(counts.tolist(), edges.tolist(), strict=False) if n
     ]  # fmt: skip
-    mark, limit = (LEFT + min(value, high) / high * width for value in (own, threshold))
-    anchor = "end" if mark > WIDTH * 0.7 else "start"
+    mark, limit = (WIDE_LEFT + min(value, high) / high * width for value in (own, threshold))
+    anchor = "end" if mark > WIDE * 0.7 else "start"
     parts = [
-        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>', *bars,
-        f'<text x="{LEFT - 6}" y="{top + 4}" text-anchor="end">{int(counts.max())}</text>',
-        f'<text x="{LEFT}" y="{height - 6}">0</text>',
-        f'<text x="{WIDTH - RIGHT}" y="{height - 6}" text-anchor="end">score {high:.3g}</text>',
+        f'<line class="axis" x1="{WIDE_LEFT}" x2="{WIDE - RIGHT}" y1="{bottom}" y2="{bottom}"/>', *bars,
+        f'<text x="{WIDE_LEFT - 6}" y="{top + 4}" text-anchor="end">{int(counts.max())}</text>',
+        f'<text x="{WIDE_LEFT}" y="{height - 6}">0</text>',
+        f'<text x="{WIDE - RIGHT}" y="{height - 6}" text-anchor="end">score {high:.3g}</text>',
         f'<line class="limit" id="limit" x1="{limit:.1f}" x2="{limit:.1f}" y1="{top - 4}" y2="{bottom}"/>',
         f'<path class="here" d="M{mark:.1f} {top - 2}l-6 -9h12z"/>',
         f'<text x="{mark + (-10 if anchor == "end" else 10):.1f}" y="{top - 6}" text-anchor="{anchor}">this part</text>',
     ]  # fmt: skip
     label = f"Scores of the last {len(scores)} parts, with this part and the threshold"
-    return _svg(height, label, "".join(parts), f' data-left="{LEFT}" data-width="{width}"')
+    return _svg(WIDE, height, label, "".join(parts), f' data-left="{WIDE_LEFT}" data-width="{width}"')
 
 
-def _svg(height: int, label: str, content: str, more: str = "") -> Markup:
+def _svg(width: int, height: int, label: str, content: str, more: str = "") -> Markup:
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}"{more}>{content}</svg>'
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{label}"{more}>{content}</svg>'
     )

@@ -133,7 +133,7 @@ class Page:
         if kept is None:
             return Files(None, None, None)
         image, overlay = (None if name is None else storage.path(name) for name in (kept.image, kept.overlay))
-        return Files(image, overlay, None if detector is None else storage.detector_path(detector))
+        return Files(image, overlay, None if detector is None else storage.detector(detector))
 
 
 def add_page(app: FastAPI, service: Service, token: str | None) -> Page:

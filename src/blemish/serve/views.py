@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 from blemish.detector import Detector
-from blemish.report.overlay import score_texts
 
 WORDS = {"good": "Good", "defective": "Defective", "unlike": "Unlike", "not_inspected": "Not inspected"}
 SHORT_WORDS = {"good": "good", "defective": "defect", "unlike": "unlike", "not_inspected": "not insp"}
@@ -62,12 +61,12 @@ def duration(ms: float | None) -> str:
 def part_view(row: Json) -> dict[str, Any]:
     """The JSON of a verdict with what the templates say of it in words."""
     score, threshold = row["score"], row["threshold"]
-    texts = ("", "") if score is None or threshold is None else score_texts(score, threshold)
+    score_text, threshold_text = ("" if each is None else scale(each, score, threshold) for each in (score, threshold))
     reasons = list(row["unlike"] or ())
     why = row["reason"] or "; ".join(reasons)
     review = row.get("review")
     return {
-        **row, "score_text": texts[0], "threshold_text": texts[1], "why": why, "ms_text": duration(row["ms"]),
+        **row, "score_text": score_text, "threshold_text": threshold_text, "why": why, "ms_text": duration(row["ms"]),
         "review_text": "" if not review else "defective" if review["is_defective"] else "good",
     }  # fmt: skip
 
@@ -117,11 +116,10 @@ def review_choices(verdict: str) -> tuple[dict[str, str], dict[str, str]]:
 
     What is unlike or was not inspected counts as rejected: to agree with that says that the part is defective.
     """
-    good = {"value": "no", "style": "good"}
-    bad = {"value": "yes", "style": "defective"}
-    if verdict == "good":
-        return good | {"text": "Agree: it is good"}, bad | {"text": "Disagree: it is defective"}
-    return bad | {"text": "Agree: it is defective"}, good | {"text": "Disagree: it is good"}
+    good = {"value": "no", "style": "good", "means": "it is good"}
+    bad = {"value": "yes", "style": "defective", "means": "it is defective"}
+    agree, disagree = (good, bad) if verdict == "good" else (bad, good)
+    return {"word": "Agree", **agree}, {"word": "Disagree", **disagree}
 
 
 def shares_pair(counts: Json) -> tuple[int, int]:
@@ -145,13 +143,13 @@ def names(products: Sequence[Json], *more: str) -> list[str]:
     return sorted({product["name"] for product in products} | {name for name in more if name})
 
 
-def scale(value: float, *others: float) -> str:
+def scale(value: float, *others: float | None) -> str:
     """A score or threshold as text, with as many digits as tell it from others."""
-    for digits in (4, 6, 9):
-        text = f"{value:.{digits}g}"
-        if all(other == value or f"{other:.{digits}g}" != text for other in others):
-            break
-    return text
+    for digits in (3, 4, 6):
+        text = f"{value:#.{digits}g}".rstrip(".")
+        if all(other in (None, value) or f"{other:#.{digits}g}".rstrip(".") != text for other in others):
+            return text
+    return f"{value:.9g}"
 
 
 def drift(states: Sequence[Json] | None) -> dict[str, str]:

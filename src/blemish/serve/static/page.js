@@ -184,5 +184,5 @@ function lookAtPart(part) {
   }
 }
 
-const part = byId("part");
-if (part) lookAtPart(part);
+const look = byId("look");
+if (look) lookAtPart(look);
