@@ -63,15 +63,20 @@ function watchLine(live) {
     const answer = await fetch(live.dataset.live, { signal: AbortSignal.timeout(5000), redirect: "manual" });
     if (answer.type === "opaqueredirect" || answer.status === 401) location.reload();  // logged out
     if (!answer.ok) throw new Error(answer.statusText);
-    const fresh = document.createElement("template");
-    fresh.innerHTML = await answer.text();
+    const fresh = document.createRange().createContextualFragment(await answer.text());
+    const shown = new Map([...live.querySelectorAll("img")].map((image) => [image.getAttribute("src"), image]));
+    const isShown = (image) => shown.has(image.getAttribute("src"));
+    const images = [...fresh.querySelectorAll("img")];
     await Promise.race([
-      Promise.allSettled([...fresh.content.querySelectorAll("img")].map((image) => image.decode())),
+      Promise.allSettled(images.filter((image) => !isShown(image)).map((image) => image.decode())),
       new Promise((done) => setTimeout(done, 1500)),  // a slow picture does not hold a verdict back
     ]);
-    serverNow = Number(fresh.content.querySelector("#products").dataset.now);
+    serverNow = Number(fresh.querySelector("#products").dataset.now);
     heardAt = performance.now();
-    swap(live, fresh.content);
+    for (const image of images) {  // what is shown already stays: loaded again, it would flicker
+      if (isShown(image)) image.replaceWith(shown.get(image.getAttribute("src")));
+    }
+    swap(live, fresh);
   }
 
   setInterval(async () => {
@@ -95,7 +100,7 @@ function watchLine(live) {
 function swap(live, fresh) {
   const focused = document.activeElement && document.activeElement.id;
   live.replaceChildren(fresh);
-  if (focused && byId(focused)) byId(focused).focus();
+  if (focused && byId(focused)) byId(focused).focus({ preventScroll: true });
 }
 
 const live = byId("live");
