@@ -18,7 +18,7 @@ from blemish.detector import Detector
 from blemish.serve import login, views
 from blemish.serve.guard import COOKIE, cookie_value, is_token
 from blemish.serve.jobs import UnknownProduct
-from blemish.serve.pictures import Files, Pictures
+from blemish.serve.page_pictures import Files, Pictures
 from blemish.serve.service import Service
 
 FOLDER = Path(__file__).parent

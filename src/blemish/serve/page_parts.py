@@ -16,7 +16,7 @@ from blemish.errors import BlemishError
 from blemish.serve import views
 from blemish.serve.charts import scores_chart
 from blemish.serve.page import FOLDER, Page
-from blemish.serve.pictures import Again
+from blemish.serve.page_pictures import Again
 from blemish.serve.schemas import MAX_ID
 
 N_ROWS = 50
