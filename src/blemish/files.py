@@ -97,15 +97,23 @@ def check_own(path: Path, is_own: Callable[[bytes], bool]) -> None:
         raise BlemishError(f"{path}: is not a result of blemish; choose another --out")
 
 
-def make_folder(path: Path) -> Path:
-    """Create the folder ``path`` with its parents, check that files can be written to it, and return ``path``."""
+def make_folder(path: Path, option: str = "--out") -> Path:
+    """Create the folder ``path`` with its parents, check that files can be written to it, and return ``path``.
+
+    Raises
+    ------
+    BlemishError
+        If not; the message names the ``option`` by which another folder is chosen.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise BlemishError(f"{path}: cannot write there ({error.strerror or error}); choose another --out") from error
+        raise BlemishError(
+            f"{path}: cannot write there ({error.strerror or error}); choose another {option}"
+        ) from error
     return path
 
 
@@ -127,7 +135,7 @@ LOCK = ".blemish.lock"
 
 
 @contextmanager
-def owned_folder(path: Path) -> Iterator[Path]:
+def owned_folder(path: Path, option: str = "--out") -> Iterator[Path]:
     """Make the folder ``path`` as ``make_folder`` does, and keep other processes from writing their results there.
 
     The lock is released at the end, and when the process dies. Of several processes that train together only the
@@ -139,7 +147,7 @@ def owned_folder(path: Path) -> Iterator[Path]:
         If another run writes there, or nothing can be written there.
     """
     is_new = not path.exists()
-    make_folder(path)
+    make_folder(path, option)
     if os.environ.get("RANK", "0") != "0":
         yield path
         return
@@ -154,7 +162,7 @@ def owned_folder(path: Path) -> Iterator[Path]:
             text.write(f"process {os.getpid()} on {platform.node()}")
             text.truncate()
     except (Timeout, FileNotFoundError) as error:
-        raise BlemishError(f"{path}: {holder} writes there; wait for its end, or choose another --out") from error
+        raise BlemishError(f"{path}: {holder} writes there; wait for its end, or choose another {option}") from error
     except (OSError, NotImplementedError) as error:  # on some network drives
         print_notices([f"{path}: cannot be locked ({error}); let no other run write there"])
     try:

@@ -35,9 +35,8 @@ class Server:
         )  # fmt: skip
 
     def start(self) -> None:
-        options = (
-            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
-        )
+        settings = "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}", "fsync=off"
+        options = " ".join([f"-p {self.port}", *(f"-c {setting}" for setting in settings)])
         self.run("pg_ctl", "-w", "-t", "100", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -122,8 +122,11 @@ def running(
     """A service that runs; with ``gasket`` unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     Darkness.gate.set()
-    with VerdictRecord.open(str(folder / "verdicts.db")) as record, Writer(record) as writer:
-        service = Service(record, writer, Storage(folder / "storage"), limits=limits, read=read)
+    with ExitStack() as stack:
+        record = stack.enter_context(VerdictRecord.open(str(folder / "verdicts.db")))
+        storage = stack.enter_context(Storage(folder / "storage", record=record))
+        writer = stack.enter_context(Writer(record))
+        service = Service(record, writer, storage, limits=limits, read=read)
         service.decoders.start()
         for name, each in (products or {"gasket": served()}).items():
             service.serve(name, each)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
+from blemish.files import make_folder
 from blemish.runtimes.base import needed
 
 NAME = re.compile(r"\w[\w.-]{0,63}")
@@ -69,10 +70,11 @@ def serve_run(options: ServeOptions) -> None:
     )
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(options.host, options.port, token))
-        storage = Storage(options.storage, options.keep_days, options.keep_gb)
+        make_folder(options.storage, "--storage")
         record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
-        writer = Writer(record)
-        stack.callback(writer.close)
+        storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
+        stack.enter_context(storage)
+        writer = stack.enter_context(Writer(record))
         service = Service(record, writer, storage, limits=limits, saved=saved)
         stack.callback(service.close)
         service.decoders.start()
@@ -99,7 +101,7 @@ def products_of(words: Sequence[str]) -> dict[str, Path]:
 
 def saved_of(text: str) -> list[str]:
     """The pictures that ``--save`` names."""
-    from blemish.serve.service import SAVED
+    from blemish.serve.pictures import SAVED
 
     names = [name.strip() for name in text.split(",")]
     if names == ["none"]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from blemish.record.rows import Json, review_json, verdict_json
+from blemish.record.rows import VERDICTS, Json, review_json, verdict_json
 from blemish.record.tables import reviews, verdicts
 
 AT_ONCE = 1000
@@ -78,3 +78,30 @@ def newest_reviews(connection: sa.Connection, ids: Collection[int]) -> dict[int,
         statement = sa.select(reviews).where(reviews.c.verdict_id.in_(some)).order_by(reviews.c.id)
         found |= {row["verdict_id"]: review_json(row) for row in connection.execute(statement).mappings()}
     return found
+
+
+def oldest_pictures(
+    connection: sa.Connection, storage: str, verdict: str, reviewed: bool | None, before: float | None, limit: int
+) -> list[tuple[int, str | None, str | None]]:
+    """See ``VerdictRecord.oldest_pictures``."""
+    of = verdicts.c
+    conditions = [of.storage == storage, *filters(verdict=verdict, until=before, reviewed=reviewed)]
+    statement = sa.select(of.id, of.image, of.overlay).where(*conditions).order_by(of.time).limit(limit)
+    return [(row.id, row.image, row.overlay) for row in connection.execute(statement)]
+
+
+def unknown_pictures(
+    connection: sa.Connection, storage: str, names: Collection[str], since: float, until: float
+) -> set[str]:
+    """See ``VerdictRecord.unknown_pictures``."""
+    of = verdicts.c
+    unknown = set(names)
+    for verdict in VERDICTS:
+        conditions = [of.storage == storage, *filters(verdict=verdict, since=since, until=until)]
+        for row in connection.execute(sa.select(of.image, of.overlay).where(*conditions)):
+            unknown -= {row.image, row.overlay}
+    for some in pieces(unknown):  # few are left; a row may have another time than its pictures
+        is_one = sa.or_(of.image.in_(some), of.overlay.in_(some))
+        for row in connection.execute(sa.select(of.image, of.overlay).where(of.storage == storage, is_one)):
+            unknown -= {row.image, row.overlay}
+    return unknown

@@ -278,6 +278,32 @@ class VerdictRecord:
             for some in queries.pieces(ids):
                 connection.execute(sa.update(verdicts).where(verdicts.c.id.in_(some)).values(values))
 
+    def oldest_pictures(
+        self,
+        storage: str,
+        verdict: str,
+        *,
+        reviewed: bool | None = None,
+        before: float | None = None,
+        limit: int = 200,
+    ) -> list[tuple[int, str | None, str | None]]:
+        """Id, image and overlay of the oldest parts with pictures in a storage, those from ``before`` only."""
+        with self.database.transaction() as connection:
+            return queries.oldest_pictures(connection, storage, verdict, reviewed, before, limit)
+
+    def unknown_pictures(self, storage: str, names: Collection[str], since: float, until: float) -> set[str]:
+        """Those of the files of a storage that no part has; most are expected in rows of this span of time."""
+        with self.database.transaction() as connection:
+            return queries.unknown_pictures(connection, storage, names, since, until)
+
+    def add_storage(self, storage: str, folder: str, host: str) -> None:
+        """Record a folder with pictures, or where it is now."""
+        place = {"folder": storable(folder), "host": storable(host)}
+        with self.database.transaction(writes=True) as connection:
+            moved = connection.execute(sa.update(storages).where(storages.c.id == storage).values(place))
+            if not moved.rowcount:
+                connection.execute(sa.insert(storages).values(id=storage, made=time.time(), **place))
+
     def storages(self) -> dict[str, dict[str, Any]]:
         """The folders with pictures of this record by id: ``folder``, ``host``."""
         with self.database.transaction() as connection:

@@ -21,5 +21,5 @@ def load(path: Path, storage: Storage, device: Device = "auto", precision: Preci
     """
     path = artifact_at(path)
     detector = Detector.load(path, resolve_device(device), precision)
-    digest = storage.keep_detector(path)
+    digest = storage.add_detector(path)
     return Served(detector, digest, storage.detector(digest))

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,28 +100,33 @@ class Job:
     """(H, W, 3) uint8 RGB, from decoding to judging."""
     fault: BlemishError | None = None
     """Why it could not be decoded."""
+    ms: float = 0.0
+    """From its arrival until its verdict was decided."""
     done: Future[Json] = field(default_factory=Future)
     """The JSON of the verdict, once the row is committed."""
     _claim: threading.Lock = field(default_factory=threading.Lock)
 
     def claim(self) -> bool:
         """Whether the caller is the one who writes the row: true once."""
-        return self._claim.acquire(blocking=False)
+        if not self._claim.acquire(blocking=False):
+            return False
+        self.ms = round(1000 * (time.monotonic() - self.began_s), 1)
+        if self.pixels is not None:
+            self.size_wh = self.pixels.shape[1], self.pixels.shape[0]
+        return True
 
     @property
     def is_claimed(self) -> bool:
         """Whether its verdict is decided; there is nothing left to do for it."""
         return self._claim.locked()
 
-    @property
-    def ms(self) -> float:
-        """Time since it arrived."""
-        return round(1000 * (time.monotonic() - self.began_s), 1)
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the photograph as sent, hex."""
+        return hashlib.sha256(self.content).hexdigest()
 
     def verdict(self, **columns: Any) -> NewVerdict:
         """The row of this photograph with what was found."""
-        if self.pixels is not None:
-            self.size_wh = self.pixels.shape[1], self.pixels.shape[0]
         width, height = self.size_wh or (None, None)
         return NewVerdict(
             product=self.product,
@@ -128,7 +134,7 @@ class Job:
             lot=self.lot,
             name=self.name,
             source=self.source,
-            photograph=hashlib.sha256(self.content).hexdigest(),
+            photograph=self.digest,
             n_bytes=len(self.content),
             width=width,
             height=height,

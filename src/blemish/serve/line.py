@@ -25,6 +25,7 @@ from blemish.inspection.stream import AHEAD_PX, TOGETHER_PX, Judgement, judge
 from blemish.record.rows import NewVerdict
 from blemish.serve.decoding import Decoders
 from blemish.serve.jobs import Full, Job, NotReady, as_json
+from blemish.serve.pictures import Pictures
 
 BUSY_S = 1.0
 """Until there is likely to be room in a full queue, at least."""
@@ -55,10 +56,6 @@ class Served:
             list(judge(self.detector, photographs([blank] * n), Judgement.row))
 
 
-Keep = Callable[[Job, Judgement | None], dict[str, Any]]
-"""Saves the pictures of a photograph and returns the columns of its row that name them."""
-
-
 class Line:
     """The photographs of one product, from acceptance to commit.
 
@@ -66,7 +63,7 @@ class Line:
     ----------
     served : the detector that judges.
     places : how many photographs may be accepted and not yet recorded.
-    keep : saves pictures; called in any thread, with a judgement, or with None for what was not judged.
+    pictures : saves them.
     tell : called with each row that was committed.
     """
 
@@ -78,11 +75,11 @@ class Line:
         recorder: Recorder,
         *,
         places: int,
-        keep: Keep,
+        pictures: Pictures,
         tell: Callable[[NewVerdict, dict[str, Any]], None],
     ) -> None:
         self.product, self.served, self.places = product, served, places
-        self._decoders, self._recorder, self._keep, self._tell = decoders, recorder, keep, tell
+        self._decoders, self._recorder, self._pictures, self._tell = decoders, recorder, pictures, tell
         self._lock = threading.Lock()
         self._empty = threading.Condition(self._lock)
         self._encoded: deque[Job] = deque()
@@ -138,6 +135,7 @@ class Line:
     def accept(self, job: Job) -> None:
         """Take in a photograph, for which a place was taken. ``job.done`` is its verdict."""
         job.bits = self.served.detector.bits
+        self._pictures.begin(job)
         with self._lock:
             self._encoded.append(job)
         self._decode_more()
@@ -145,7 +143,7 @@ class Line:
     def late(self, job: Job) -> None:
         """Record that the deadline of a photograph has come before its verdict, unless it is decided already."""
         if job.claim():
-            self._finish(job, self._not_inspected(job, f"late: it was not judged in {job.ms / 1000:.3g} s"))
+            self._not_inspected(job, f"late: it was not judged in {job.ms / 1000:.3g} s")
             with self._lock:
                 if job in self._encoded:
                     self._encoded.remove(job)
@@ -193,7 +191,7 @@ class Line:
         except BaseException as error:  # the decoders are closed, or a fault of blemish
             job.fault = BlemishError(f"image: could not be decoded ({type(error).__name__}: {error})")
         if job.claim():
-            self._finish(job, self._not_inspected(job, str(job.fault)))
+            self._not_inspected(job, str(job.fault))
         self._release(job)
 
     def _release(self, job: Job) -> None:
@@ -219,7 +217,7 @@ class Line:
                 reason = _fault(error)
                 for job in [*self._taken]:
                     if job.claim():
-                        self._finish(job, self._not_inspected(job, reason, served))
+                        self._not_inspected(job, reason, served)
                     del self._taken[job]
                     self._release(job)
 
@@ -252,58 +250,52 @@ class Line:
         if not job.claim():
             return job
         try:
-            new = self._verdict(served, job, judgement)
+            finding = judgement.checked().finding
+            drawn = self._pictures.drawn(judgement)
         except BlemishError as error:
-            new = self._not_inspected(job, str(error), served)
+            self._not_inspected(job, str(error), served)
+            return job
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            new = self._not_inspected(job, _fault(error), served)
-        self._finish(job, new)
+            self._not_inspected(job, _fault(error), served)
+            return job
+        columns = {
+            "verdict": finding.verdict,
+            "reason": "; ".join(finding.unlike) or None,
+            "score": finding.score,
+            "threshold": finding.threshold,
+            "is_defective": finding.is_defective,
+            "regions": finding.row()["regions"],
+            "unlike": list(finding.unlike),
+        }
+        self._finish(job, served, columns, drawn)
         return job
 
-    def _verdict(self, served: Served, job: Job, judgement: Judgement) -> NewVerdict:
-        """The row of a judgement, with its pictures saved; raises BlemishError if it could not be judged."""
-        finding = judgement.checked().finding
-        row = finding.row()
-        return job.verdict(
-            verdict=finding.verdict,
-            reason="; ".join(finding.unlike) or None,
-            score=finding.score,
-            threshold=finding.threshold,
-            is_defective=finding.is_defective,
-            regions=row["regions"],
-            unlike=row["unlike"],
-            detector=served.digest,
-            **self._keep(job, judgement),
-        )
-
-    def _not_inspected(self, job: Job, reason: str, served: Served | None = None) -> NewVerdict:
-        """The row of a photograph without a judgement."""
+    def _not_inspected(self, job: Job, reason: str, served: Served | None = None) -> None:
+        """Finish a photograph without a judgement."""
         served = served or self.served
-        return job.verdict(
-            verdict="not_inspected",
-            reason=reason,
-            threshold=served.detector.threshold.value,
-            detector=served.digest,
-            **self._keep(job, None),
-        )
+        threshold = served.detector.threshold.value
+        self._finish(job, served, {"verdict": "not_inspected", "reason": reason, "threshold": threshold}, None)
 
-    def _finish(self, job: Job, new: NewVerdict) -> None:
-        """Commit a row; then the photograph is answered, and its place free."""
+    def _finish(self, job: Job, served: Served, columns: dict[str, Any], drawn: bytes | None) -> None:
+        """Save the pictures and commit the row; then the photograph is answered, and its place free."""
+        self._pace_s += 0.1 * (min(job.ms / 1000 / max(1, self._n_open), 10.0) - self._pace_s)
 
-        def committed(future: Future[int]) -> None:
+        def commit(pictures: dict[str, Any]) -> None:
+            new = job.verdict(detector=served.digest, **columns, **pictures)
+            self._recorder.put(new).add_done_callback(lambda future: committed(new, future))
+
+        def committed(new: NewVerdict, future: Future[int]) -> None:
             try:
                 row = as_json(new, future.result())
-            except BaseException as error:  # the writer was closed, or a fault of blemish: it is not recorded
-                job.done.set_exception(error)
-            else:
                 self._tell(new, row)
                 job.done.set_result(row)
+            except BaseException as error:  # the database refuses it, or is away at the end: it is not recorded
+                job.done.set_exception(error)
             job.content = b""
             self.give_back()
 
-        self._pace_s += 0.1 * (min(job.ms / 1000 / max(1, self._n_open), 10.0) - self._pace_s)
-        self._recorder.put(new).add_done_callback(committed)
+        self._pictures.finish(job, drawn, commit)
 
 
 def _fault(error: Exception) -> str:

@@ -104,9 +104,8 @@ def _picture(number: int, request: Request, kind: Literal["image", "overlay"]) -
     pictures = service.record.pictures(number)
     if pictures is None:
         raise _unknown(number)
-    name = getattr(pictures, kind)
-    path = None if name is None else service.storage.path(name)
-    if path is None or not path.is_file():
+    path = service.storage.path(getattr(pictures, kind))
+    if path is None:
         raise HTTPException(404, f"verdict {number} has no {kind}, or it is not kept any more")
     return FileResponse(path, media_type=_media_type(path), headers={"X-Content-Type-Options": "nosniff"})
 

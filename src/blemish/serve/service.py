@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from blemish.data.reading import MAX_PIXELS
-from blemish.errors import BlemishError, TooManyPixels
-from blemish.inspection.stream import AHEAD_PX, Judgement
+from blemish.errors import TooManyPixels
+from blemish.inspection.stream import AHEAD_PX
 from blemish.record.record import VerdictRecord
 from blemish.record.rows import NewVerdict
 from blemish.record.storage import Storage
 from blemish.record.writer import Writer
-from blemish.report.overlay import as_jpeg, overlay
 from blemish.serve.decoding import TIMEOUT_S, Decoders, Reader, check_header, read_content
 from blemish.serve.feed import Feed
 from blemish.serve.jobs import Job, Json, NotAPhotograph, NotReady, TooLarge, UnknownProduct
 from blemish.serve.line import Line, Served, is_too_large
-
-SAVED = ("overlays", "images")
-"""What ``--save`` takes, beside ``none``."""
+from blemish.serve.pictures import SAVED, Pictures
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Service:
     writer : commits new ones to it.
     storage : keeps pictures and detectors.
     limits : what is accepted.
-    saved : which pictures are kept; some of ``SAVED``. Overlays are drawn of photographs that are not good.
+    saved : which pictures are kept; some of ``pictures.SAVED``.
     read : what the decoders do.
     """
 
@@ -68,7 +64,7 @@ class Service:
         read: Reader = read_content,
     ) -> None:
         self.record, self.writer, self.storage = record, writer, storage
-        self.limits, self.saved = limits or Limits(), frozenset(saved)
+        self.limits, self.pictures = limits or Limits(), Pictures(storage, saved)
         self.feed = Feed()
         self.decoders = Decoders(self.limits.n_decoders, self.limits.decode_s, read)
         self.started = time.time()
@@ -86,7 +82,13 @@ class Service:
             line.replace(served)
             return
         line = Line(
-            product, served, self.decoders, self.writer, places=self.limits.places, keep=self._keep, tell=self._tell
+            product,
+            served,
+            self.decoders,
+            self.writer,
+            places=self.limits.places,
+            pictures=self.pictures,
+            tell=self._tell,
         )
         line.start()
         self._lines[product] = line
@@ -173,7 +175,7 @@ class Service:
         done = asyncio.wrap_future(job.done)
         left_s = self.limits.deadline_s - (time.monotonic() - job.began_s)
         if not (await asyncio.wait([done], timeout=left_s))[0]:
-            await asyncio.get_running_loop().run_in_executor(None, line.late, job)
+            line.late(job)
         row = await done
         if job.fault is not None and row["verdict"] == "not_inspected" and row["reason"] == str(job.fault):
             raise NotAPhotograph(str(job.fault), row, is_too_large=is_too_large(job))
@@ -188,19 +190,6 @@ class Service:
             raise TooLarge(str(error)) from error
         n_px = size_wh[0] * size_wh[1] if size_wh is not None else AHEAD_PX
         return Job(product, content, n_px, size_wh, **about)
-
-    def _keep(self, job: Job, judgement: Judgement | None) -> dict[str, Any]:
-        """Save the pictures of a photograph, as far as they are wanted; a lack of them stops nothing."""
-        columns = dict[str, Any]()
-        try:
-            if "images" in self.saved:
-                columns["image"] = self.storage.save_image(job.product, job.content, job.arrived)
-            if judgement is not None and "overlays" in self.saved and judgement.finding.verdict != "good":
-                picture = as_jpeg(overlay(judgement.pixels, judgement.finding))
-                columns["overlay"] = self.storage.save_overlay(job.product, picture, job.arrived)
-        except BlemishError as error:
-            print(f"blemish: {error}", file=sys.stderr, flush=True)
-        return columns
 
     def _tell(self, new: NewVerdict, row: Json) -> None:
         self.feed.tell("verdict", row, new.product)
@@ -250,3 +239,4 @@ class Service:
         for line in self._lines.values():
             line.close()
         self.decoders.close()
+        self.pictures.close()
