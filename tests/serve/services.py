@@ -14,12 +14,14 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import torch
 import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.detector import Detector
+from blemish.methods import METHODS
 from blemish.methods.draem import DRAEM, DRAEMSettings
 from blemish.record.record import VerdictRecord
 from blemish.record.storage import Storage
@@ -68,6 +70,7 @@ class Darkness(DRAEM):
     """Stands in for a trained network: dark pixels are anomalous. It waits for ``gate`` before each batch."""
 
     gate = threading.Event()
+    gate.set()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.gate.wait(WAIT_S)
@@ -82,6 +85,14 @@ def darkness(threshold: float = 0.5) -> Detector:
     )
     scores = [0.01 * number for number in range(20)]
     return Detector(TorchRuntime(Darkness(settings)), Threshold(threshold, 0.05, 20, 19), 0.5, scores, {})
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Lets files of that detector be loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "draem", Darkness)
+        yield
 
 
 def served(threshold: float = 0.5, digest: str = "d" * 64) -> Served:
@@ -116,6 +127,7 @@ def running(
     limits: Limits | None = None,
     products: Mapping[str, Served] | None = None,
     read: Reader = read_or_crash,
+    given: Mapping[str, Path] | None = None,
     token: str | None = None,
     hosts: tuple[str, ...] | None = None,
 ) -> Iterator[Running]:
@@ -128,7 +140,9 @@ def running(
         writer = stack.enter_context(Writer(record))
         service = Service(record, writer, storage, limits=limits, read=read)
         service.decoders.start()
-        for name, each in (products or {"gasket": served()}).items():
+        if given is not None:
+            service.catalogue.open(given)
+        for name, each in (products or {"gasket": served()}).items() if given is None else ():
             service.serve(name, each)
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

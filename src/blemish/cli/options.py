@@ -75,6 +75,32 @@ class GridOptions:
     ] = False
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OutputOptions:
+    """What carries verdicts elsewhere: of `watch` and `serve`."""
+
+    mqtt: Annotated[
+        str | None,
+        Parameter(help="Publish each verdict: mqtt://[user:password@]host[:port][/prefix], or mqtts://..."),
+    ] = None
+    webhook: Annotated[str | None, Parameter(help="Post each verdict to http://... or https://...")] = None
+    modbus: Annotated[
+        str | None,
+        Parameter(
+            help="Show verdicts to a PLC: [host]:port[/product], such as :5020 (for this machine alone) or "
+            "0.0.0.0:502 (for all)."
+        ),
+    ] = None
+    csv: Annotated[str | None, Parameter(help="Add each verdict to this file.")] = None
+
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the outputs; raises BlemishError if an option has that of another kind."""
+        from blemish.outputs.addresses import addresses_of
+
+        return tuple(addresses_of(**set_values(self)))
+
+
 def numbers(option: str, text: str) -> list[int]:
     """Whole numbers >= 0 from text such as "0,1,2".
 

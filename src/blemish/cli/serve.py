@@ -2,28 +2,84 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from blemish.cli.options import OutputOptions
 from blemish.settings import Device, Precision
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Address:
+    """Where the service is reached, and by whom."""
+
+    host: Annotated[
+        str,
+        Parameter(help="Address to listen on. Without a token only one that other machines do not reach."),
+    ] = "127.0.0.1"
+    port: Annotated[int, Parameter(help="0 takes one that is free.")] = 8000
+    token: Annotated[
+        str | None,
+        Parameter(
+            env_var="BLEMISH_TOKEN",
+            help="What users have to send. Better set BLEMISH_TOKEN: others on this machine see the command.",
+        ),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Bounds:
+    """What is accepted, and how long it takes at most."""
+
+    deadline_ms: Annotated[float, Parameter(help="After so long a photograph is answered as not inspected.")] = (
+        10_000.0
+    )
+    queue: Annotated[
+        int, Parameter(help="Photographs of a product that may wait; further ones are refused (429).")
+    ] = 64
+    max_mb: Annotated[float, Parameter(help="Size of a photograph as it is sent.")] = 50.0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Kept:
+    """What is kept."""
+
+    db: Annotated[
+        str | None,
+        Parameter(
+            help="Database of the record: a file (SQLite), or postgresql://user:password@host:port/name. Default: "
+            "verdicts.db in --storage."
+        ),
+    ] = None
+    storage: Annotated[Path, Parameter(help="Folder for pictures and detectors.")] = Path("blemish-serve")
+    save: Annotated[
+        str,
+        Parameter(
+            help="Pictures that are kept, separated by commas: overlays (of parts that are not good), images (as "
+            "sent); or none."
+        ),
+    ] = "overlays,images"
+    keep_days: Annotated[float | None, Parameter(help="Remove pictures after so long. Verdicts are always kept.")] = (
+        None
+    )
+    keep_gb: Annotated[
+        float | None, Parameter(help="Remove the oldest pictures beyond so much, those of good parts first.")
+    ] = None
 
 
 def serve(
     *,
-    product: Annotated[list[str], Parameter(negative="", consume_multiple=True)],
-    storage: Path = Path("blemish-serve"),
-    db: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    token: Annotated[str | None, Parameter(env_var="BLEMISH_TOKEN")] = None,
-    deadline_ms: float = 10_000.0,
-    queue: int = 64,
-    max_mb: float = 50.0,
-    keep_days: float | None = None,
-    keep_gb: float | None = None,
-    save: str = "overlays,images",
+    product: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    address: Address | None = None,
+    bounds: Bounds | None = None,
+    kept: Kept | None = None,
+    outputs: OutputOptions | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
@@ -38,30 +94,8 @@ def serve(
     Parameters
     ----------
     product
-        NAME=DETECTOR: a .blemish file, or the run folder of `fit` with one; several for several products.
-    storage
-        Folder for pictures and detectors.
-    db
-        Database of the record: a file (SQLite), or postgresql://user:password@host:port/name. Default: verdicts.db in
-        --storage.
-    host
-        Address to listen on. Without a token only one that other machines do not reach.
-    port
-        0 takes one that is free.
-    token
-        What users have to send; better set as BLEMISH_TOKEN, since others on this machine see the command.
-    deadline_ms
-        After so long a photograph is answered as not inspected.
-    queue
-        Photographs of a product that may wait; further ones are refused (429).
-    max_mb
-        Of a photograph as it is sent.
-    keep_days
-        Remove pictures after so long. Verdicts are always kept.
-    keep_gb
-        Remove the oldest pictures beyond so much, those of good parts first.
-    save
-        Pictures that are kept, separated by commas: overlays (of parts that are not good), images (as sent); or none.
+        NAME=DETECTOR: a .blemish file, or the run folder of `fit` with one; several for several products. A product
+        whose file is the same as at the last start goes on with the threshold that was set since.
     device
         auto takes CUDA if there is one.
     precision
@@ -69,10 +103,7 @@ def serve(
     """
     from blemish.commands.serve import ServeOptions, serve_run
 
-    serve_run(
-        ServeOptions(
-            products=product, storage=storage, db=db, host=host, port=port, token=token, deadline_ms=deadline_ms,
-            queue=queue, max_mb=max_mb, keep_days=keep_days, keep_gb=keep_gb, save=save, device=device,
-            precision=precision,
-        )
-    )  # fmt: skip
+    about = {**vars(address or Address()), **vars(bounds or Bounds()), **vars(kept or Kept())}
+    addresses = (outputs or OutputOptions()).addresses()
+    options = ServeOptions(products=product or (), outputs=addresses, device=device, precision=precision, **about)
+    serve_run(options)

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from blemish.cli.options import NOT_INSPECTED, TEMPORARY
+from blemish.cli.options import NOT_INSPECTED, TEMPORARY, OutputOptions, set_values
+from blemish.errors import BlemishError
 from blemish.settings import Device, Precision
+
+if TYPE_CHECKING:
+    from blemish.commands.recording import RecordOptions
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Recorded:
+    """The record in a database."""
+
+    db: Annotated[
+        str | None,
+        Parameter(
+            help="Also record each photograph in a database: a file for SQLite, or "
+            "postgresql://user:password@host:port/name. What it has is not inspected again. The options below "
+            "need it."
+        ),
+    ] = None
+    product: Annotated[
+        str | None, Parameter(help="What is inspected. Default: the name of the detector's folder.")
+    ] = None
+    storage: Annotated[
+        Path | None,
+        Parameter(help="Folder for photographs and overlays of what is not good; of all, with --save-good."),
+    ] = None
+
+    def options(self, outputs: OutputOptions) -> RecordOptions | None:
+        """What is recorded, and carried elsewhere; None without a database."""
+        if self.db is None:
+            for name in {**set_values(self), **set_values(outputs)}:
+                raise BlemishError(
+                    f"--{name}: needs the record of a database, where all waits until it is delivered; give --db, "
+                    "such as --db record.db"
+                )
+            return None
+        from blemish.commands.recording import RecordOptions
+
+        return RecordOptions(db=self.db, product=self.product, storage=self.storage, outputs=outputs.addresses())
 
 
 def watch(
@@ -26,6 +66,8 @@ def watch(
     min_area: int | None = None,
     poll: float = 0.5,
     patience: float = 600.0,
+    recorded: Recorded | None = None,
+    outputs: OutputOptions | None = None,
 ) -> None:
     """Inspect what a camera sends, or what comes into a folder, until it is stopped.
 
@@ -64,7 +106,8 @@ def watch(
         Of a camera: seconds for which one that is gone is tried to be opened again.
     """
     about = save, map_format, save_good
-    sys.exit(_code(source, detector, out, device, precision, about, min_area, poll, patience))
+    record = (recorded or Recorded()).options(outputs or OutputOptions())
+    sys.exit(_code(source, detector, out, device, precision, about, min_area, poll, patience, record))
 
 
 def _code(
@@ -77,6 +120,7 @@ def _code(
     min_area: int | None,
     poll: float,
     patience: float,
+    record: RecordOptions | None,
 ) -> int:
     """Watch, and return the exit code."""
     from blemish.commands.results import Saving
@@ -85,7 +129,7 @@ def _code(
     saving = Saving.named(about[0], about[1], WATCH_KINDS, about[2])
     try:
         n_missing = watch_run(
-            source, detector, out, device, precision, saving, min_area, poll_s=poll, patience_s=patience
+            source, detector, out, device, precision, saving, min_area, record, poll_s=poll, patience_s=patience
         )
     except WatchFailed as error:
         print(f"blemish: {error}", file=sys.stderr)

@@ -136,24 +136,29 @@ def taken_names(out: Path) -> list[str]:
 
 
 def continued(out: Path) -> list[tuple[str, str]]:
-    """Prepare the results of an earlier run to be continued: a line that was not finished is removed.
+    """Prepare the results of an earlier run to be continued; see ``continued_rows``.
 
     Returns
     -------
     Path and version (``watching.Version``) of each file whose row is complete.
     """
+    return [(row["path"], row["version"]) for row in continued_rows(out) if row.get("path") and row.get("version")]
+
+
+def continued_rows(out: Path) -> list[dict[str, Any]]:
+    """Remove lines that were not finished by an earlier run, and return the rows that were."""
     for name, _ in SINKS.values():
         path = out / name
         if path.suffix in (".jsonl", ".csv") and path.is_file():
             with path.open("rb+") as file:
                 content = file.read()
                 file.truncate(content.rfind(b"\n") + 1)
-    rows = list(_rows_at(out))
+    rows = [dict(row) for row in _rows_at(out)]
     if rows:  # the table may lack lines that a loss of power has taken
         with Table(out / SINKS["table"][0]) as table:
             for row in rows:
-                table.take(Record(dict(row), is_judged=row.get("score") is not None))
-    return [(row["path"], row["version"]) for row in rows if row.get("path") and row.get("version")]
+                table.take(Record(row, is_judged=row.get("score") is not None))
+    return rows
 
 
 @dataclass

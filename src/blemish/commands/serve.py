@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder
 from blemish.runtimes.base import needed
 
-NAME = re.compile(r"\w[\w.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 """Names of products: also parts of paths, addresses and topics."""
 DATABASE = "verdicts.db"
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "sse_starlette", "prometheus_client")
@@ -37,6 +37,8 @@ class ServeOptions:
     deadline_ms: float
     queue: int
     max_mb: float
+    outputs: Sequence[str]
+    """Their addresses."""
     keep_days: float | None
     keep_gb: float | None
     save: str
@@ -56,10 +58,11 @@ def serve_run(options: ServeOptions) -> None:
         needed(package, "serve")
     paths, saved = products_of(options.products), saved_of(options.save)
     token = options.token or None
-    from blemish.record.record import VerdictRecord
+    from blemish.outputs.addresses import outputs_at
+    from blemish.outputs.delivery import Delivery
+    from blemish.record.record import RecordAway, VerdictRecord
     from blemish.record.storage import Storage
     from blemish.record.writer import Writer
-    from blemish.serve.detectors import load
     from blemish.serve.running import run
     from blemish.serve.service import Limits, Service
 
@@ -72,15 +75,24 @@ def serve_run(options: ServeOptions) -> None:
         listener = stack.enter_context(_listening(options.host, options.port, token))
         make_folder(options.storage, "--storage")
         record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
+        delivery = stack.enter_context(Delivery(record, outputs_at(options.outputs)))
         storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
         stack.enter_context(storage)
-        writer = stack.enter_context(Writer(record))
-        service = Service(record, writer, storage, limits=limits, saved=saved)
+        writer = stack.enter_context(Writer(record, delivery.wake))
+        service = Service(
+            record, writer, storage, limits=limits, saved=saved, device=options.device, precision=options.precision
+        )
+        service.outputs = delivery.states
         stack.callback(service.close)
         service.decoders.start()
-        for name, path in paths.items():
-            service.serve(name, load(path, storage, options.device, options.precision))
-        run(service, [listener], token)
+        service.catalogue.open(paths)
+        names = ", ".join(each["name"] for each in service.products())
+        record.add_event("started", f"serves {names}")
+        try:
+            run(service, [listener], token)
+        finally:
+            with suppress(RecordAway):
+                record.add_event("stopped", "accepts no more photographs")
     print("stopped; what was accepted is recorded", flush=True)
 
 

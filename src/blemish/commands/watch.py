@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from blemish.artifact import artifact_at
 from blemish.commands.inspect import loaded
@@ -36,6 +36,9 @@ from blemish.inspection.sinks import Record
 from blemish.inspection.sources import Photograph, photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.inspection.watching import WatchedFolder, key_of
+
+if TYPE_CHECKING:
+    from blemish.commands.recording import Recording, RecordOptions
 
 WATCH_KINDS = (*(kind for kind in KINDS if kind not in ("coco", "parquet")), PHOTOGRAPHS)
 """What ``watch --save`` takes: not what is written at the end only."""
@@ -96,6 +99,7 @@ def watch_run(
     precision: Precision = "auto",
     saving: Saving | None = None,
     min_area_px: int | None = None,
+    record: RecordOptions | None = None,
     *,
     poll_s: float = 0.5,
     patience_s: float = 600.0,
@@ -111,15 +115,18 @@ def watch_run(
     """
     _check(address, out, poll=poll_s, patience=patience_s)
     detector = loaded(detector_path, device, precision, min_area_px)
-    with owned_folder(out):
-        done = continued(out)
+    saving = saving or Saving(pictures_of_good=False)
+    with owned_folder(out), _recording(record, address, detector_path, detector, saving) as recording:
+        done = _done(out, saving, recording)
         digest = digest_of_file(artifact_at(detector_path))
         _tell_what_changes(out, digest, detector.min_area_px)
-        with _source(address, out, done, poll_s, patience_s) as source:
-            results = Results(out, saving or Saving(pictures_of_good=False), is_continued=True)
+        ignored = [*_results_folders(out), *([record.storage] if record and record.storage else [])]
+        with _source(address, ignored, done, poll_s, patience_s) as source:
+            results = Results(out, saving, is_continued=True)
             about = {
                 "source": address, "detector": str(detector_path), "digest": digest,
                 "min_area_px": detector.min_area_px, "pid": os.getpid(), "started": now(),
+                **(recording.about if recording else {}),
             }  # fmt: skip
             heartbeat = Heartbeat(out / HEARTBEAT, about)
             with stopped_by_signals() as stop, results:
@@ -127,7 +134,7 @@ def watch_run(
                 print(f"watching {address}; results in {out}; stop with Ctrl+C or SIGTERM", flush=True)
                 end = "interrupted"
                 try:
-                    _watch(detector, source, results, heartbeat, stop, taken_names(out))
+                    _watch(detector, source, results, heartbeat, stop, taken_names(out), recording)
                     end = "stopped"
                 except BlemishError as error:
                     end = f"ended: {error}"
@@ -157,39 +164,95 @@ def _check(address: str, out: Path, **seconds: float) -> None:
         )
 
 
+@contextmanager
+def _recording(
+    options: RecordOptions | None, address: str, detector_path: Path, detector: Any, saving: Saving
+) -> Iterator[Recording | None]:
+    """The record that is written beside the folder, if one is asked for."""
+    if options is None:
+        yield None
+        return
+    from blemish.commands.recording import Recording  # needs packages that are not always there
+    from blemish.record.record import RecordAway
+
+    settings = {"min_area_px": detector.min_area_px, "threshold": detector.threshold.value}
+    path = artifact_at(detector_path)
+    try:
+        with Recording(options, address, path, saving.pictures_of_good, settings) as recording:
+            yield recording
+    except RecordAway as error:
+        raise WatchFailed(str(error)) from error
+
+
+def _done(out: Path, saving: Saving, recording: Recording | None) -> Iterable[int]:
+    """Keys of the files that have been inspected."""
+    if recording is not None:
+        return recording.continued(out, saving)
+    return (key_of(path, version) for path, version in continued(out))
+
+
 def _watch(
-    detector: Any, source: Source, results: Results, heartbeat: Heartbeat, stop: threading.Event, taken: list[str]
+    detector: Any,
+    source: Source,
+    results: Results,
+    heartbeat: Heartbeat,
+    stop: threading.Event,
+    taken: list[str],
+    recording: Recording | None,
 ) -> None:
     """Inspect until the source ends."""
+    began_s: dict[str, float] = {}
 
-    def record(judgement: Judgement) -> Record:
+    def record(judgement: Judgement) -> tuple[Record, Any]:
         made = results.record(judgement)
         columns = {**judgement.photograph.columns, "time": now(), "detector": heartbeat.about["digest"]}
-        return replace(made, row={**made.row, **columns})
+        made = replace(made, row={**made.row, **columns})
+        ms = 1000 * (time.monotonic() - began_s.pop(judgement.photograph.name))
+        return (made, None) if recording is None else recording.verdict_of(judgement, made, ms)
 
     failures = list[BlemishError]()
+
+    def beat() -> None:
+        if recording is not None:
+            heartbeat.about["record_fault"] = recording.fault
+        heartbeat.beat(source, results)
+
+    def take(each: Record) -> None:
+        results.take(each)
+        heartbeat.last = {key: each.row.get(key) for key in ("path", "verdict", "score", "time", "id")}
+        if each.message is not None:
+            print(f"blemish: {each.message}", file=sys.stderr, flush=True)
+        beat()
+
+    def take_recorded(*, all_of_them: bool = False) -> None:
+        for each in recording.recorded(stop, beat, all_of_them=all_of_them) if recording else ():
+            take(each)
 
     def incoming() -> Iterator[Photograph | None]:
         try:
             for photograph in photographs(source.frames(stop), taken=taken):
-                heartbeat.beat(source, results)
+                beat()
+                take_recorded()
+                if photograph is not None:
+                    began_s[photograph.name] = time.monotonic()
                 yield photograph
         except BlemishError as error:  # raised below: what has come before it is judged
             failures.append(error)
 
-    for each in judge(detector, incoming(), record):
-        results.take(each)
-        heartbeat.last = {key: each.row[key] for key in ("path", "verdict", "score", "time")}
-        if each.message is not None:
-            print(f"blemish: {each.message}", file=sys.stderr, flush=True)
-        heartbeat.beat(source, results)
+    for made, new in judge(detector, incoming(), record):
+        if recording is None:
+            take(made)
+        else:
+            recording.put(made, new)
+            take_recorded()
+    take_recorded(all_of_them=True)
     for failure in failures:
         raise failure
 
 
 @contextmanager
 def _source(
-    address: str, out: Path, done: list[tuple[str, str]], poll_s: float, patience_s: float
+    address: str, ignored: list[Path], done: Iterable[int], poll_s: float, patience_s: float
 ) -> Iterator[Source]:
     """The camera or folder at an address."""
     if is_camera(address):
@@ -198,8 +261,7 @@ def _source(
         return
     if not Path(address).exists():
         raise WatchFailed(f"{address}: no such folder; check the path, or mount the share")
-    keys = (key_of(path, version) for path, version in done)
-    yield WatchedFolder(Path(address), done=keys, ignored=_results_folders(out), tell=_tell, poll_s=poll_s)
+    yield WatchedFolder(Path(address), done=done, ignored=ignored, tell=_tell, poll_s=poll_s)
 
 
 @contextmanager

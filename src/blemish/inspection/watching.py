@@ -173,6 +173,15 @@ def key_of(path: str, version: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
+def version_of(path: str) -> str | None:
+    """The version of a file as it is now; None if there is none."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return str(Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
 def _lack_of(path: str) -> str | None:
     """Why a quiet file is not taken: ``end`` if its end is missing, ``result`` if blemish wrote it; None if it is."""
     suffix = Path(path).suffix.lower()

@@ -8,6 +8,7 @@ try:
     import alembic
     import sqlalchemy
 except ImportError as error:
-    raise BlemishError(f'{error.name} is not installed; pip install "blemish[serve]"') from error
+    name = (error.name or "sqlalchemy").partition(".")[0]
+    raise BlemishError(f'{name} is not installed; pip install "blemish[serve]"') from error
 
 __all__ = ["alembic", "sqlalchemy"]

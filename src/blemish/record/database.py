@@ -60,6 +60,9 @@ class Database:
         try:
             with self.transaction(writes=True) as connection:
                 _migrate(connection, self.name)
+        except sa.exc.DBAPIError as error:
+            self.engine.dispose()
+            raise _fault(self.name, error) from None
         except BaseException:
             self.engine.dispose()
             raise
@@ -80,9 +83,10 @@ class Database:
                 if writes and not self.is_sqlite:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
                 yield connection
-        except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.ProgrammingError):
-            raise
         except sa.exc.DBAPIError as error:
+            is_of_values = isinstance(error, sa.exc.DataError | sa.exc.IntegrityError | sa.exc.ProgrammingError)
+            if is_of_values and "permission denied" not in str(error.orig):
+                raise
             raise _fault(self.name, error) from None
         except sa.exc.TimeoutError:
             raise RecordAway(f"{self.name}: all connections are busy; try again") from None
@@ -93,6 +97,8 @@ class Database:
 
 
 def _url_of(address: str) -> sa.URL:
+    if not address:
+        raise BlemishError("--db: is empty; give the path of a file, or postgresql://user:password@host/name")
     if "://" not in address:
         path = Path(address).expanduser()
         try:
@@ -111,6 +117,8 @@ def _url_of(address: str) -> sa.URL:
                            "postgresql://user:password@host/name")  # fmt: skip
     try:
         url = sa.make_url(f"postgresql+psycopg://{rest}")
+        if rest.count("@") > 1:  # a part of the password would be taken for the host, and shown
+            raise ValueError
     except (sa.exc.ArgumentError, ValueError):
         raise BlemishError(
             f"{scheme}://...: is no valid URL; it should be postgresql://user:password@host:port/name, with special "

@@ -138,10 +138,10 @@ class VerdictRecord:
 
     def counts(self, product: str | None = None, since: float | None = None) -> dict[str, int]:
         """How many parts have which verdict."""
-        statement = sa.select(verdicts.c.verdict, sa.func.count()).group_by(verdicts.c.verdict)
+        numbers = (sa.func.count().filter(verdicts.c.verdict == verdict) for verdict in VERDICTS)
+        statement = sa.select(*numbers).select_from(verdicts).where(*queries.filters(product, since))
         with self.database.transaction() as connection:
-            rows = connection.execute(statement.where(*queries.filters(product, since))).all()
-        return {**dict.fromkeys(VERDICTS, 0), **{row[0]: row[1] for row in rows}}
+            return dict(zip(VERDICTS, connection.execute(statement).one(), strict=True))
 
     def rates(
         self, product: str | None, since: float, n_buckets: int, until: float | None = None

@@ -42,7 +42,8 @@ verdicts = sa.Table(
 whose answer got lost is not written twice. ``storage`` is the id of the folder that has the pictures, if any."""
 sa.Index("verdicts_product", verdicts.c.product, verdicts.c.id)
 sa.Index("verdicts_verdict", verdicts.c.verdict, verdicts.c.id)
-sa.Index("verdicts_time", verdicts.c.product, verdicts.c.time, verdicts.c.verdict)
+sa.Index("verdicts_time", verdicts.c.time, verdicts.c.verdict)
+sa.Index("verdicts_product_time", verdicts.c.product, verdicts.c.time, verdicts.c.verdict)
 sa.Index("verdicts_part", verdicts.c.part, verdicts.c.id)
 sa.Index("verdicts_lot", verdicts.c.lot, verdicts.c.id)
 _HAS_PICTURES = verdicts.c.storage.is_not(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from blemish.errors import BlemishError
 from blemish.record.database import RecordAway
-from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_verdicts
+from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_v2, routes_verdicts
 from blemish.serve.guard import Guard
 from blemish.serve.page import add_page
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
@@ -34,7 +35,7 @@ def create_app(service: Service, token: str | None = None, hosts: Collection[str
     app = FastAPI(title="blemish", description=DESCRIPTION, version=_version(), docs_url=None, redoc_url=None)
     app.state.service, app.state.token = service, token
     app.add_middleware(Guard, token=token, hosts=hosts)
-    for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state):
+    for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state, routes_v2):
         app.include_router(routes.router)
     app.state.page = add_page(app, service, token)
     app.add_exception_handler(BlemishError, _on_mistake)
@@ -61,6 +62,8 @@ def error(line: str, status: int, headers: dict[str, str] | None = None, **more:
 
 async def _on_mistake(request: Request, mistake: Exception) -> JSONResponse:
     """Tell what the service says in one line."""
+    if isinstance(mistake, Refused):
+        request.app.state.service.metrics.refused.labels(mistake.status).inc()
     if isinstance(mistake, Full):
         return error(str(mistake), mistake.status, {"Retry-After": str(mistake.retry_after_s)})
     if isinstance(mistake, NotAPhotograph):
@@ -79,8 +82,17 @@ async def _on_invalid(request: Request, invalid: Exception) -> JSONResponse:
 
 async def _on_http_error(request: Request, failure: Exception) -> JSONResponse:
     assert isinstance(failure, HTTPException)
+    if failure.status_code == 405:
+        failure.headers = {**(failure.headers or {}), "Allow": ", ".join(_allowed(request))}
     line = f"{request.url.path}: {failure.detail}" if failure.status_code in (404, 405) else str(failure.detail)
     return error(line, failure.status_code, dict(failure.headers or {}))
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path: the router names those of the first route only."""
+    paths: dict[str, Any] = request.app.openapi()["paths"]
+    found = (each for path, each in paths.items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", path), request.url.path))
+    return sorted({method.upper() for each in found for method in each})
 
 
 async def _on_fault(request: Request, fault: Exception) -> JSONResponse:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +44,6 @@ class Served:
     detector: Detector
     digest: str
     """SHA-256 of its file, hex."""
-    path: Path | None = None
 
     def warm(self) -> None:
         """Judge a few empty photographs, one by one and together, so that the first real one takes no longer."""

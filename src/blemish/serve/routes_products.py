@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Request
 
 from blemish.serve.jobs import Json
-from blemish.serve.schemas import Product, Products, errors
+from blemish.serve.schemas import Product, ProductChange, Products, Recalibrated, RecalibrationOrder, errors
 from blemish.serve.service import Service
 
 router = APIRouter(tags=["products"])
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
+"""Names of products: also parts of paths, addresses and topics."""
 
 
 @router.get("/products", responses={**errors(), 200: {"model": Products}})
@@ -23,3 +27,23 @@ async def product(product: str, request: Request) -> Json:
     """What is served of one product."""
     service: Service = request.app.state.service
     return service.product(product)
+
+
+@router.put("/products/{product}", responses={**errors(409, 503), 200: {"model": Product}})
+def put_product(
+    product: Annotated[str, Path(pattern=NAME)], change: Annotated[ProductChange, Body()], request: Request
+) -> Json:
+    """Add a product, or change its detector or threshold, without a gap: what waits is judged by the new one."""
+    service: Service = request.app.state.service
+    service.catalogue.put(product, **change.model_dump())
+    return service.product(product)
+
+
+@router.post("/products/{product}/recalibrate", responses={**errors(404, 409, 503), 200: {"model": Recalibrated}})
+def recalibrate(product: str, order: Annotated[RecalibrationOrder, Body()], request: Request) -> Json:
+    """A new threshold from reviews and the held-out good photographs: what it promises, and which verdicts change."""
+    service: Service = request.app.state.service
+    service.line(product)
+    return service.catalogue.recalibrate(
+        product, order.false_rejects, take=not order.dry_run, expected=order.threshold
+    )

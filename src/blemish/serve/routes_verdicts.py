@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse
+from pydantic import BeforeValidator
 
 from blemish.data.kinds import PREFIX_BYTES, kind_of_bytes
 from blemish.serve.jobs import Json
@@ -32,6 +34,16 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _no_number(value: Any) -> Any:
+    """A time is ISO 8601; seconds since 1970 and milliseconds could be mistaken for each other."""
+    if not isinstance(value, str) or re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*", value, re.IGNORECASE):
+        raise ValueError("should be a date and time, such as 2026-11-29T08:00:00Z")
+    return value
+
+
+Time = Annotated[datetime, BeforeValidator(_no_number)]
+
+
 def seconds(when: datetime | None) -> float | None:
     """A time as s since 1970; one without a zone is UTC."""
     if when is None:
@@ -43,8 +55,8 @@ def seconds(when: datetime | None) -> float | None:
 def verdicts(
     request: Request,
     product: Name | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     verdict: VerdictName | None = None,
     reviewed: bool | None = None,
     part: Name | None = None,

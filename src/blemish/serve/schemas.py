@@ -90,6 +90,17 @@ class NewReview(BaseModel):
     note: Annotated[str, StringConstraints(max_length=4000)] | None = None
 
 
+class Drift(BaseModel):
+    """A chart for drift: it alarms while the statistic is above the limit, and until it is back at zero."""
+
+    kind: str
+    statistic: float
+    limit: float
+    alarm: bool
+    since: int | None
+    text: str
+
+
 class Product(BaseModel):
     """What is served of a product."""
 
@@ -105,12 +116,64 @@ class Product(BaseModel):
     is_ready: bool
     waiting: int
     places: int
+    drift: list[Drift]
 
 
 class Products(BaseModel):
     """All products."""
 
     products: list[Product]
+
+
+class ProductChange(BaseModel):
+    """What is to change of a product; what is not given stays. A new product needs a detector.
+
+    ``detector`` is the SHA-256 of one that was served before, or the path of a file on the machine of the service.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    detector: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = None
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    min_area_px: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    bits: Literal[8, 10, 12, 14, 16] | None = None
+
+
+class RecalibrationOrder(BaseModel):
+    """``dry_run`` only tells. ``threshold`` is what a dry run told: if it is another by now, nothing is taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    false_rejects: Annotated[float, Field(gt=0, lt=1)] | None = None
+    dry_run: Annotated[bool, Field(strict=True)] = True
+    threshold: float | None = None
+
+
+class ChangedVerdict(BaseModel):
+    """A part of late that would have another verdict."""
+
+    id: int
+    part: str | None
+    score: float
+    verdict: VerdictName
+    would_be: VerdictName
+
+
+class Recalibrated(BaseModel):
+    """A new threshold, what it promises, and what it changes."""
+
+    threshold: float
+    threshold_before: float
+    n_good: int
+    n_held_out: int
+    n_reviewed: int
+    n_left_out: int
+    promised_false_rejects: float | None
+    promise: str
+    changed: list[ChangedVerdict]
+    missed: list[int]
+    taken: bool
+    detector: str
 
 
 class Health(BaseModel):

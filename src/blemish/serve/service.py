@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from blemish.data.reading import MAX_PIXELS
+from blemish.devices import Device, Precision
 from blemish.errors import TooManyPixels
 from blemish.inspection.stream import AHEAD_PX
+from blemish.outputs.delivery import OutputState
 from blemish.record.record import VerdictRecord
 from blemish.record.rows import NewVerdict
 from blemish.record.storage import Storage
 from blemish.record.writer import Writer
+from blemish.serve.catalogue import Catalogue
 from blemish.serve.decoding import TIMEOUT_S, Decoders, Reader, check_header, read_content
 from blemish.serve.feed import Feed
 from blemish.serve.jobs import Job, Json, NotAPhotograph, NotReady, TooLarge, UnknownProduct
 from blemish.serve.line import Line, Served, is_too_large
+from blemish.serve.metrics import Metrics
+from blemish.serve.monitoring import Monitor
 from blemish.serve.pictures import SAVED, Pictures
 
 
@@ -51,6 +56,7 @@ class Service:
     limits : what is accepted.
     saved : which pictures are kept; some of ``pictures.SAVED``.
     read : what the decoders do.
+    device, precision : of detectors that are loaded.
     """
 
     def __init__(
@@ -62,10 +68,20 @@ class Service:
         limits: Limits | None = None,
         saved: Sequence[str] = SAVED,
         read: Reader = read_content,
+        device: Device = "auto",
+        precision: Precision = "auto",
     ) -> None:
         self.record, self.writer, self.storage = record, writer, storage
         self.limits, self.pictures = limits or Limits(), Pictures(storage, saved)
         self.feed = Feed()
+        self.catalogue = Catalogue(
+            record, storage, serve=self.serve, served=self._served, device=device, precision=precision,
+            tell=self._tell_event,
+        )  # fmt: skip
+        self.monitor = Monitor(record, self._tell_event)
+        self.metrics = Metrics(lambda: self.health() | {"products": self.products()})
+        self.outputs: Callable[[], Sequence[OutputState]] = lambda: ()
+        """How the outputs stand."""
         self.decoders = Decoders(self.limits.n_decoders, self.limits.decode_s, read)
         self.started = time.time()
         self.is_stopping = False
@@ -77,6 +93,7 @@ class Service:
     def serve(self, product: str, served: Served) -> None:
         """Judge photographs of a product with a detector from now on; returns when it is warm."""
         line = self._lines.get(product)
+        self.monitor.begin(product, served)
         if line is not None:
             served.warm()
             line.replace(served)
@@ -92,6 +109,10 @@ class Service:
         )
         line.start()
         self._lines[product] = line
+
+    def _served(self, product: str) -> Served | None:
+        """The detector of a product; None if there is no such product."""
+        return self._lines[product].served if product in self._lines else None
 
     def line(self, product: str) -> Line:
         """The line of a product; raises UnknownProduct."""
@@ -122,6 +143,7 @@ class Service:
             "is_ready": line.is_ready and self.writer.is_healthy,
             "waiting": line.n_open,
             "places": line.places,
+            "drift": [asdict(state) | {"text": state.text} for state in self.monitor.states(name)],
         }
 
     # --- photographs -------------------------------------------------------------------------------------------
@@ -181,18 +203,33 @@ class Service:
             raise NotAPhotograph(str(job.fault), row, is_too_large=is_too_large(job))
         return row
 
-    def _job(self, product: str, content: bytes, about: Mapping[str, Any]) -> Job:
+    def check_sizes(self, contents: Sequence[bytes]) -> None:
+        """Check photographs of which all or none are to be accepted; raises TooLarge."""
+        for content in contents:
+            self._size_wh(content)
+
+    def _size_wh(self, content: bytes) -> tuple[int, int] | None:
+        """Width and height by the header, if it tells; raises TooLarge if that is too much."""
         if len(content) > self.limits.max_bytes:
-            raise TooLarge(f"the body has more than {self.limits.max_bytes / 1e6:g} MB; send a smaller photograph")
+            raise TooLarge(f"image: has more than {self.limits.max_bytes / 1e6:g} MB; send a smaller photograph")
         try:
-            size_wh = check_header(content, self.limits.max_px)
+            return check_header(content, self.limits.max_px)
         except TooManyPixels as error:
             raise TooLarge(str(error)) from error
+
+    def _job(self, product: str, content: bytes, about: Mapping[str, Any]) -> Job:
+        size_wh = self._size_wh(content)
         n_px = size_wh[0] * size_wh[1] if size_wh is not None else AHEAD_PX
         return Job(product, content, n_px, size_wh, **about)
 
     def _tell(self, new: NewVerdict, row: Json) -> None:
+        """Tell all who have to know of a verdict that was committed."""
+        self.metrics.take(row)
+        self.monitor.take(row)
         self.feed.tell("verdict", row, new.product)
+
+    def _tell_event(self, event: Json) -> None:
+        self.feed.tell("event", event, event["product"])
 
     # --- reviews -----------------------------------------------------------------------------------------------
 
@@ -226,6 +263,9 @@ class Service:
             "not_yet_written": self.writer.n_waiting,
             "decoders_died": self.decoders.n_died,
             "readers": self.feed.n_readers,
+            "pictures": self.storage.fault or "are saved",
+            "picture_bytes": self.storage.n_bytes,
+            "outputs": [asdict(state) for state in self.outputs()],
         }
 
     def stop_accepting(self) -> None:
@@ -240,3 +280,4 @@ class Service:
             line.close()
         self.decoders.close()
         self.pictures.close()
+        self.monitor.close()

@@ -91,7 +91,8 @@ def _make_verdicts() -> None:
     )
     for name in ("product", "verdict", "part", "lot"):
         op.create_index(f"verdicts_{name}", "verdicts", [name, "id"])
-    op.create_index("verdicts_time", "verdicts", ["product", "time", "verdict"])
+    op.create_index("verdicts_time", "verdicts", ["time", "verdict"])
+    op.create_index("verdicts_product_time", "verdicts", ["product", "time", "verdict"])
     has_pictures = table.c.storage.is_not(None)
     op.create_index(
         "verdicts_pictures", "verdicts", ["storage", "verdict", "time"],

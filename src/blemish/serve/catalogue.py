@@ -1,0 +1,201 @@
+"""Which detector judges which product: kept in the record, so that a restart goes on with what was set last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from copy import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from blemish.artifact import artifact_at
+from blemish.data.reading import BITS
+from blemish.detector import Detector
+from blemish.devices import Device, Precision
+from blemish.errors import BlemishError
+from blemish.learning.recalibrating import with_rule
+from blemish.record.record import VerdictRecord
+from blemish.record.storage import Storage
+from blemish.serve.detectors import load, load_kept
+from blemish.serve.jobs import Json, Refused
+from blemish.serve.line import Served
+from blemish.serve.recalibration import recalibrated
+
+
+class Changed(Refused):
+    """What an order rests on has changed since."""
+
+    status = 409
+
+
+class Catalogue:
+    """Changes what is served. Each change is a new file in the storage, an event, and taken without a gap.
+
+    Parameters
+    ----------
+    serve : lets a product be judged by a detector; returns when it is.
+    served : the detector that judges a product; None if there is no such product.
+    tell : called with the JSON of each event.
+    """
+
+    def __init__(
+        self,
+        record: VerdictRecord,
+        storage: Storage,
+        *,
+        serve: Callable[[str, Served], None],
+        served: Callable[[str], Served | None],
+        tell: Callable[[Json], None],
+        device: Device = "auto",
+        precision: Precision = "auto",
+    ) -> None:
+        self.record, self.storage = record, storage
+        self._serve, self._served, self._tell = serve, served, tell
+        self._device, self._precision = device, precision
+        self._lock = threading.Lock()
+
+    def open(self, given: Mapping[str, Path]) -> None:
+        """Serve the products that are given, and those that were added while it ran before.
+
+        A product whose given file is the same as at the last start goes on with the detector that was set since.
+
+        Raises
+        ------
+        BlemishError
+            If a detector cannot be loaded, or nothing is to be served.
+        """
+        known = self.record.product_settings()
+        added = {name for name, about in known.items() if about["settings"].get("given") is None}
+        if not given and not added:
+            raise BlemishError("--product: nothing is to be served; give NAME=DETECTOR")
+        for name in dict.fromkeys([*given, *sorted(added)]):
+            about = known.get(name)
+            file = load(given[name], self.storage, self._device, self._precision) if name in given else None
+            digest = file.digest if file is not None else None
+            is_known = about is not None and about["settings"].get("given") == digest
+            if about is not None and is_known and self.storage.detector(about["detector"]) is not None:
+                self._serve(name, load_kept(about["detector"], self.storage, self._device, self._precision))
+            elif file is not None:
+                text = f"{name}: is judged by {file.digest[:12]}"
+                self._take(name, file, text, "detector", {"given": digest})
+            else:
+                raise BlemishError(f"{name}: its detector is not in the storage; give --product {name}=DETECTOR")
+
+    def put(
+        self,
+        name: str,
+        *,
+        detector: str | None = None,
+        threshold: float | None = None,
+        min_area_px: int | None = None,
+        bits: int | None = None,
+    ) -> None:
+        """Add a product, or change what is given of it.
+
+        Parameters
+        ----------
+        detector : SHA-256 of one in the storage, or the path of a file on the machine of the service.
+
+        Raises
+        ------
+        Refused
+            If it cannot be done.
+        """
+        with self._lock:
+            before = self._served(name)
+            if detector is None and before is None:
+                raise Refused(f"{name}: no such product; give a detector to add it")
+            if bits is not None and bits not in BITS:
+                raise Refused(f"bits: {bits} should be one of {', '.join(map(str, BITS))}")
+            if min_area_px is not None and min_area_px < 0:
+                raise Refused(f"min_area_px: {min_area_px} should be a number of pixels, 0 or more")
+            try:
+                base = before if detector is None else self._found(detector)
+                assert base is not None
+                new = base.detector
+                if threshold is not None or min_area_px is not None:
+                    new = with_rule(new, None, threshold=threshold, min_area_px=min_area_px).detector
+            except BlemishError as error:
+                raise Refused(str(error)) from error
+            if bits is not None:
+                new = copy(new)
+                new.bits = bits
+            served = base if new is base.detector else self._kept(new)
+            kind = "detector" if detector is not None else "threshold"
+            text = f"{name}: is judged by {served.digest[:12]}, threshold {new.threshold.value:.4g}"
+            self._take(name, served, text, kind)
+
+    def recalibrate(
+        self, name: str, false_rejects: float | None = None, *, take: bool = False, expected: float | None = None
+    ) -> Json:
+        """A new threshold from reviews: what it would mean, and it is taken if that is asked for.
+
+        Parameters
+        ----------
+        expected : the threshold that was told before; if it is another one by now, nothing is taken.
+
+        Raises
+        ------
+        Refused
+            If it cannot be done.
+        """
+        with self._lock:
+            before = self._served(name)
+            if before is None:
+                raise Refused(f"{name}: no such product")
+            found = recalibrated(name, before.detector, before.digest, self.record, self.storage, false_rejects)
+            row = found.row() | {"taken": take, "detector": before.digest}
+            if not take:
+                return row
+            now = found.detector.threshold.value
+            if expected is not None and expected != now:
+                raise Changed(f"{name}: the threshold would be {now:.9g}, not {expected:.9g}; look at it again")
+            served = self._kept(found.detector)
+            text = f"{name}: threshold {now:.4g} from reviews, {found.before.value:.4g} before"
+            details = {key: row[key] for key in ("threshold", "threshold_before", "n_good", "promise")}
+            self._take(name, served, text, "threshold", details=details)
+            return row | {"detector": served.digest}
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def _found(self, detector: str) -> Served:
+        """The detector that a digest or a path names."""
+        if self.storage.detector(detector) is not None:
+            return load_kept(detector, self.storage, self._device, self._precision)
+        try:
+            path = artifact_at(Path(detector))
+            is_file = path.is_file()
+        except (OSError, ValueError):  # such as a name that is too long
+            is_file = False
+        if not is_file:
+            raise Refused(f"detector: {detector[:200]!r} is no digest of one that was served, and no file here")
+        return load(path, self.storage, self._device, self._precision)
+
+    def _kept(self, detector: Detector) -> Served:
+        """A detector that was changed, as a file in the storage."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "detector.blemish"
+            detector.save(path)
+            return Served(detector, self.storage.add_detector(path))
+
+    def _take(
+        self,
+        name: str,
+        served: Served,
+        text: str,
+        kind: str,
+        settings: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Serve a detector from now on, and record that."""
+        before = self._served(name)
+        known = self.record.product_settings().get(name, {}).get("settings", {})
+        about = {**known, **(settings or {}), "threshold": served.detector.threshold.value,
+                 "min_area_px": served.detector.min_area_px, "bits": served.detector.bits}  # fmt: skip
+        self._serve(name, served)
+        self.record.set_product(name, served.digest, about)
+        told = {"detector": served.digest, "detector_before": before.digest if before else None, **(details or {})}
+        number = self.record.add_event(kind, text, name, told)
+        for event in self.record.events(number - 1, 1, newest_first=False):
+            self._tell(event)

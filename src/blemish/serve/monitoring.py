@@ -1,0 +1,90 @@
+"""Watches the scores of each product for drift; an alarm that begins or ends is an event."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from blemish.record.record import RecordAway, VerdictRecord
+from blemish.serve.drift import MOST_REFERENCE, Drift, DriftState
+from blemish.serve.jobs import Json
+from blemish.serve.line import Served
+
+PAGE = 500
+
+
+class Monitor:
+    """The charts of all products.
+
+    They take verdicts in a thread of their own, since an event is written to the record.
+
+    Parameters
+    ----------
+    tell : called with the JSON of each event.
+    """
+
+    def __init__(self, record: VerdictRecord, tell: Callable[[Json], None]) -> None:
+        self.record, self._tell = record, tell
+        self._charts: dict[str, tuple[str, Drift]] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="drift")
+
+    def begin(self, product: str, served: Served) -> None:
+        """Watch a product that is judged by a detector from now on; goes on with what it has judged before."""
+        detector = served.detector
+        drift = Drift(detector.calibration_scores, detector.threshold.value)
+        for row in reversed(self._earlier(product, served.digest)):
+            drift.take(row["verdict"], row["score"], row["id"])
+        with self._lock:
+            self._charts[product] = served.digest, drift
+
+    def take(self, row: Json) -> None:
+        """Take a verdict that was committed; returns at once."""
+        self._pool.submit(self._take, row)
+
+    def states(self, product: str) -> list[DriftState]:
+        """How the charts of a product stand."""
+        with self._lock:
+            return self._charts[product][1].states if product in self._charts else []
+
+    def reset(self, product: str) -> None:
+        """Begin anew, as after a repair."""
+        with self._lock:
+            if product in self._charts:
+                self._charts[product][1].reset()
+
+    def close(self) -> None:
+        """Take what is left."""
+        self._pool.shutdown()
+
+    def _take(self, row: Json) -> None:
+        product = row["product"]
+        with self._lock:
+            digest, drift = self._charts.get(product, ("", None))
+            if drift is None or row["detector"] != digest:
+                return
+            changed = drift.take(row["verdict"], row["score"], row["id"])
+        for state in changed:
+            text = f"{product}: {state.text}" if state.alarm else f"{product}: no more drift ({state.kind})"
+            try:
+                number = self.record.add_event("drift", text, product, asdict(state))
+                for event in self.record.events(number - 1, 1, newest_first=False):
+                    self._tell(event)
+            except RecordAway as error:
+                print(f"blemish: {text} ({error})", file=sys.stderr, flush=True)
+            except Exception:
+                traceback.print_exc(file=sys.stderr)
+
+    def _earlier(self, product: str, digest: str) -> list[Json]:
+        """The newest verdicts on a product by a detector, newest first."""
+        found, cursor = list[Json](), None
+        while len(found) < MOST_REFERENCE:
+            rows, cursor = self.record.verdicts(product=product, cursor=cursor, limit=PAGE)
+            found += [row for row in rows if row["detector"] == digest]
+            if cursor is None or not any(row["detector"] == digest for row in rows):
+                break
+        return found

@@ -1,0 +1,169 @@
+"""A new threshold from what people said of parts, with the promise of the held-out good photographs kept.
+
+People choose which parts they review, mostly rejected ones, so reviewed parts are no random draw. Those that are good
+and score above the threshold of the held-out photographs can only raise it; so whatever is chosen, a good part is
+rejected no more often than the held-out photographs promise. Good parts below are left out: they would lower it, and
+the promise would be lost. Where the held-out photographs are too few for the promise, reviewed ones count as well, if
+no rejected part is left without a review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.inspection.sources import photographs
+from blemish.inspection.stream import Judgement, judge
+from blemish.learning.calibration import MARGIN
+from blemish.record.record import VerdictRecord
+from blemish.record.storage import Storage
+from blemish.serve.jobs import Json, Refused
+from blemish.thresholds import Threshold, conformal_threshold, n_needed
+
+MOST_ROWS = 5000
+"""Newest verdicts and newest reviews that are looked at."""
+PAGE = 500
+NO_HELD_OUT = "it has no held-out good photographs, and people have chosen which parts they reviewed"
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A detector with its new threshold, and what that means for the parts of late."""
+
+    detector: Detector
+    before: Threshold
+    n_held_out: int
+    n_reviewed: int
+    """Reviewed good parts that the threshold comes from, too."""
+    n_left_out: int
+    """Reviewed good parts whose score is not known, as the detector has changed and their images are not kept."""
+    changed: list[Json] = field(default_factory=list)
+    """Parts of late with another verdict."""
+    missed: list[int] = field(default_factory=list)
+    """Ids of parts that people called defective, and that would pass."""
+
+    def row(self) -> Json:
+        """It as JSON."""
+        threshold = self.detector.threshold
+        return {
+            "threshold": threshold.value,
+            "threshold_before": self.before.value,
+            "n_good": self.n_held_out + self.n_reviewed,
+            "n_held_out": self.n_held_out,
+            "n_reviewed": self.n_reviewed,
+            "n_left_out": self.n_left_out,
+            "promised_false_rejects": threshold.false_reject_rate if threshold.is_promised else None,
+            "promise": threshold.explain(),
+            "changed": self.changed,
+            "missed": self.missed,
+        }
+
+
+def recalibrated(
+    product: str,
+    detector: Detector,
+    digest: str,
+    record: VerdictRecord,
+    storage: Storage,
+    false_rejects: float | None = None,
+) -> Recalibration:
+    """Set the threshold anew, from the held-out good photographs of a detector and from reviews.
+
+    Parameters
+    ----------
+    digest : of the detector's file; scores of verdicts by it are known.
+    false_rejects : in (0, 1), the share of good parts that may be rejected; None is as before.
+
+    Raises
+    ------
+    Refused
+        If there is neither a held-out photograph nor a reviewed good part.
+    """
+    rate = detector.threshold.false_reject_rate if false_rejects is None else false_rejects
+    try:
+        needed = n_needed(rate)
+    except BlemishError as error:
+        raise Refused(str(error)) from error
+    held_out = detector.calibration_scores
+    reviewed, n_left_out = _scores_of_good(product, detector, digest, record, storage)
+    if not held_out and not reviewed:
+        raise Refused(f"{product}: no part is reviewed as good, and the detector has no held-out good photographs")
+    if held_out:
+        floor = conformal_threshold(held_out, rate).value * (1.0 + MARGIN)
+        reviewed = [score for score in reviewed if score > floor]
+    threshold = conformal_threshold([*held_out, *reviewed], rate)
+    doubt = "" if held_out else NO_HELD_OUT
+    if held_out and len(held_out) < needed and (open_ := record.verdicts(
+        product=product, verdict="defective", reviewed=False, limit=1)[0]):  # fmt: skip
+        doubt = f"rejected parts have no review, such as verdict {open_[0]['id']}"
+    new = copy(detector)
+    new.threshold = replace(threshold, value=threshold.value * (1.0 + MARGIN), doubt=doubt)
+    calibrated_on = {"data": "held-out photographs and reviews", "n": len(held_out) + len(reviewed)}
+    new.provenance = {**detector.provenance, "calibrated_on": calibrated_on}
+    changed, missed = _consequences(product, digest, record, detector.threshold.value, new.threshold.value)
+    return Recalibration(new, detector.threshold, len(held_out), len(reviewed), n_left_out, changed, missed)
+
+
+def _scores_of_good(
+    product: str, detector: Detector, digest: str, record: VerdictRecord, storage: Storage
+) -> tuple[list[float], int]:
+    """The scores of reviewed good parts, each photograph once, and how many are not known."""
+    scores, again, n_left_out, seen = list[float](), list[Any](), 0, set[str]()
+    for row in _rows(record, product, reviewed=True):
+        if row["review"]["is_defective"] or row["verdict"] == "not_inspected" or row["photograph"] in seen:
+            continue
+        seen.add(row["photograph"])
+        if row["detector"] == digest and row["score"] is not None:
+            scores.append(row["score"])
+            continue
+        pictures = record.pictures(row["id"])
+        path = None if pictures is None else storage.path(pictures.image)
+        if path is None:
+            n_left_out += 1
+        else:
+            again.append(path)
+
+    def score(judgement: Judgement) -> float | None:
+        return None if judgement.error is not None else judgement.score
+
+    for value in judge(detector, photographs(again), score):
+        if value is None:
+            n_left_out += 1
+        else:
+            scores.append(value)
+    return scores, n_left_out
+
+
+def _consequences(
+    product: str, digest: str, record: VerdictRecord, before: float, now: float
+) -> tuple[list[Json], list[int]]:
+    """Which of the newest verdicts change, and which parts that people called defective would pass."""
+    changed, missed = list[Json](), list[int]()
+    for row in _rows(record, product, reviewed=None):
+        score = row["score"]
+        if row["detector"] != digest or score is None:
+            continue
+        if (score > before) != (score > now):
+            would_be = "defective" if score > now else "good"
+            if row["verdict"] in ("good", "defective") and row["verdict"] != would_be:
+                part = {key: row[key] for key in ("id", "part", "score", "verdict")}
+                changed.append(part | {"would_be": would_be})
+        if row["review"] is not None and row["review"]["is_defective"] and score <= now:
+            missed.append(row["id"])
+    return changed, missed
+
+
+def _rows(record: VerdictRecord, product: str, reviewed: bool | None) -> Iterator[Json]:
+    """The newest verdicts of a product."""
+    cursor, n = None, 0
+    while n < MOST_ROWS:
+        rows: Sequence[Json]
+        rows, cursor = record.verdicts(product=product, reviewed=reviewed, cursor=cursor, limit=PAGE)
+        yield from rows
+        n += len(rows)
+        if cursor is None:
+            return

@@ -1,0 +1,164 @@
+"""Products that change while they are served, thresholds from reviews, and what a restart keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from services import GOOD, Running, darkness, named, png, running, wait_for
+
+from blemish.detector import Detector
+from blemish.errors import BlemishError
+from blemish.serve.recalibration import NO_HELD_OUT
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path) as each:
+        yield each
+
+
+def grey(value: int) -> bytes:
+    """A photograph of one grey level: its score is its darkness."""
+    return png(value, 64)
+
+
+def reviewed(line: Running, value: int, is_defective: bool) -> int:
+    """A photograph of one grey level that a person has looked at; the id of its verdict."""
+    number: int = line.inspect(grey(value)).json()["id"]
+    line.http.post(f"/verdicts/{number}/review", json={"is_defective": is_defective}).raise_for_status()
+    return number
+
+
+def thresholds(line: Running) -> dict[str, float]:
+    """Those of all products."""
+    return {each["name"]: each["threshold"] for each in line.service.products()}
+
+
+def test_a_threshold_that_is_put_is_taken_and_told(line: Running) -> None:
+    before = line.http.get("/products/gasket").json()
+    assert line.inspect(grey(100)).json()["verdict"] == "defective"  # its score is 0.61
+    after = line.http.put("/products/gasket", json={"threshold": 0.7}).json()
+    assert (after["threshold"], before["threshold"]) == (0.7, 0.5)
+    assert after["detector"] != before["detector"]
+    assert "given by hand" in after["promise"]
+    row = line.inspect(grey(100)).json()
+    assert (row["verdict"], row["threshold"], row["detector"]) == ("good", 0.7, after["detector"])
+    assert line.record.events()[0]["details"]["detector_before"] == before["detector"]
+    kept = line.service.storage.detector(after["detector"])
+    assert kept is not None
+    with named():
+        assert Detector.load(kept).threshold.value == 0.7
+
+
+def test_a_product_is_added_by_a_file_and_goes_back_to_a_digest(line: Running, tmp_path: Path) -> None:
+    darkness(0.9).save(tmp_path / "lid.blemish")
+    with named():
+        added = line.http.put("/products/lid", json={"detector": str(tmp_path / "lid.blemish")}).json()
+        assert line.inspect(grey(100), "lid").json()["verdict"] == "good"
+        line.http.put("/products/lid", json={"threshold": 0.1, "min_area_px": 3, "bits": 12}).raise_for_status()
+        changed = line.http.get("/products/lid").json()
+        assert (changed["threshold"], changed["min_area_px"], changed["bits"]) == (0.1, 3, 12)
+        assert line.inspect(grey(100), "lid").json()["verdict"] == "defective"
+        back = line.http.put("/products/lid", json={"detector": added["detector"]}).json()
+    assert back | {"drift": 0} == added | {"drift": 0}  # the charts go on
+
+
+def test_good_parts_that_were_rejected_raise_the_threshold(line: Running) -> None:
+    for value in (100, 101, 250):  # 0.608, 0.604; the last passed, and changes nothing
+        reviewed(line, value, False)
+    told = line.http.post("/products/gasket/recalibrate", json={}).json()
+    assert (told["taken"], told["n_good"], told["n_reviewed"]) == (False, 22, 2)
+    assert told["threshold"] == pytest.approx((1 - 100 / 255) * (1 + 2**-14), rel=1e-6)  # the 22nd of 22, of 5 %
+    assert told["promised_false_rejects"] == 0.05
+    assert line.http.get("/products/gasket").json()["threshold"] == 0.5
+    assert line.inspect(grey(100)).json()["verdict"] == "defective"
+
+
+def test_too_few_held_out_need_reviews_of_all_rejected_parts(line: Running) -> None:
+    first = reviewed(line, 100, False)
+    order = {"false_rejects": 0.04}  # needs 24 good parts; 20 are held out
+    for value in (101, 102):
+        reviewed(line, value, False)
+    told = line.http.post("/products/gasket/recalibrate", json=order).json()
+    assert told["promised_false_rejects"] is None
+    assert (told["n_good"], told["n_held_out"], told["n_reviewed"]) == (23, 20, 3)
+    assert told["threshold"] == pytest.approx((1 - 100 / 255) * (1 + 2**-14), rel=1e-6)
+    assert {each["id"] for each in told["changed"]} == {first, first + 1, first + 2}
+    assert {each["would_be"] for each in told["changed"]} == {"good"}
+    reviewed(line, 103, False)
+    assert line.http.post("/products/gasket/recalibrate", json=order).json()["promised_false_rejects"] == 0.04
+    open_part = line.inspect(grey(50)).json()["id"]
+    told = line.http.post("/products/gasket/recalibrate", json=order).json()
+    assert told["promised_false_rejects"] is None
+    assert f"verdict {open_part}" in told["promise"]
+
+
+def test_what_was_told_is_taken_or_nothing(line: Running) -> None:
+    number = reviewed(line, 100, False)
+    order = {"false_rejects": 0.001}
+    told = line.http.post("/products/gasket/recalibrate", json=order).json()
+    stale = line.http.post("/products/gasket/recalibrate", json=order | {"dry_run": False, "threshold": 0.123})
+    assert (stale.status_code, line.http.get("/products/gasket").json()["threshold"]) == (409, 0.5)
+    taken = line.http.post(
+        "/products/gasket/recalibrate", json=order | {"dry_run": False, "threshold": told["threshold"]}
+    ).json()
+    assert taken["taken"]
+    now = line.inspect(grey(100)).json()
+    assert (now["verdict"], now["detector"], now["threshold"]) == ("good", taken["detector"], told["threshold"])
+    assert line.record.events()[0]["kind"] == "threshold"
+    again = line.http.post("/products/gasket/recalibrate", json=order).json()  # scores of before count on
+    assert again["threshold"] == told["threshold"]
+    missed = reviewed(line, 110, True)
+    assert line.http.post("/products/gasket/recalibrate", json=order).json()["missed"] == [missed]
+    line.http.post(f"/verdicts/{number}/review", json={"is_defective": True}).raise_for_status()  # the newest counts
+    line.http.post(f"/verdicts/{now['id']}/review", json={"is_defective": True}).raise_for_status()
+    assert line.http.post("/products/gasket/recalibrate", json=order).json()["n_reviewed"] == 0
+
+
+def test_without_held_out_photographs_nothing_is_promised(line: Running) -> None:
+    line.http.put("/products/gasket", json={"threshold": 0.3}).raise_for_status()
+    refused = line.http.post("/products/gasket/recalibrate", json={})
+    assert (refused.status_code, "no part is reviewed as good" in refused.json()["error"]) == (400, True)
+    reviewed(line, 100, False)
+    told = line.http.post("/products/gasket/recalibrate", json={}).json()
+    assert (told["n_good"], told["promised_false_rejects"]) == (1, None)
+    assert NO_HELD_OUT in told["promise"] or "cannot be promised" in told["promise"]
+
+
+def test_a_restart_goes_on_with_what_was_set_last(tmp_path: Path) -> None:
+    file, other = tmp_path / "gasket.blemish", tmp_path / "other.blemish"
+    darkness(0.5).save(file)
+    darkness(0.8).save(other)
+    folder = tmp_path / "service"
+    with named():
+        with running(folder, given={"gasket": file}) as line:
+            line.http.put("/products/gasket", json={"threshold": 0.6}).raise_for_status()
+            line.http.put("/products/added", json={"detector": str(other)}).raise_for_status()
+        with running(folder, given={"gasket": file}) as line:
+            assert thresholds(line) == {"gasket": 0.6, "added": 0.8}
+            assert line.inspect(grey(110)).json()["verdict"] == "good"
+        with running(folder, given={"gasket": other}) as line:  # another file is what is wanted now
+            assert thresholds(line) == {"gasket": 0.8, "added": 0.8}
+        with running(folder, given={}) as line:
+            assert [each["name"] for each in line.service.products()] == ["added"]
+    with pytest.raises(BlemishError, match="nothing is to be served"), running(tmp_path / "new", given={}):
+        pass
+
+
+def test_drift_is_told_and_shown(line: Running) -> None:
+    rng = np.random.default_rng(0)
+    for value in rng.integers(150, 200, 60):  # far darker than the held-out photographs
+        assert line.inspect(grey(int(value))).status_code == 200
+    assert line.inspect(GOOD).status_code == 200
+    wait_for(lambda: any(event["kind"] == "drift" for event in line.record.events()))
+    chart = next(
+        each for each in line.http.get("/products/gasket").json()["drift"] if each["kind"] == "scores higher"
+    )
+    assert chart["alarm"]
+    text = line.http.get("/metrics").text
+    assert 'blemish_drift_alarm{chart="scores higher",product="gasket"} 1.0' in text
+    assert 'blemish_verdicts_total{product="gasket",verdict="good"} 61.0' in text
+    assert "blemish_ready 1.0" in text
