@@ -29,6 +29,8 @@ def test_after_the_login_it_goes_on_where_it_was(address: str) -> None:
     assert own_address(address) == address
 
 
-@pytest.mark.parametrize("address", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", ""])
+@pytest.mark.parametrize(
+    "address", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", ""]
+)
 def test_after_the_login_it_does_not_go_elsewhere(address: str) -> None:
     assert own_address(address) == "/"

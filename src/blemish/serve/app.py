@@ -16,8 +16,8 @@ from blemish.errors import BlemishError
 from blemish.record.database import RecordAway
 from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_v2, routes_verdicts
 from blemish.serve.guard import Guard
-from blemish.serve.page import add_page
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
+from blemish.serve.page import add_page
 from blemish.serve.service import Service
 
 DESCRIPTION = """A photograph in, a verdict out. Every photograph that is accepted has a row in the record before it

@@ -118,9 +118,7 @@ class Page:
 
     def health(self) -> list[dict[str, Any]]:
         """What is well and what is not."""
-        waiting = {name: self.record.waiting(name) for name in self.record.outputs}
-        fault = getattr(self.service.storage, "fault", None)
-        return views.health_items(self.service.health(), fault, waiting)
+        return views.health_items(self.service.health(), self.service.storage.fault)
 
     def close(self) -> None:
         """End what makes pictures."""
@@ -172,7 +170,10 @@ def _add_login(routes: APIRouter, page: Page) -> None:
         address = login.own_address(next)
         if page.token is not None and not is_token(token, page.token):
             await asyncio.sleep(WRONG_TOKEN_S)
-            return page.show("login.html", 403, menu=False, next=address, error="That is not the token of this service.")
+            text = "That is not the token of this service."
+            return page.show(
+                "login.html", 403, menu=False, next=address, error="That is not the token of this service."
+            )
         response = page.go(address)
         if page.token is not None:
             page.set_cookie(request, response, COOKIE, cookie_value(page.token))

@@ -42,10 +42,12 @@ class Search:
         self.filters["reviewed"] = {"yes": True, "no": False}.get(self.texts["reviewed"])
         for name in ("since", "until"):
             try:
-                self.filters[name] = datetime.fromisoformat(self.texts[name]).timestamp() if self.texts[name] else None
+                self.filters[name] = (
+                    datetime.fromisoformat(self.texts[name]).timestamp() if self.texts[name] else None
+                )
             except (ValueError, OverflowError, OSError):
                 self.filters[name] = None
-                self.error = f"{self.texts[name]}: is no time; it should be like 2026-11-29T14:30"
+                self.error = f"{text}: is no time; it should be like 2026-11-29T14:30"
 
     def query(self, **more: Any) -> str:
         """The search as the end of an address, with ``?``; empty if everything is searched."""
@@ -161,7 +163,7 @@ def _same_scores(page: Page, row: dict[str, Any]) -> set[str]:
     for event in page.record.events(limit=N_SCORES):
         details = event["details"] or {}
         if event["kind"] == "threshold" and event["product"] == row["product"]:
-            links.append({details.get("before"), details.get("after")} - {None})
+            links.append({each for key in ("detector", "detector_before") if (each := details.get(key))})
     for link in [*links, *links[::-1]]:  # they are in order of time, so once in each direction finds all
         if same & link:
             same |= link
@@ -190,10 +192,8 @@ def _add_pictures(routes: APIRouter, page: Page) -> None:
         row = await asyncio.to_thread(page.record.verdict, part_id)
         if row is None or row["detector"] is None:
             raise BlemishError(f"part {part_id}: was not judged")
-        served = page.detector_of(row["product"])
-        least = None if served is None else served.min_area_px
         run = asyncio.get_running_loop().run_in_executor
-        return await run(page.pictures.judging, page.pictures.again, part_id, row["detector"], least)
+        return await run(page.pictures.judging, page.pictures.again, part_id, row["detector"])
 
     async def seen(part_id: int) -> tuple[tuple[int, int] | None, int | None]:
         """Size of a photograph, px, and how many of its bits are used."""

@@ -124,13 +124,12 @@ class Pictures:
             raise BlemishError(f"part {part_id}: its photograph was not kept")
         return self._decoders.decode(content, bits)
 
-    def _again(self, part_id: int, digest: str, min_area_px: int | None) -> Again:
+    def _again(self, part_id: int, digest: str) -> Again:
         """Judge the photograph of a part again, by the detector that judged it.
 
         Parameters
         ----------
         digest : of the detector.
-        min_area_px : least area of a region that counts; None leaves it to the detector.
 
         Raises
         ------
@@ -142,18 +141,19 @@ class Pictures:
             raise BlemishError(f"part {part_id}: its detector was not kept")
         detector = self._detector(path)
         pixels = self._decoded(part_id, image, detector.bits)
-        least = detector.min_area_px if min_area_px is None else min_area_px
 
         def shown(judgement: Judgement) -> Again:
             score, size_hw = judgement.checked().score, judgement.size_hw
-            usual = detector.pixel_threshold
+            usual, least = detector.pixel_threshold, detector.min_area_px
             found = finding(judgement.map, score, -np.inf, size_hw, None, None, (), usual, least)
             photograph = fitted(pixels, SHOWN_PX)
             size_wh = photograph.shape[1], photograph.shape[0]
             mask = cv2.resize(found.mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
             is_inside = mask > (0.5 if photograph.size > pixels.size else 0.0)  # a hairline does not vanish
             anomaly_map = cv2.resize(found.map, size_wh, interpolation=cv2.INTER_AREA)
-            return Again(score, bool(found.regions), photograph, anomaly_map, is_inside, usual)
+            return Again(
+                score, bool(found.regions), photograph, np.asarray(anomaly_map, np.float32), is_inside, usual
+            )
 
         return next(iter(judge(detector, photographs([pixels]), shown)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote, urlencode
 
@@ -15,8 +16,6 @@ SHORT_WORDS = {"good": "good", "defective": "defect", "unlike": "unlike", "not_i
 N_STRIP, N_RECENT = 12, 100
 QUIET_S = 60.0
 """After so long without a part the page says so; on a slow line after five times the usual time between parts."""
-MANY_WAITING = 100
-"""So many messages that wait for an output mean that it is away."""
 Json = Mapping[str, Any]
 
 
@@ -61,12 +60,14 @@ def duration(ms: float | None) -> str:
 def part_view(row: Json) -> dict[str, Any]:
     """The JSON of a verdict with what the templates say of it in words."""
     score, threshold = row["score"], row["threshold"]
-    score_text, threshold_text = ("" if each is None else scale(each, score, threshold) for each in (score, threshold))
+    score_text, threshold_text = (
+        "" if each is None else scale(each, score, threshold) for each in (score, threshold)
+    )
     reasons = list(row["unlike"] or ())
     why = row["reason"] or "; ".join(reasons)
     review = row.get("review")
     return {
-        **row, "score_text": score_text, "threshold_text": threshold_text, "why": why, "ms_text": duration(row["ms"]),
+        **row, "score_text": texts[0], "threshold_text": texts[1], "why": why, "ms_text": duration(row["ms"]),
         "review_text": "" if not review else "defective" if review["is_defective"] else "good",
     }  # fmt: skip
 
@@ -78,7 +79,12 @@ def shares(counts: Json) -> dict[str, Any]:
     n_bad = sum(bad.values())
     named = ", ".join(f"{count} {WORDS[verdict].lower()}" for verdict, count in bad.items())
     parts = "1 part" if n == 1 else f"{n} parts"
-    return {"n": n, "share": percent(n_bad, n), "parts": parts, "breakdown": named or ("all good" if n else "no part")}
+    return {
+        "n": n,
+        "share": percent(n_bad, n),
+        "parts": parts,
+        "breakdown": named or ("all good" if n else "no part"),
+    }
 
 
 def percent(n_bad: int, n: int) -> str:
@@ -102,7 +108,7 @@ def latency(rows: Sequence[Json]) -> dict[str, str]:
 def quiet_after_s(rows: Sequence[Json]) -> float:
     """After how many seconds without a part the page says so, from the times between the last ones."""
     times = [local(row["time"]).timestamp() for row in rows]
-    gaps = [abs(later - earlier) for later, earlier in zip(times, times[1:], strict=False)]
+    gaps = [abs(later - earlier) for later, earlier in pairwise(times)]
     return max(QUIET_S, 5 * statistics.median(gaps)) if gaps else QUIET_S
 
 
@@ -160,23 +166,37 @@ def drift(states: Sequence[Json] | None) -> dict[str, str]:
     return {"word": "Drift", "text": "; ".join(alarms)} if alarms else {"word": "None", "text": "as at calibration"}
 
 
-def health_items(health: Json, storage_fault: str | None, waiting: Mapping[str, int]) -> list[dict[str, Any]]:
-    """What is well and what is not, each in a few words.
+def health_items(health: Json, storage_fault: str | None) -> list[dict[str, Any]]:
+    """What is well and what is not, each in a few words."""
+    n_unwritten = health["not_yet_written"]
+    is_written = not any("record" in fault for fault in health["faults"])
+    items = [(is_written, "Database" if is_written else f"Database is away, {n_unwritten} verdicts wait")]
+    items.append((storage_fault is None, "Pictures" if storage_fault is None else f"No pictures: {storage_fault}"))
+    for output in health["outputs"]:
+        n, fault = output["n_waiting"], output["fault"]
+        waiting = f", {n} waiting" if n else ""
+        items.append((fault is None, output["name"] + waiting + (f": {fault}" if fault else "")))
+    items += [(False, fault) for fault in health["faults"] if "record" not in fault]
+    items.append((True, f"{health['waiting']} in the queue"))
+    return [{"is_ok": is_ok, "text": text} for is_ok, text in items]
+
+
+def plan_view(plan: Json, parts: Sequence[Json]) -> dict[str, Any]:
+    """What a new threshold would mean, in words.
 
     Parameters
     ----------
-    waiting : messages that each output has still to deliver.
+    plan : of ``Catalogue.recalibrate``.
+    parts : the verdicts that would change, of the record.
     """
-    faults = list(health["faults"])
-    is_written = not any("record" in fault for fault in faults)
-    items = [(is_written, "Database" if is_written else f"Database: {health['not_yet_written']} verdicts wait")]
-    items.append((storage_fault is None, "Pictures" if storage_fault is None else f"Pictures: {storage_fault}"))
-    for name, n in waiting.items():
-        is_well = n < MANY_WAITING
-        items.append((is_well, f"{name}: {n} waiting" if n else name))
-    items += [(False, fault) for fault in faults if "record" not in fault]
-    items.append((True, f"Queue: {health['waiting']}"))
-    return [{"is_ok": is_ok, "text": text} for is_ok, text in items]
+    would_be = {each["id"]: each["would_be"] for each in plan["changed"]}
+    now, before = plan["threshold"], plan["threshold_before"]
+    return {
+        **plan, "threshold_text": scale(now, before), "before_text": scale(before, now), "n_changed": len(would_be),
+        "is_same": now == before, "expected": repr(float(now)),
+        "is_promised": plan["promised_false_rejects"] is not None,
+        "parts": [{**part_view(part), "would_be": would_be[part["id"]]} for part in parts],
+    }  # fmt: skip
 
 
 def product_view(product: Json, detector: Detector | None) -> dict[str, Any]:
