@@ -171,9 +171,7 @@ def _add_login(routes: APIRouter, page: Page) -> None:
         if page.token is not None and not is_token(token, page.token):
             await asyncio.sleep(WRONG_TOKEN_S)
             text = "That is not the token of this service."
-            return page.show(
-                "login.html", 403, menu=False, next=address, error="That is not the token of this service."
-            )
+            return page.show("login.html", 403, menu=False, next=address, error=text)
         response = page.go(address)
         if page.token is not None:
             page.set_cookie(request, response, COOKIE, cookie_value(page.token))

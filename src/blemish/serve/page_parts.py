@@ -41,10 +41,9 @@ class Search:
         }
         self.filters["reviewed"] = {"yes": True, "no": False}.get(self.texts["reviewed"])
         for name in ("since", "until"):
+            text = self.texts[name]
             try:
-                self.filters[name] = (
-                    datetime.fromisoformat(self.texts[name]).timestamp() if self.texts[name] else None
-                )
+                self.filters[name] = datetime.fromisoformat(text).timestamp() if text else None
             except (ValueError, OverflowError, OSError):
                 self.filters[name] = None
                 self.error = f"{text}: is no time; it should be like 2026-11-29T14:30"

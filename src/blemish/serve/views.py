@@ -60,9 +60,7 @@ def duration(ms: float | None) -> str:
 def part_view(row: Json) -> dict[str, Any]:
     """The JSON of a verdict with what the templates say of it in words."""
     score, threshold = row["score"], row["threshold"]
-    score_text, threshold_text = (
-        "" if each is None else scale(each, score, threshold) for each in (score, threshold)
-    )
+    texts = ["" if each is None else scale(each, score, threshold) for each in (score, threshold)]
     reasons = list(row["unlike"] or ())
     why = row["reason"] or "; ".join(reasons)
     review = row.get("review")
