@@ -17,6 +17,7 @@ from blemish.record.database import RecordAway
 from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_v2, routes_verdicts
 from blemish.serve.guard import Guard
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
+from blemish.serve.page import add_page
 from blemish.serve.service import Service
 
 DESCRIPTION = """A photograph in, a verdict out. Every photograph that is accepted has a row in the record before it
@@ -36,6 +37,7 @@ def create_app(service: Service, token: str | None = None, hosts: Collection[str
     app.add_middleware(Guard, token=token, hosts=hosts)
     for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state, routes_v2):
         app.include_router(routes.router)
+    app.state.page = add_page(app, service, token)
     app.add_exception_handler(BlemishError, _on_mistake)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -74,7 +75,8 @@ class Guard:
         if self._cookie is not None and is_token(_cookie_of(request), self._cookie):
             return None
         if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("/login", 303)
+            wanted = f"{path}?{request.url.query}" if request.url.query else path
+            return RedirectResponse(f"/login?{urlencode({'next': wanted})}", 303)
         line = "the token is missing or wrong; send it as the header Authorization: Bearer TOKEN"
         return JSONResponse({"error": line}, 401, {"WWW-Authenticate": "Bearer"})
 

@@ -67,4 +67,7 @@ def run(service: Service, listeners: Sequence[socket.socket], token: str | None)
         timeout_graceful_shutdown=DRAIN_S,
         backlog=1024,
     )
-    Server(config, service).run(sockets=list(listeners))
+    try:
+        Server(config, service).run(sockets=list(listeners))
+    finally:
+        app.state.page.close()

@@ -1,0 +1,120 @@
+"""The pages of products: which detector judges, another one, and the threshold anew from reviews."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, UploadFile
+from fastapi.responses import Response
+
+from blemish.errors import BlemishError
+from blemish.serve import views
+from blemish.serve.catalogue import Changed
+from blemish.serve.page import Page
+from blemish.serve.routes_products import NAME
+
+MOST_REVIEWED, MOST_CHANGED = 1000, 100
+"""So many reviewed parts are counted, and so many with another verdict are shown."""
+
+
+def add_routes(routes: APIRouter, page: Page) -> None:
+    """The products, another detector, recalibration."""
+    _add_products(routes, page)
+    _add_recalibration(routes, page)
+
+
+def _add_products(routes: APIRouter, page: Page) -> None:
+    def shown(status: int = 200, **said: str) -> Response:
+        products = [views.product_view(each, page.detector_of(each["name"])) for each in page.service.products()]
+        return page.show("products.html", status, here="/setup", products=products, **said)
+
+    @routes.get("/setup")
+    def products(put: str = "") -> Response:
+        return shown(message=f"{put}: judged by this detector from now on." if put else "")
+
+    @routes.post("/setup")
+    def put(
+        product: Annotated[str, Form(max_length=200)],
+        file: UploadFile | None = None,
+        path: Annotated[str, Form(max_length=4000)] = "",
+    ) -> Response:
+        name, given = product.strip(), path.strip()
+        if not re.fullmatch(NAME, name):
+            text = f"{name}: is no name of a product; take up to 64 letters without accents, digits, and . _ -"
+            return shown(400, error=text)
+        try:
+            if file is not None and file.filename:
+                with TemporaryDirectory() as folder:
+                    copy = Path(folder) / "detector.blemish"
+                    with copy.open("wb") as into:
+                        shutil.copyfileobj(file.file, into)
+                    page.service.catalogue.put(name, detector=str(copy))
+            elif given:
+                page.service.catalogue.put(name, detector=given)
+            else:
+                return shown(400, error="Choose a .blemish file, or give the path of one.")
+        except BlemishError as error:
+            return shown(400, error=str(error))
+        return page.go("/setup", put=name)
+
+
+def _add_recalibration(routes: APIRouter, page: Page) -> None:
+    def shown(product: str, rate: str, status: int = 200, *, message: str = "", error: str = "") -> Response:
+        detector = page.detector_of(product)
+        if detector is None:
+            raise page.refuse(404, f"There is no product {product}.")
+        rate = rate or f"{100 * detector.threshold.false_reject_rate:g}"
+        plan: dict[str, Any] | None = None
+        try:
+            plan = page.service.catalogue.recalibrate(product, _share(rate))
+        except BlemishError as mistake:
+            error = error or str(mistake)
+        reviewed, more = page.record.verdicts(product=product, reviewed=True, limit=MOST_REVIEWED)
+        n_defective = sum(row["review"]["is_defective"] for row in reviewed)
+        return page.show(
+            "recalibrate.html",
+            status,
+            here="/setup",
+            product=product,
+            rate=rate,
+            plan=None if plan is None else views.plan_view(plan, _changed(page, plan)),
+            n_reviewed=f"{len(reviewed)}{' or more' if more else ''}",
+            n_good=len(reviewed) - n_defective,
+            n_defective=n_defective,
+            message=message,
+            error=error,
+        )
+
+    @routes.get("/recalibrate/{product}")
+    def plan(product: str, rate: str = "", done: str = "") -> Response:
+        return shown(product, rate, message="The threshold is taken. It judges from now on." if done else "")
+
+    @routes.post("/recalibrate/{product}")
+    def take(product: str, rate: Annotated[str, Form()], expected: Annotated[float, Form()]) -> Response:
+        try:
+            page.service.catalogue.recalibrate(product, _share(rate), take=True, expected=expected)
+        except BlemishError as mistake:
+            return shown(product, rate, 409 if isinstance(mistake, Changed) else 400, error=str(mistake))
+        return page.go(f"/recalibrate/{quote(product)}", rate=rate, done="yes")
+
+
+def _changed(page: Page, plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first of the parts whose verdict would be another."""
+    rows = (page.record.verdict(each["id"]) for each in plan["changed"][:MOST_CHANGED])
+    return [row for row in rows if row is not None]
+
+
+def _share(percent: str) -> float:
+    """A share in (0, 1) from a number of percent."""
+    try:
+        share = float(percent) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise BlemishError(f"{percent} %: should be a number between 0 and 100, such as 1")
+    return float(f"{share:.6g}")
