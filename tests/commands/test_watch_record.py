@@ -16,7 +16,9 @@ from PIL import Image
 
 import blemish
 from blemish.cli import main
+from blemish.commands.replay import replayed
 from blemish.record.record import VerdictRecord
+from blemish.record.storage import Storage
 from commands.test_watch import Start, rows, wait_for
 from learning.test_fit import TINY, part, save_parts
 from outputs.receivers import Web
@@ -117,6 +119,23 @@ def test_killed_and_started_again_each_photograph_has_one_row(start: Start, tmp_
     wait_for(lambda: len(rows(tmp_path / "out")) == 20, process)
     stop(process, tmp_path)
     assert len(same(tmp_path)) == 20
+
+
+def test_what_the_least_area_decided_can_be_replayed(start: Start, tmp_path: Path) -> None:
+    pixels = part(0)
+    pixels[10:20, 10:30] = 0
+    Image.fromarray(pixels).save(tmp_path / "in" / "spot.png")
+    process = start("--storage", tmp_path / "storage", "--save-good", "--save", "none", "--min-area", "2000")
+    wait_for(lambda: len(rows(tmp_path / "out")) == 1, process)
+    stop(process, tmp_path)
+    (row,) = recorded(tmp_path)
+    assert row["score"] > row["threshold"]  # type: ignore[operator]
+    assert not row["is_defective"]
+    with (
+        VerdictRecord.open(str(tmp_path / "record.db")) as record,
+        Storage(tmp_path / "storage", record=record) as storage,
+    ):
+        assert replayed(record, storage, 1).is_same
 
 
 def test_what_was_stopped_goes_on_from_the_database(start: Start, tmp_path: Path) -> None:

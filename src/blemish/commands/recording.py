@@ -79,6 +79,8 @@ class Recording:
     pictures_of_good: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the product, for the record."""
+    judged_by: Path | None = None
+    """The file with what this run changes of the detector, such as --min-area; None if nothing."""
     _told: str | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _pending: deque[tuple[Record, Future[int]]] = field(default_factory=deque)
@@ -92,7 +94,8 @@ class Recording:
             self.storage: Storage | None = None
             if self.options.storage is not None:
                 self.storage = stack.enter_context(Storage(self.options.storage, record=self.record))
-            self.digest = _sha256(self.detector) if self.storage is None else self.storage.add_detector(self.detector)
+            file = self.judged_by or self.detector
+            self.digest = _sha256(file) if self.storage is None else self.storage.add_detector(file)
             self._first_id = self.record.latest_id()
             self._delivery = Delivery(self.record, outputs)
             self.record.outputs, self._outputs = (), self.record.outputs  # not what ``continued`` brings

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
-from blemish.artifact import artifact_at
+from blemish.artifact import artifact_at, read_artifact
 from blemish.commands.inspect import loaded
 from blemish.commands.results import (
     HEARTBEAT,
@@ -178,11 +179,20 @@ def _recording(
 
     settings = {"min_area_px": detector.min_area_px, "threshold": detector.threshold.value}
     path = artifact_at(detector_path)
+    recording = Recording(options, address, path, saving.pictures_of_good, settings)
     try:
-        with Recording(options, address, path, saving.pictures_of_good, settings) as recording:
-            yield recording
+        with ExitStack() as stack:
+            if detector.min_area_px != _min_area_of(path):  # kept as it judges, so that a verdict can be replayed
+                recording.judged_by = Path(stack.enter_context(TemporaryDirectory())) / path.name
+                detector.save(recording.judged_by)
+            yield stack.enter_context(recording)
     except RecordAway as error:
         raise WatchFailed(str(error)) from error
+
+
+def _min_area_of(path: Path) -> int:
+    """The least area of a region that a detector's file says, px."""
+    return int(read_artifact(path)[1].get("min_area_px", 0))
 
 
 def _done(out: Path, saving: Saving, recording: Recording | None) -> Iterable[int]:
