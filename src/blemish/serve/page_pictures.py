@@ -121,7 +121,7 @@ class Pictures:
     def _decoded(self, part_id: int, image: Path | None, bits: int | None) -> Rgb:
         content = _content(image)
         if content is None:
-            raise BlemishError(f"part {part_id}: its photograph was not kept")
+            raise BlemishError("its photograph was not kept")
         return self._decoders.decode(content, bits)
 
     def _again(self, part_id: int, digest: str) -> Again:
@@ -138,7 +138,7 @@ class Pictures:
         """
         image, _, path = self._files(part_id, digest)
         if path is None or not path.is_file():
-            raise BlemishError(f"part {part_id}: its detector was not kept")
+            raise BlemishError("its detector was not kept")
         detector = self._detector(path)
         pixels = self._decoded(part_id, image, detector.bits)
 
