@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from blemish.errors import BlemishError
 from blemish.regions import Region, outline, regions
 from blemish.scoring import smoothed_maximum
-from blemish.thresholds import conformal_threshold, n_held_out
+from blemish.thresholds import conformal_threshold, n_held_out, raised_threshold
 
 
 def test_smoothed_maximum_counts_zero_padding() -> None:
@@ -198,3 +198,26 @@ def test_nothing_usual_is_outlined_but_the_top_of_the_map(usual: float) -> None:
 def test_a_tenth_is_held_out_or_what_the_usual_promise_needs(n_good: int, expected: int) -> None:
     assert n_held_out(n_good) == expected
     assert conformal_threshold([0.5] * expected, 0.01).is_promised == (n_good >= 660)
+
+
+def test_chosen_good_images_raise_the_threshold_by_rank() -> None:
+    """Of 19 scores at 10 %, the 18th is the threshold; with two more above it, the 20th of 21."""
+    held_out = [float(number) for number in range(1, 20)]
+    assert conformal_threshold(held_out, 0.1).value == 18.0
+    raised = raised_threshold(held_out, [18.5, 30.0, 3.0, 3.0, 3.0], 0.1)
+    assert (raised.value, raised.n_calibration, raised.is_promised) == (19.0, 19, True)
+    assert raised_threshold(held_out, [0.0] * 50, 0.1) == conformal_threshold(held_out, 0.1)
+
+
+score_lists = st.lists(st.integers(0, 50).map(float), max_size=60)
+
+
+@given(score_lists.filter(len), score_lists, st.sampled_from([0.01, 0.05, 0.1, 0.3]))
+@settings(deadline=None)
+def test_chosen_good_images_never_lower_the_threshold(
+    held_out: list[float], chosen: list[float], rate: float
+) -> None:
+    plain, raised = conformal_threshold(held_out, rate), raised_threshold(held_out, chosen, rate)
+    assert raised.value >= plain.value
+    assert raised.value in {plain.value, *held_out, *chosen}
+    assert (raised.n_calibration, raised.is_promised) == (plain.n_calibration, plain.is_promised)

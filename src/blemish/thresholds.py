@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
@@ -135,3 +136,26 @@ def conformal_threshold(scores: npt.ArrayLike, false_reject_rate: float) -> Thre
         n_calibration=n,
         n_needed=needed,
     )
+
+
+def raised_threshold(held_out: Sequence[float], chosen: Sequence[float], false_reject_rate: float) -> Threshold:
+    """Threshold from held-out good images, raised by good images that somebody has chosen.
+
+    People choose which parts they review, mostly rejected ones, so these are no random draw. Those that score above
+    the threshold of the held-out images can only raise it: a further good image is rejected no more often than these
+    promise. Those below are left out. They would lower it, and the promise would be lost. So the promise counts the
+    held-out images alone.
+
+    Parameters
+    ----------
+    held_out, chosen : scores.
+    false_reject_rate : in (0, 1).
+
+    Raises
+    ------
+    BlemishError
+        As of ``conformal_threshold``.
+    """
+    threshold = conformal_threshold(held_out, false_reject_rate)
+    above = [score for score in chosen if score > threshold.value]
+    return replace(threshold, value=conformal_threshold([*held_out, *above], false_reject_rate).value)

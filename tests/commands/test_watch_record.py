@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -48,7 +49,10 @@ def start(run: Path, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def stop(process: subprocess.Popen[str]) -> str:
+def stop(process: subprocess.Popen[str], tmp_path: Path) -> str:
+    """Stop a process that watches; earlier, a signal would end it at once."""
+    heartbeat = tmp_path / "out" / "heartbeat.json"
+    wait_for(lambda: json.loads(heartbeat.read_text())["pid"] == process.pid, process)
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=120)
     assert process.returncode in (0, 3), errors
@@ -79,7 +83,7 @@ def test_the_record_says_what_the_folder_says(start: Start, run: Path, tmp_path:
     (tmp_path / "in" / "torn.png").write_bytes((tmp_path / "in" / "part 0.png").read_bytes()[:200])
     process = start("--storage", tmp_path / "in" / "storage", "--save-good", "--save", "none")
     wait_for(lambda: len(rows(tmp_path / "out")) == 5, process)
-    assert "torn.png: damaged or incomplete" in stop(process)
+    assert "torn.png: damaged or incomplete" in stop(process, tmp_path)
     good, *_, torn = same(tmp_path)
     path = tmp_path / "in" / "part 0.png"
     assert good["photograph"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -111,7 +115,7 @@ def test_killed_and_started_again_each_photograph_has_one_row(start: Start, tmp_
             file.write_bytes(b"".join(lines[:-2]) + b'{"path": "torn')
     process = start("--save", "none")
     wait_for(lambda: len(rows(tmp_path / "out")) == 20, process)
-    stop(process)
+    stop(process, tmp_path)
     assert len(same(tmp_path)) == 20
 
 
@@ -119,12 +123,12 @@ def test_what_was_stopped_goes_on_from_the_database(start: Start, tmp_path: Path
     save_parts(tmp_path / "in", 3)
     process = start("--save", "none")
     wait_for(lambda: len(rows(tmp_path / "out")) == 3, process)
-    stop(process)
+    stop(process, tmp_path)
     (tmp_path / "out" / "findings.jsonl").write_bytes(b"")  # it is not read
     Image.fromarray(part(7)).save(tmp_path / "in" / "late.png")
     process = start("--save", "none")
     wait_for(lambda: len(rows(tmp_path / "out")) == 1, process)
-    stop(process)
+    stop(process, tmp_path)
     assert [Path(row["path"]).name for row in rows(tmp_path / "out")] == ["late.png"]
     assert len(recorded(tmp_path)) == 4
 
@@ -150,7 +154,7 @@ def test_a_folder_that_was_watched_without_a_record_is_taken_into_it(start: Star
         Image.fromarray(part(number)).save(tmp_path / "in" / f"late {number}.png")
         process = start("--save", "none", "--webhook", web.url, "--product", "bolt")
         wait_for(lambda number=number: len(rows(tmp_path / "out")) == number - 3, process)
-        stop(process)
+        stop(process, tmp_path)
     names = [Path(str(row["name"])).name for row in recorded(tmp_path)]
     assert names == ["part 0.png", "part 1.png", "part 2.png", "late 7.png", "late 8.png"]
     assert [row["path"] for row in rows(tmp_path / "out")] == [row["name"] for row in recorded(tmp_path)]
@@ -166,7 +170,7 @@ def test_a_new_database_in_the_same_place_takes_all_in(start: Start, tmp_path: P
         process = start("--save", "none")
         wait_for(lambda: len(rows(tmp_path / "out")) == 3, process)
         wait_for(lambda: len(recorded(tmp_path)) == 3, process)
-        stop(process)
+        stop(process, tmp_path)
         (tmp_path / "record.db").rename(tmp_path / "old.db")
     assert len(rows(tmp_path / "out")) == 3
 

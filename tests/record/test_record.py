@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,31 @@ def test_all_or_none_are_added_and_none_twice(record: VerdictRecord) -> None:
         record.add([NewVerdict(product="gasket", verdict="good"), bad])
     assert sum(record.counts().values()) == 2
     assert record.add([]) == []
+
+
+@pytest.mark.parametrize("id_", [0, -1, 2**63 - 1, 2**63, -(2**70), 10**40])
+def test_ids_that_no_part_has(record: VerdictRecord, id_: int) -> None:
+    there = made(record, 3)
+    assert record.verdict(id_) is None
+    assert record.pictures(id_) is None
+    with pytest.raises(LookupError):
+        record.review(id_, True)
+    assert ids(record.verdicts(cursor=id_)) == (there[::-1] if id_ > 0 else [])
+    assert ids(record.verdicts(cursor=id_, newest_first=False)) == ([] if id_ > 0 else there)
+
+
+LONG_TEXT = random.Random(0).randbytes(10_000).hex()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\udcff", "%", "_", LONG_TEXT], ids=["NUL", "half", "%", "_", "long"])
+def test_any_text_can_be_searched(record: VerdictRecord, text: str) -> None:
+    made(record)
+    (id_,) = made(record, product=text, part=text, lot=text)
+    assert ids(record.verdicts(product=text, part=text, lot=text)) == [id_]
+    record.set_product(text, None, {})
+    record.set_product(text, None, {"again": text})
+    assert len(record.product_settings()) == 1
+    assert record.counts(text)["good"] == 1
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

@@ -171,6 +171,12 @@ def test_a_bad_request(line: Running, method: str, path: str, body: str | None, 
     check_error(line.http.request(method, path, content=body, headers=headers), status, text)
 
 
+def test_a_review_has_a_limit(line: Running) -> None:
+    sent = b'{"is_defective": true, "note": "' + bytes(2_000_000)
+    answer = line.http.post("/verdicts/1/review", content=iter([sent]), headers={"Content-Type": "application/json"})
+    check_error(answer, 413, "more than 1 MB")
+
+
 def test_a_review_as_a_form_is_refused(line: Running) -> None:
     """A page of another site may send forms through the browser of who looks at it, but no JSON."""
     number = line.inspect(GOOD).json()["id"]

@@ -51,7 +51,9 @@ def serving(folder: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def send(http: httpx.Client, content: bytes = GOOD) -> httpx.Response:
@@ -76,7 +78,8 @@ def test_what_was_accepted_is_judged_before_it_ends(detector: Path, tmp_path: Pa
         assert process.wait(WAIT_S) == 0
         assert reading.result() == 200
         ids = {answer.result().json()["id"] for answer in answers if ended_well(answer)}
-        said = process.communicate()[0]
+        assert process.stdout is not None
+        said = process.stdout.read()
         assert "stopped; what was accepted is recorded" in said
         assert "Traceback" not in said
     recorded = {row["id"] for row in rows(tmp_path)}

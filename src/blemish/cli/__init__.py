@@ -24,6 +24,7 @@ from blemish.cli.fleet import fleet
 from blemish.cli.inspect import inspect
 from blemish.cli.options import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from blemish.cli.pretrain import pretrain
+from blemish.cli.replay import replay
 from blemish.cli.serve import serve
 from blemish.cli.study import study
 from blemish.cli.tune import tune
@@ -39,7 +40,7 @@ app = App(
 )
 for command in (
     data, fit, tune, calibrate, combine, inspect, watch, evaluate, export, compare, demo, pretrain, convert, study,
-    fleet, serve,
+    fleet, replay, serve,
 ):  # fmt: skip
     app.command(command)
 

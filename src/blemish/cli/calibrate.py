@@ -18,6 +18,9 @@ def calibrate(
     min_area: int | None = None,
     layout: str = "auto",
     device: Device = "auto",
+    reviews: str | None = None,
+    product: str | None = None,
+    storage: Path | None = None,
 ) -> None:
     """Set a detector's threshold anew, without training.
 
@@ -44,7 +47,18 @@ def calibrate(
         Of the good photographs: auto (default), or a layout that `blemish data --help` lists.
     device
         auto takes CUDA if there is one.
+    reviews
+        The database of `serve` or `watch` (a file, or postgresql://...). Photographs of parts that people called good
+        count, too, where they are above the threshold of the good photographs: they can only raise it.
+    product
+        Whose reviews; needed if the database has those of several products.
+    storage
+        Folder of the pictures, if it is not where they were saved.
     """
-    from blemish.commands.calibrate import calibrate_run
+    from blemish.commands.calibrate import Reviews, calibrate_run
+    from blemish.errors import BlemishError
 
-    calibrate_run(detector, good, out, false_rejects, threshold, min_area, layout, device)
+    if reviews is None and (product is not None or storage is not None):
+        raise BlemishError("--product, --storage: say which reviews count; give --reviews, too")
+    of = None if reviews is None else Reviews(reviews, product, storage)
+    calibrate_run(detector, good, out, false_rejects, threshold, min_area, layout, device, of)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from blemish.artifact import artifact_at
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_notices
 from blemish.files import folder_for_files
 from blemish.learning.recalibrating import Recalibration, calibrate, with_rule
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Where reviews of parts are."""
+
+    db: str
+    """Path or URL of the record."""
+    product: str | None = None
+    storage: Path | None = None
+    """Folder of the pictures; None is where they were written."""
 
 
 def calibrate_run(
@@ -21,6 +33,7 @@ def calibrate_run(
     min_area_px: int | None,
     layout: str,
     device: Device,
+    reviews: Reviews | None = None,
 ) -> None:
     """Write the detector with its new threshold, and print what it promises and which verdicts change."""
     path = artifact_at(path)
@@ -32,6 +45,9 @@ def calibrate_run(
         raise BlemishError("--threshold, --false-rejects: give one of them")
     if min_area_px is not None and min_area_px < 0:
         raise BlemishError(f"--min-area {min_area_px}: should be a number of pixels, 0 or more")
+    if reviews is not None and (good is None or threshold is not None):
+        raise BlemishError("--reviews: come on top of good photographs; give a folder of these, and no --threshold")
+    reviewed = _reviewed(reviews)
     detector = Detector.load(path, resolve_device(device))
     if threshold is not None or (good is None and false_rejects is None and min_area_px is not None):
         result = with_rule(detector, good, layout, threshold=threshold, min_area_px=min_area_px)
@@ -39,10 +55,30 @@ def calibrate_run(
         raise BlemishError("calibrate: no photographs; give a folder of good ones, or --threshold VALUE")
     else:
         rate = 0.01 if false_rejects is None else false_rejects
-        result = calibrate(detector, good, false_rejects=rate, layout=layout, min_area_px=min_area_px)
+        result = calibrate(
+            detector, good, false_rejects=rate, layout=layout, min_area_px=min_area_px, reviewed=reviewed
+        )
+        if reviews is not None:
+            n = f"{result.n_raising} of {len(reviewed)} photographs that were reviewed as good"
+            print(f"{n} are above the threshold of the good photographs, and raise it")
     with folder_for_files(out.parent):
         result.detector.save(out)
     _print(detector, result, out)
+
+
+def _reviewed(reviews: Reviews | None) -> tuple[Path, ...]:
+    """The photographs of parts that people called good."""
+    if reviews is None:
+        return ()
+    from blemish.record.places import reviewed_good
+    from blemish.record.record import VerdictRecord
+
+    with VerdictRecord.open(reviews.db, must_exist=True) as record:
+        found = reviewed_good(record, reviews.product, reviews.storage)
+        if found.n_without_image:
+            print_notices([f"{record.database.name}: {found.n_without_image} reviewed photographs are not kept (any "
+                           "more); they are left out"])  # fmt: skip
+    return found.paths
 
 
 def _print(before: Detector, result: Recalibration, out: Path) -> None:

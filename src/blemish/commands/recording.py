@@ -79,6 +79,7 @@ class Recording:
     pictures_of_good: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the product, for the record."""
+    _told: str | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _pending: deque[tuple[Record, Future[int]]] = field(default_factory=deque)
 
@@ -117,6 +118,14 @@ class Recording:
     def fault(self) -> str | None:
         """Why nothing can be recorded at the moment."""
         return self._writer.fault
+
+    def told_fault(self, tell: Callable[[str], None]) -> str | None:
+        """The fault; ``tell`` is called with a line when one begins, and when it is over."""
+        fault = self.fault
+        if (fault is None) != (self._told is None):
+            tell(f"{fault}; what is judged waits" if fault else f"{self.record.database.name}: is recorded to again")
+        self._told = fault
+        return fault
 
     # --- what was inspected before ------------------------------------------------------------------------------
 

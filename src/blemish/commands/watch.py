@@ -214,7 +214,7 @@ def _watch(
 
     def beat() -> None:
         if recording is not None:
-            heartbeat.about["record_fault"] = recording.fault
+            heartbeat.about["record_fault"] = recording.told_fault(_tell)
         heartbeat.beat(source, results)
 
     def take(each: Record) -> None:

@@ -16,11 +16,11 @@ from blemish.errors import BlemishError, print_notices
 from blemish.inspection.sources import photographs
 from blemish.inspection.stream import Judgement, judge
 from blemish.learning.alike import are_alike
-from blemish.learning.calibration import set_thresholds
+from blemish.learning.calibration import MARGIN, set_thresholds
 from blemish.learning.copies import to_divide
 from blemish.learning.held_out import are_copies, seen_of
 from blemish.learning.images import digests_of_files, fingerprints_of, load_overviews, notices_of
-from blemish.thresholds import MIN_HELD_OUT, n_needed
+from blemish.thresholds import MIN_HELD_OUT, n_needed, raised_threshold
 
 GIVEN = "the threshold was given by hand"
 UNKNOWN = "whether it was trained on some of these photographs is not known"
@@ -36,6 +36,8 @@ class Recalibration:
     were_rejected: tuple[bool, ...]
     """By the threshold of before."""
     are_rejected: tuple[bool, ...]
+    n_raising: int = 0
+    """Of the reviewed photographs, those that raise the threshold."""
 
 
 def calibrate(
@@ -45,6 +47,7 @@ def calibrate(
     false_rejects: float = 0.01,
     layout: str = "auto",
     min_area_px: int | None = None,
+    reviewed: Sequence[Path] = (),
 ) -> Recalibration:
     """Set the thresholds anew, without training.
 
@@ -55,6 +58,8 @@ def calibrate(
     false_rejects : in (0, 1), the share of good parts that may be rejected.
     min_area_px : least area of a region that is outlined; None leaves it as it is. The threshold does not depend on
         it: the promise is kept, and fewer are rejected.
+    reviewed : further photographs, which people called good. They can only raise the threshold; see
+        ``thresholds.raised_threshold``.
 
     Raises
     ------
@@ -73,7 +78,17 @@ def calibrate(
     new.provenance = {**detector.provenance, "calibrated_on": {"data": name_of(Path(good)), "n": len(paths)}}
     new.min_area_px = detector.min_area_px if min_area_px is None else min_area_px
     set_thresholds(new, paths, false_rejects, doubt)
-    return _compared(detector, new, paths, new.calibration_scores)
+    if not reviewed:
+        return _compared(detector, new, paths, new.calibration_scores)
+    taken = set(digests_of_files(paths))
+    further = [path for path, digest in zip(reviewed, digests_of_files(reviewed), strict=True) if digest not in taken]
+    scores = list(judge(new, photographs(further), lambda judgement: judgement.checked().score))
+    n_raising = sum(score > new.threshold.value for score in scores)
+    raised = raised_threshold(new.calibration_scores, scores, false_rejects)
+    new.threshold = replace(new.threshold, value=raised.value * (1.0 + MARGIN))
+    new.provenance["calibrated_on"] |= {"n_reviewed": len(further)}
+    result = _compared(detector, new, [*paths, *further], [*new.calibration_scores, *scores])
+    return replace(result, n_raising=n_raising)
 
 
 def with_rule(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,8 @@ _KEPT_ALIVE = {
     "application_name": "blemish",
 }
 """A server whose machine vanished is noticed after some 20 s."""
+_MIGRATING = threading.Lock()
+"""Alembic migrates one database at a time in a process."""
 _SECRET = ("password", "sslpassword")
 
 
@@ -44,6 +48,7 @@ class Database:
     Parameters
     ----------
     address : path of a SQLite file, which is made if there is none, or the URL of a PostgreSQL database.
+    must_exist : make no new record.
 
     Raises
     ------
@@ -51,15 +56,17 @@ class Database:
         If it cannot be opened, or is none of blemish, or of a newer version.
     """
 
-    def __init__(self, address: str) -> None:
-        url = _url_of(address)
+    def __init__(self, address: str, *, must_exist: bool = False) -> None:
+        url = _url_of(address, must_exist)
+        if must_exist and url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+            raise BlemishError(f"{url.database}: no such file; check the path")
         self.name = _name_of(url)
         """Path or URL, without password."""
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
         try:
             with self.transaction(writes=True) as connection:
-                _migrate(connection, self.name)
+                _migrate(connection, self.name, must_exist)
         except sa.exc.DBAPIError as error:
             self.engine.dispose()
             raise _fault(self.name, error) from None
@@ -85,6 +92,7 @@ class Database:
                 yield connection
         except sa.exc.DBAPIError as error:
             is_of_values = isinstance(error, sa.exc.DataError | sa.exc.IntegrityError | sa.exc.ProgrammingError)
+            is_of_values |= str(getattr(error.orig, "sqlstate", "")).startswith("54")  # too large for an index
             if is_of_values and "permission denied" not in str(error.orig):
                 raise
             raise _fault(self.name, error) from None
@@ -96,13 +104,14 @@ class Database:
         self.engine.dispose()
 
 
-def _url_of(address: str) -> sa.URL:
+def _url_of(address: str, must_exist: bool) -> sa.URL:
     if not address:
         raise BlemishError("--db: is empty; give the path of a file, or postgresql://user:password@host/name")
     if "://" not in address:
         path = Path(address).expanduser()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not must_exist:
+                path.parent.mkdir(parents=True, exist_ok=True)
             is_folder = path.is_dir()
         except OSError as error:
             raise _cannot_write(address, error.strerror or str(error)) from error
@@ -111,7 +120,7 @@ def _url_of(address: str) -> sa.URL:
         return sa.URL.create("sqlite", database=str(path))
     scheme, _, rest = address.partition("://")
     if scheme == "sqlite":
-        return _url_of(rest.removeprefix("/"))
+        return _url_of(rest.removeprefix("/"), must_exist)
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise BlemishError(f"{scheme}://: is no database that is supported; give the path of a file for SQLite, or "
                            "postgresql://user:password@host/name")  # fmt: skip
@@ -149,8 +158,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # this file begins the transactions, not the driver
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
+        if _write_ahead(connection) != "wal":
             raise BlemishError(
                 f"{url.database}: SQLite's write-ahead log does not work there (a network share?); choose a file on "
                 "a local disk, or a PostgreSQL database"
@@ -166,7 +174,19 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def _migrate(connection: sa.Connection, name: str) -> None:
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Ask for the write-ahead log, and return which kind of journal there is now."""
+    end_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:  # while another process asks for it, SQLite does not wait by itself
+            if "locked" not in str(error) or time.monotonic() > end_s:
+                raise
+            time.sleep(0.01)
+
+
+def _migrate(connection: sa.Connection, name: str, must_exist: bool) -> None:
     """Bring the tables up to date, or make them."""
     folder = Path(__file__).with_name("migrations")
     config = Config()
@@ -178,13 +198,16 @@ def _migrate(connection: sa.Connection, name: str) -> None:
     if VERSION_TABLE not in tables:
         if tables:
             raise BlemishError(f"{name}: is the database of another program; give a new file or an empty database")
+        if must_exist:
+            raise BlemishError(f"{name}: is empty, no record of verdicts; check the path or URL")
     else:
         current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
         if current and not known.issuperset(current):
             raise BlemishError(f"{name}: was written by a newer blemish (revision {current[0]}); update blemish")
         if current == tuple(scripts.get_heads()):
             return
-    command.upgrade(config, "head")
+    with _MIGRATING:
+        command.upgrade(config, "head")
 
 
 def _cannot_write(name: str, reason: str) -> BlemishError:

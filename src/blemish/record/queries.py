@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from blemish.record.rows import VERDICTS, Json, review_json, verdict_json
+from blemish.record.rows import VERDICTS, Json, review_json, short, verdict_json
 from blemish.record.tables import reviews, verdicts
 
 AT_ONCE = 1000
@@ -19,6 +19,11 @@ def pieces(values: Collection[int] | Collection[str]) -> Iterator[list[int | str
     every: list[int | str] = [*values]
     for start in range(0, len(every), AT_ONCE):
         yield every[start : start + AT_ONCE]
+
+
+def possible(id_: int) -> int:
+    """An id, or one that no row has if a database cannot take it."""
+    return id_ if abs(id_) < 2**63 else -1
 
 
 def ids_of(connection: sa.Connection, keys: Collection[str]) -> dict[str, int]:
@@ -42,7 +47,7 @@ def filters(
     """The conditions of a search; see ``VerdictRecord.verdicts``."""
     of = verdicts.c
     equal = ((of.product, product), (of.verdict, verdict), (of.part, part), (of.lot, lot))
-    conditions = [column == value for column, value in equal if value is not None]
+    conditions = [column == short(value) for column, value in equal if value is not None]
     conditions += [of.time >= since] if since is not None else []
     conditions += [of.time < until] if until is not None else []
     if reviewed is not None:
@@ -58,7 +63,9 @@ def page(
     """A page of verdicts, and the cursor of the next one."""
     of_id = verdicts.c.id
     statement = sa.select(verdicts).where(*conditions).order_by(of_id.desc() if newest_first else of_id)
+    limit = max(1, limit)
     if cursor is not None:
+        cursor = max(-(2**62), min(cursor, 2**62))
         statement = statement.where(of_id < cursor if newest_first else of_id > cursor)
     rows = connection.execute(statement.limit(limit + 1)).mappings().all()
     shown = rows[:limit]

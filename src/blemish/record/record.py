@@ -18,6 +18,7 @@ from blemish.record.rows import (
     event_json,
     iso,
     review_json,
+    short,
     storable,
     verdict_json,
 )
@@ -53,19 +54,20 @@ class VerdictRecord:
         """Id of the folder that this process saves pictures to."""
 
     @classmethod
-    def open(cls, url_or_path: str) -> Self:
+    def open(cls, url_or_path: str, *, must_exist: bool = False) -> Self:
         """Open a record; a new one is made, one of an earlier version brought up to date.
 
         Parameters
         ----------
         url_or_path : file of a SQLite database, or ``postgresql://user:password@host:port/name``.
+        must_exist : make no new record.
 
         Raises
         ------
         BlemishError
             If it cannot be opened, is the database of another program, or of a newer blemish.
         """
-        return cls(Database(url_or_path))
+        return cls(Database(url_or_path, must_exist=must_exist))
 
     def close(self) -> None:
         """Close the database."""
@@ -100,6 +102,7 @@ class VerdictRecord:
 
     def verdict(self, verdict_id: int) -> Json | None:
         """The JSON of a verdict with all its reviews, newest first; None if there is no such verdict."""
+        verdict_id = queries.possible(verdict_id)
         with self.database.transaction() as connection:
             row = connection.execute(sa.select(verdicts).where(verdicts.c.id == verdict_id)).mappings().first()
             if row is None:
@@ -187,7 +190,8 @@ class VerdictRecord:
             If there is no such verdict.
         """
         with self.database.transaction(writes=True) as connection:
-            if connection.execute(sa.select(verdicts.c.id).where(verdicts.c.id == verdict_id)).first() is None:
+            known = sa.select(verdicts.c.id).where(verdicts.c.id == queries.possible(verdict_id))
+            if connection.execute(known).first() is None:
                 raise LookupError(f"there is no verdict {verdict_id}")
             values = {"verdict_id": verdict_id, "time": time.time(), "is_defective": is_defective}
             row = values | {"by": storable(by), "note": storable(note)}
@@ -234,6 +238,7 @@ class VerdictRecord:
 
     def set_product(self, name: str, detector: str | None, settings: Mapping[str, Any]) -> None:
         """Record a product, or what has changed of it."""
+        name = short(name) or ""
         values = {"detector": storable(detector), "settings": storable(settings), "changed": time.time()}
         with self.database.transaction(writes=True) as connection:
             changed = connection.execute(sa.update(products).where(products.c.name == name).values(values))
@@ -268,7 +273,8 @@ class VerdictRecord:
         """The pictures of a part; None if there is no such verdict."""
         columns = verdicts.c.storage, verdicts.c.image, verdicts.c.overlay
         with self.database.transaction() as connection:
-            row = connection.execute(sa.select(*columns).where(verdicts.c.id == verdict_id)).first()
+            found = sa.select(*columns).where(verdicts.c.id == queries.possible(verdict_id))
+            row = connection.execute(found).first()
         return None if row is None else Pictures(*row)
 
     def drop_pictures(self, ids: Collection[int]) -> None:

@@ -57,6 +57,7 @@ class NewVerdict:
     def row(self, storage: str | None) -> Json:
         """The columns of ``tables.verdicts``; text and numbers that a database does not take are mended."""
         values = {item.name: storable(getattr(self, item.name)) for item in fields(self)}
+        values |= {name: short(values[name]) for name in ("product", "part", "lot")}
         return values | {"storage": storage if self.image or self.overlay else None}
 
 
@@ -88,6 +89,11 @@ def storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
     return storable(value.item()) if hasattr(value, "item") else storable(str(value))  # a number of NumPy's; a path
+
+
+def short(text: str | None) -> str | None:
+    """The beginning of a text, as long as an index takes: 500 characters."""
+    return None if text is None else storable(text)[:500]
 
 
 def iso(time_s: float) -> str:

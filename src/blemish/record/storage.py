@@ -288,22 +288,36 @@ def _folder_name(product: str) -> str:
     return name or "%"
 
 
+def id_of(folder: Path) -> str | None:
+    """The id of a storage; None if the folder is none.
+
+    Raises
+    ------
+    BlemishError
+        If the file with the id cannot be read.
+    """
+    file = folder / ABOUT
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["id"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BlemishError(f"{file}: cannot be read ({error}); choose another --storage") from error
+
+
 def _registered(folder: Path, record: VerdictRecord) -> str:
     """The id of a folder, which the record knows; a new folder gets one."""
     file, place = folder / ABOUT, {"folder": str(folder.absolute()), "host": platform.node()}
-    try:
-        storage_id = str(json.loads(file.read_text(encoding="utf-8"))["id"])
-    except FileNotFoundError:
+    storage_id = id_of(folder)
+    if storage_id is None:
         if (folder / PICTURES).exists():
             raise BlemishError(
                 f"{file}: is missing, so it is not known whose pictures are beside it; choose another --storage"
-            ) from None
+            )
         storage_id = uuid4().hex
         record.add_storage(storage_id, **place)
         write_text(file, json.dumps({"id": storage_id}) + "\n")
         return storage_id
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BlemishError(f"{file}: cannot be read ({error}); choose another --storage") from error
     known = record.storages().get(storage_id)
     if known is None:
         raise BlemishError(

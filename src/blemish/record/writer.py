@@ -15,7 +15,7 @@ from blemish.record.rows import NewVerdict
 
 MOST_TOGETHER = 500
 """Verdicts in one transaction."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """Pauses between attempts to reach a database that is away."""
 _Waiting = tuple[NewVerdict, "Future[int]"]
 

@@ -8,14 +8,19 @@ from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode
 
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "blemish"
 OPEN_PATHS = {"/v2/health/live", "/v2/health/ready", "/login"}
 """Paths that need no token."""
 OPEN_FOLDERS = ("/static/",)
+LARGE_BODIES = ("/inspect", "/infer", "/setup")
+"""Ends of the paths that take photographs or detectors."""
+MAX_BODY_BYTES = 1_000_000
+"""Of all other requests."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -44,10 +49,16 @@ class Guard:
         self._cookie = None if token is None else cookie_value(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := self._refusal(HTTPConnection(scope))) is not None:
-            await refusal(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        request = HTTPConnection(scope)
+        if (refusal := self._refusal(request)) is not None:
+            await refusal(scope, receive, send)
+        elif request.url.path.endswith(LARGE_BODIES):  # they have limits of their own
+            await self.app(scope, receive, send)
+        else:
+            await self.app(scope, _limited(receive), send)
 
     def _refusal(self, request: HTTPConnection) -> Response | None:
         """The answer to who may not."""
@@ -68,6 +79,21 @@ class Guard:
             return RedirectResponse(f"/login?{urlencode({'next': wanted})}", 303)
         line = "the token is missing or wrong; send it as the header Authorization: Bearer TOKEN"
         return JSONResponse({"error": line}, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def _limited(receive: Receive) -> Receive:
+    """Receives a body of at most ``MAX_BODY_BYTES``."""
+    n_bytes = 0
+
+    async def limited() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body has more than {MAX_BODY_BYTES / 1e6:g} MB")
+        return message
+
+    return limited
 
 
 def _cookie_of(request: HTTPConnection) -> str:
