@@ -189,7 +189,7 @@ def test_a_photograph_that_is_gone_is_told(browser: Any, kept: Running) -> None:
         kept.service.storage.path(name).unlink()
     with tab(browser, kept.url) as page:
         page.goto(f"/parts/{number}")
-        expect(page.locator("#again")).to_contain_text("No map: part 1: its photograph was not kept")
+        expect(page.locator("#again")).to_contain_text("No map: its photograph was not kept")
     answer = kept.http.get(f"/parts/{number}/picture.jpg")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "image/svg+xml")
 
@@ -220,3 +220,10 @@ def test_a_picture_without_its_caption_is_as_wide_as_high(line: Running) -> None
         answer = line.http.get(f"/parts/{number}/picture.jpg?size=large")
         width, height = Image.open(BytesIO(answer.content)).size
         assert width == height
+
+
+def test_without_its_detector_the_outline_is_the_one_that_was_drawn(page: Any, line: Running) -> None:
+    number = line.inspect(DEFECTIVE).json()["id"]  # by a detector that is no file
+    page.goto(f"/parts/{number}")
+    expect(page.locator("#again")).to_have_text("No map: its detector was not kept.")
+    expect(page.locator("#photograph")).to_have_attribute("src", f"/parts/{number}/picture.jpg?size=large")

@@ -190,7 +190,7 @@ def _add_pictures(routes: APIRouter, page: Page) -> None:
     async def again(part_id: int) -> Again:
         row = await asyncio.to_thread(page.record.verdict, part_id)
         if row is None or row["detector"] is None:
-            raise BlemishError(f"part {part_id}: was not judged")
+            raise BlemishError("it was not judged")
         run = asyncio.get_running_loop().run_in_executor
         return await run(page.pictures.judging, page.pictures.again, part_id, row["detector"])
 

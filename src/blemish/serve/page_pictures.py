@@ -121,7 +121,7 @@ class Pictures:
     def _decoded(self, part_id: int, image: Path | None, bits: int | None) -> Rgb:
         content = _content(image)
         if content is None:
-            raise BlemishError(f"part {part_id}: its photograph was not kept")
+            raise BlemishError("its photograph was not kept")
         return self._decoders.decode(content, bits)
 
     def _again(self, part_id: int, digest: str) -> Again:
@@ -138,7 +138,7 @@ class Pictures:
         """
         image, _, path = self._files(part_id, digest)
         if path is None or not path.is_file():
-            raise BlemishError(f"part {part_id}: its detector was not kept")
+            raise BlemishError("its detector was not kept")
         detector = self._detector(path)
         pixels = self._decoded(part_id, image, detector.bits)
 
@@ -148,12 +148,12 @@ class Pictures:
             found = finding(judgement.map, score, -np.inf, size_hw, None, None, (), usual, least)
             photograph = fitted(pixels, SHOWN_PX)
             size_wh = photograph.shape[1], photograph.shape[0]
-            mask = cv2.resize(found.mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
-            is_inside = mask > (0.5 if photograph.size > pixels.size else 0.0)  # a hairline does not vanish
-            anomaly_map = cv2.resize(found.map, size_wh, interpolation=cv2.INTER_AREA)
-            return Again(
-                score, bool(found.regions), photograph, np.asarray(anomaly_map, np.float32), is_inside, usual
-            )
+            is_larger = photograph.size > pixels.size
+            how = cv2.INTER_LINEAR if is_larger else cv2.INTER_AREA
+            mask = cv2.resize(found.mask.astype(np.float32), size_wh, interpolation=how)
+            is_inside = mask > (0.5 if is_larger else 0.0)  # a hairline does not vanish
+            resized = np.asarray(cv2.resize(found.map, size_wh, interpolation=how), np.float32)
+            return Again(score, bool(found.regions), photograph, resized, is_inside, usual)
 
         return next(iter(judge(detector, photographs([pixels]), shown)))
 

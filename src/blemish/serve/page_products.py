@@ -49,11 +49,7 @@ def _add_products(routes: APIRouter, page: Page) -> None:
             return shown(400, error=text)
         try:
             if file is not None and file.filename:
-                with TemporaryDirectory() as folder:
-                    copy = Path(folder) / "detector.blemish"
-                    with copy.open("wb") as into:
-                        shutil.copyfileobj(file.file, into)
-                    page.service.catalogue.put(name, detector=str(copy))
+                _put_file(page, name, file)
             elif given:
                 page.service.catalogue.put(name, detector=given)
             else:
@@ -61,6 +57,18 @@ def _add_products(routes: APIRouter, page: Page) -> None:
         except BlemishError as error:
             return shown(400, error=str(error))
         return page.go("/setup", put=name)
+
+
+def _put_file(page: Page, product: str, file: UploadFile) -> None:
+    """Let a product be judged by a detector that was sent; raises BlemishError."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "detector.blemish"
+        with copy.open("wb") as into:
+            shutil.copyfileobj(file.file, into)
+        try:
+            page.service.catalogue.put(product, detector=str(copy))
+        except BlemishError as error:
+            raise BlemishError(str(error).replace(str(copy), file.filename or "the file")) from error
 
 
 def _add_recalibration(routes: APIRouter, page: Page) -> None:

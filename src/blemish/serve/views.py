@@ -156,12 +156,14 @@ def scale(value: float, *others: float | None) -> str:
     return f"{value:.9g}"
 
 
-def drift(states: Sequence[Json] | None) -> dict[str, str]:
+def drift(states: Sequence[Json] | None) -> dict[str, Any]:
     """How the charts of drift stand, in a word and a sentence; None is unknown."""
     if states is None:
-        return {"word": "–", "text": "not watched"}
+        return {"word": "–", "text": "not watched", "is_alarm": False}
     alarms = [state["text"] for state in states if state["alarm"]]
-    return {"word": "Drift", "text": "; ".join(alarms)} if alarms else {"word": "None", "text": "as at calibration"}
+    if alarms:
+        return {"word": "Drift", "text": "; ".join(alarms), "is_alarm": True}
+    return {"word": "None", "text": "as at calibration", "is_alarm": False}
 
 
 def health_items(health: Json, storage_fault: str | None) -> list[dict[str, Any]]:

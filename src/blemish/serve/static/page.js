@@ -185,7 +185,10 @@ function lookAtPart(part) {
   }
   if (note) {
     byId("layers").addEventListener("change", layers);
-    judgeAgain().catch((error) => { note.textContent = `No map: ${error.message}`; });
+    judgeAgain().catch((error) => {
+      note.textContent = `No map: ${error.message}.`;
+      if (photograph.dataset.drawn) photograph.src = photograph.dataset.drawn;  // as it was drawn when it was judged
+    });
   }
 }
 
