@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import platform
+import re
 import shutil
 import threading
 import time
@@ -168,7 +169,7 @@ class Storage:
 
     def detector(self, digest: str | None) -> Path | None:
         """The file of a detector by its SHA-256; None if it is not here."""
-        if digest is None or not digest.isalnum():
+        if digest is None or not re.fullmatch("[0-9a-f]{64}", digest):
             return None
         path = self._detector_file(digest)
         return path if path.is_file() else None
