@@ -56,7 +56,7 @@ def test_a_browser_may_with_its_cookie_and_is_led_to_the_login_without(line: Run
     cookie = {"Cookie": f"{COOKIE}={cookie_value(TOKEN)}"}
     assert httpx.get(line.url + "/products", headers=cookie).status_code == 200
     answer = httpx.get(line.url + "/", headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/login?next=%2F")
     assert httpx.get(line.url + "/v2/health/live").status_code == 200
 
 
