@@ -116,7 +116,7 @@ def test_what_cannot_be_replayed_is_told_in_a_line(line: SimpleNamespace) -> Non
     file.write_bytes(photographed(300))
     assert "is not the file of verdict 1, whose SHA-256 is" in refusal(1)
     record.drop_pictures([2])
-    assert "verdict 2: its photograph is not kept in" in refusal(2)
+    assert "verdict 2: its photograph is not kept" in refusal(2)
     storage.detector(record.verdict(3)["detector"]).unlink()
     assert "verdict 3: its detector" in refusal(3)
 

@@ -110,6 +110,23 @@ def test_what_was_told_is_taken_or_nothing(line: Running) -> None:
     assert line.http.post("/products/gasket/recalibrate", json=order).json()["n_reviewed"] == 0
 
 
+def test_a_threshold_by_hand_costs_neither_held_out_photographs_nor_what_is_compared(
+    line: Running, tmp_path: Path
+) -> None:
+    darkness(0.5).save(tmp_path / "gasket.blemish")
+    with named():
+        line.http.put("/products/gasket", json={"detector": str(tmp_path / "gasket.blemish")}).raise_for_status()
+    missed = reviewed(line, 100, True)
+    line.http.put("/products/gasket", json={"threshold": 0.3}).raise_for_status()
+    passed = line.inspect(grey(200)).json()  # 0.216
+    reviewed(line, 80, False)  # 0.686: a slip, perhaps
+    told = line.http.post("/products/gasket/recalibrate", json={"false_rejects": 0.001}).json()
+    assert (told["n_held_out"], told["threshold"] > 0.68) == (20, True)
+    assert told["missed"] == [missed]
+    assert missed in [each["id"] for each in told["changed"]]
+    assert passed["id"] not in [each["id"] for each in told["changed"]]
+
+
 def test_without_held_out_photographs_nothing_is_promised(line: Running) -> None:
     line.http.put("/products/gasket", json={"threshold": 0.3}).raise_for_status()
     refused = line.http.post("/products/gasket/recalibrate", json={})

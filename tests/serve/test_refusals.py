@@ -158,6 +158,7 @@ def test_a_client_that_goes_away_gives_its_place_back(line: Running) -> None:
         ("PUT", "/products/l id", '{"detector": "x"}', 400, "product"),
         ("PUT", "/products/gasket", '{"threshold": -1}', 400, "threshold"),
         ("PUT", "/products/gasket", '{"bits": 9}', 400, "bits"),
+        ("PUT", "/products/gasket", "{}", 400, "nothing is to change"),
         ("PUT", "/products/gasket", '{"detector": "/nowhere.blemish"}', 400, "/nowhere.blemish"),
         ("PUT", "/products/gasket", '{"detector": "' + 3999 * "0" + '"}', 400, "no file here"),
         ("PUT", "/products/gasket", '{"keep_days": 5}', 400, "keep_days"),

@@ -169,7 +169,24 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         port = str(other.getsockname()[1])
         command = [sys.executable, "-m", "blemish", "serve", "--product", "a=x", "--port", port]
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, cwd=tmp_path)
-    assert (done.returncode, "cannot listen there" in done.stderr) == (2, True)
+    assert (done.returncode, "cannot listen there" in done.stderr) == (75, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--port", "99999"], 2, "--port 99999: should be 0 to 65535"),
+        (["--token", "Zo\u00eb x"], 2, "--token: should be"),
+        (["--db", "postgresql://u:secret@127.0.0.1:1/x"], 75, "127.0.0.1:1/x"),
+    ],
+)
+def test_what_keeps_it_from_serving_is_told(tmp_path: Path, words: list[str], code: int, text: str) -> None:
+    command = [sys.executable, "-m", "blemish", "serve", "--product", "a=x", *words]
+    command += [] if "--port" in words else ["--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert text in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_a_token_by_the_environment(detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

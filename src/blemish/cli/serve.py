@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from blemish.cli.options import OutputOptions
+from blemish.cli.options import TEMPORARY, OutputOptions
 from blemish.settings import Device, Precision
 
 
@@ -89,7 +90,8 @@ def serve(
 
     Then: `curl -H "Content-Type: image/png" --data-binary @part.png "http://127.0.0.1:8000/products/gasket/inspect"`
 
-    SIGTERM or Ctrl+C end it; what was accepted by then is judged and recorded. Exit code: 0 stopped, 2 a mistake.
+    SIGTERM or Ctrl+C end it; what was accepted by then is judged and recorded. Exit code: 0 stopped; 75 it
+    cannot serve at the moment, because the database is away or the port in use: to start again may help; 2 a mistake.
 
     Parameters
     ----------
@@ -101,9 +103,13 @@ def serve(
     precision
         auto takes bf16 for a large network where the hardware is fast at it, else float32.
     """
-    from blemish.commands.serve import ServeOptions, serve_run
+    from blemish.commands.serve import ServeFailed, ServeOptions, serve_run
 
     about = {**vars(address or Address()), **vars(bounds or Bounds()), **vars(kept or Kept())}
     addresses = (outputs or OutputOptions()).addresses()
     options = ServeOptions(products=product or (), outputs=addresses, device=device, precision=precision, **about)
-    serve_run(options)
+    try:
+        serve_run(options)
+    except ServeFailed as error:
+        print(f"blemish: {error}", file=sys.stderr)
+        sys.exit(TEMPORARY)

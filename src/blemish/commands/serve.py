@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
@@ -21,6 +22,10 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 DATABASE = "verdicts.db"
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "sse_starlette", "prometheus_client")
 """Of the extra ``serve``, what it cannot do without."""
+
+
+class ServeFailed(BlemishError):
+    """It cannot serve at the moment: the database is away, or the port is in use. To start again may help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +58,17 @@ def serve_run(options: ServeOptions) -> None:
     ------
     BlemishError
         If an option is wrong, or something that it needs cannot be used.
+    ServeFailed
+        If that may be over by itself.
     """
     for package in PACKAGES:
         needed(package, "serve")
     paths, saved = products_of(options.products), saved_of(options.save)
     token = options.token or None
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise BlemishError(
+            "--token: should be letters, digits and signs of ASCII without spaces, as headers take them"
+        )
     from blemish.outputs.addresses import outputs_at
     from blemish.outputs.delivery import Delivery
     from blemish.record.record import RecordAway, VerdictRecord
@@ -74,7 +85,10 @@ def serve_run(options: ServeOptions) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(options.host, options.port, token))
         make_folder(options.storage, "--storage")
-        record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
+        try:
+            record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
+        except RecordAway as error:
+            raise ServeFailed(str(error)) from error
         delivery = stack.enter_context(Delivery(record, outputs_at(options.outputs)))
         storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
         stack.enter_context(storage)
@@ -132,6 +146,8 @@ def _at_least(option: str, value: float, least: float) -> float:
 @contextmanager
 def _listening(host: str, port: int, token: str | None) -> Iterator[socket.socket]:
     """A socket that waits for connections."""
+    if not 0 <= port < 2**16:
+        raise BlemishError(f"--port {port}: should be 0 to 65535; 0 takes one that is free")
     if token is None and not is_loopback(host):
         raise BlemishError(
             f"--host {host}: others could reach the service there; give it a --token, or set BLEMISH_TOKEN"
@@ -149,7 +165,9 @@ def _listening(host: str, port: int, token: str | None) -> Iterator[socket.socke
             listener.listen(1024)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise BlemishError(f"--host {host} --port {port}: cannot listen there ({reason})") from error
+            text = f"--host {host} --port {port}: cannot listen there ({reason})"
+            is_used = getattr(error, "errno", None) == errno.EADDRINUSE
+            raise (ServeFailed if is_used else BlemishError)(text) from error
         yield listener
 
 

@@ -20,7 +20,7 @@ from blemish.record.storage import Storage
 from blemish.serve.detectors import load, load_kept
 from blemish.serve.jobs import Json, Refused
 from blemish.serve.line import Served
-from blemish.serve.recalibration import recalibrated
+from blemish.serve.recalibration import of_network, recalibrated
 
 
 class Changed(Refused):
@@ -104,6 +104,8 @@ class Catalogue:
         """
         with self._lock:
             before = self._served(name)
+            if before is not None and all(each is None for each in (detector, threshold, min_area_px, bits)):
+                raise Refused(f"{name}: nothing is to change; give detector, threshold, min_area_px or bits")
             if detector is None and before is None:
                 raise Refused(f"{name}: no such product; give a detector to add it")
             if bits is not None and bits not in BITS:
@@ -121,7 +123,7 @@ class Catalogue:
             if bits is not None:
                 new = copy(new)
                 new.bits = bits
-            served = base if new is base.detector else self._kept(new)
+            served = base if new is base.detector else self._kept(of_network(new, base.digest))
             kind = "detector" if detector is not None else "threshold"
             text = f"{name}: is judged by {served.digest[:12]}, threshold {new.threshold.value:.4g}"
             self._take(name, served, text, kind)
@@ -151,7 +153,7 @@ class Catalogue:
             now = found.detector.threshold.value
             if expected is not None and expected != now:
                 raise Changed(f"{name}: the threshold would be {now:.9g}, not {expected:.9g}; look at it again")
-            served = self._kept(found.detector)
+            served = self._kept(of_network(found.detector, before.digest))
             text = f"{name}: threshold {now:.4g} from reviews, {found.before.value:.4g} before"
             details = {key: row[key] for key in ("threshold", "threshold_before", "n_good", "promise")}
             self._take(name, served, text, "threshold", details=details)

@@ -7,11 +7,12 @@ rejected no more often than the held-out photographs promise (``thresholds.raise
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from blemish.artifact import read_artifact
 from blemish.detector import Detector
 from blemish.errors import BlemishError
 from blemish.inspection.sources import photographs
@@ -26,6 +27,17 @@ MOST_ROWS = 5000
 """Newest verdicts and newest reviews that are looked at."""
 PAGE = 500
 NO_HELD_OUT = "it has no held-out good photographs, and people have chosen which parts they reviewed"
+
+
+NETWORK_OF = "network_of"
+"""Key of the provenance: digests of the earlier files with the same network, whose scores are its own."""
+
+
+def of_network(detector: Detector, digest: str) -> Detector:
+    """A detector whose rule was changed, with the digest of the file that it comes from."""
+    new = copy(detector)
+    new.provenance = {**detector.provenance, NETWORK_OF: [digest, *detector.provenance.get(NETWORK_OF, ())]}
+    return new
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,9 @@ def recalibrated(
         n_needed(rate)
     except BlemishError as error:
         raise Refused(str(error)) from error
-    held_out = detector.calibration_scores
-    reviewed, n_left_out = _scores_of_good(product, detector, digest, record, storage)
+    own = {digest, *detector.provenance.get(NETWORK_OF, ())}
+    held_out = _held_out(detector, storage)
+    reviewed, n_left_out = _scores_of_good(product, detector, own, record, storage)
     if not held_out and not reviewed:
         raise Refused(f"{product}: no part is reviewed as good, and the detector has no held-out good photographs")
     if held_out:
@@ -100,12 +113,24 @@ def recalibrated(
     new.threshold = replace(threshold, value=threshold.value * (1.0 + MARGIN), doubt=doubt)
     calibrated_on = {"data": "held-out photographs and reviews", "n": len(held_out) + len(reviewed)}
     new.provenance = {**detector.provenance, "calibrated_on": calibrated_on}
-    changed, missed = _consequences(product, digest, record, detector.threshold.value, new.threshold.value)
+    new.calibration_scores = held_out
+    changed, missed = _consequences(product, own, record, new.threshold.value)
     return Recalibration(new, detector.threshold, len(held_out), len(reviewed), n_left_out, changed, missed)
 
 
+def _held_out(detector: Detector, storage: Storage) -> tuple[float, ...]:
+    """Scores of the held-out good photographs: its own, or of the file from before its threshold was set by hand."""
+    if detector.calibration_scores:
+        return detector.calibration_scores
+    for digest in detector.provenance.get(NETWORK_OF, ()):
+        path = storage.detector(digest)
+        if path is not None and (scores := read_artifact(path)[1]["calibration_scores"]):
+            return tuple(scores)
+    return ()
+
+
 def _scores_of_good(
-    product: str, detector: Detector, digest: str, record: VerdictRecord, storage: Storage
+    product: str, detector: Detector, own: Collection[str], record: VerdictRecord, storage: Storage
 ) -> tuple[list[float], int]:
     """The scores of reviewed good parts, each photograph once, and how many are not known."""
     scores, again, n_left_out, seen = list[float](), list[Any](), 0, set[str]()
@@ -113,7 +138,7 @@ def _scores_of_good(
         if row["review"]["is_defective"] or row["verdict"] == "not_inspected" or row["photograph"] in seen:
             continue
         seen.add(row["photograph"])
-        if row["detector"] == digest and row["score"] is not None:
+        if row["detector"] in own and row["score"] is not None:
             scores.append(row["score"])
             continue
         pictures = record.pictures(row["id"])
@@ -135,19 +160,19 @@ def _scores_of_good(
 
 
 def _consequences(
-    product: str, digest: str, record: VerdictRecord, before: float, now: float
+    product: str, own: Collection[str], record: VerdictRecord, now: float
 ) -> tuple[list[Json], list[int]]:
-    """Which of the newest verdicts change, and which parts that people called defective would pass."""
+    """Which of the newest verdicts would be others, and which parts that people called defective would pass."""
     changed, missed = list[Json](), list[int]()
     for row in _rows(record, product, reviewed=None):
         score = row["score"]
-        if row["detector"] != digest or score is None:
+        if row["detector"] not in own or score is None:
             continue
-        if (score > before) != (score > now):
-            would_be = "defective" if score > now else "good"
-            if row["verdict"] in ("good", "defective") and row["verdict"] != would_be:
-                part = {key: row[key] for key in ("id", "part", "score", "verdict")}
-                changed.append(part | {"would_be": would_be})
+        would_be = "defective" if score > now else "good"
+        was = "defective" if score > row["threshold"] else "good"
+        if row["verdict"] in ("good", "defective") and was != would_be:
+            part = {key: row[key] for key in ("id", "part", "score", "verdict")}
+            changed.append(part | {"would_be": would_be})
         if row["review"] is not None and row["review"]["is_defective"] and score <= now:
             missed.append(row["id"])
     return changed, missed

@@ -27,6 +27,9 @@ from blemish.serve.metrics import Metrics
 from blemish.serve.monitoring import Monitor
 from blemish.serve.pictures import SAVED, Pictures
 
+RECORD_S = 5.0
+"""Beyond the deadline the record is waited for so long."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -198,6 +201,8 @@ class Service:
         left_s = self.limits.deadline_s - (time.monotonic() - job.began_s)
         if not (await asyncio.wait([done], timeout=left_s))[0]:
             line.late(job)
+            if not (await asyncio.wait([done], timeout=RECORD_S))[0]:
+                raise NotReady("the record cannot be written at the moment; the photograph gets its row when it can")
         row = await done
         if job.fault is not None and row["verdict"] == "not_inspected" and row["reason"] == str(job.fault):
             raise NotAPhotograph(str(job.fault), row, is_too_large=is_too_large(job))
