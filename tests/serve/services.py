@@ -146,9 +146,8 @@ def running(
             service.serve(name, each)
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(service, token, hosts), log_level="warning", lifespan="off")
-        )
+        app = create_app(service, token, hosts)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -161,6 +160,7 @@ def running(
             server.should_exit = True
             thread.join()
             listener.close()
+            app.state.page.close()
             service.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,17 +23,19 @@ ATTACK = """<form action="{url}/parts/1/review" method="post"><input name="is_de
 <script>document.forms[0].submit()</script>"""
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Running]:
-    with running(tmp_path) as each:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("open")) as each:
         each.inspect(DEFECTIVE, part="17", lot="A3")
+        each.inspect(GOOD, part="with-a-name-that-goes-on-and-on-and-on" * 3, lot="x" * 60)
+        each.inspect(b"no photograph")
         yield each
 
 
-@pytest.fixture
-def closed(tmp_path: Path) -> Iterator[Running]:
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service with a token."""
-    with running(tmp_path, token=TOKEN) as each:
+    with running(tmp_path_factory.mktemp("closed"), token=TOKEN) as each:
         each.inspect(DEFECTIVE)
         yield each
 
@@ -99,8 +100,6 @@ def test_pages_fit_screens_and_fingers(
     height_px: int,
     is_dark: bool,
 ) -> None:
-    line.inspect(GOOD, part="with-a-name-that-goes-on-and-on-and-on" * 3, lot="x" * 60)
-    line.inspect(b"no photograph")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     scheme = "dark" if is_dark else "light"
     with tab(browser, line.url, width_px, height_px, color_scheme=scheme) as page:

@@ -25,6 +25,19 @@ def line(tmp_path: Path) -> Iterator[Running]:
         yield each
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service for what changes nothing."""
+    with running(tmp_path_factory.mktemp("unchanged")) as each:
+        yield each
+
+
+@pytest.fixture
+def reader(browser: Any, unchanged: Running) -> Iterator[Any]:  # noqa: F811
+    with tab(browser, unchanged.url) as each:
+        yield each
+
+
 @pytest.fixture
 def page(browser: Any, line: Running) -> Iterator[Any]:  # noqa: F811
     with tab(browser, line.url) as each:
@@ -82,14 +95,14 @@ def test_a_threshold_that_is_another_by_now_is_not_taken(page: Any, line: Runnin
 
 
 @pytest.mark.parametrize("rate", ["0", "100", "nan", "x"])
-def test_a_rate_that_is_none_is_told(page: Any, rate: str) -> None:
-    page.goto(f"/recalibrate/gasket?rate={rate}")
-    expect(page.get_by_role("alert")).to_contain_text(f"{rate} %: should be a number between 0 and 100")
+def test_a_rate_that_is_none_is_told(reader: Any, rate: str) -> None:
+    reader.goto(f"/recalibrate/gasket?rate={rate}")
+    expect(reader.get_by_role("alert")).to_contain_text(f"{rate} %: should be a number between 0 and 100")
 
 
-def test_an_unknown_product_is_told(page: Any) -> None:
-    page.goto("/recalibrate/nothing")
-    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+def test_an_unknown_product_is_told(reader: Any) -> None:
+    reader.goto("/recalibrate/nothing")
+    expect(reader.get_by_role("heading", name="Not found")).to_be_visible()
 
 
 def test_another_detector_is_put_by_upload(page: Any, line: Running, other: Path) -> None:
@@ -122,21 +135,21 @@ def test_a_product_is_added_by_path(page: Any, line: Running, other: Path) -> No
         ("bolt", "/nowhere", "no file here"),
     ],
 )
-def test_what_cannot_be_put_is_told(page: Any, line: Running, name: str, path: str, message: str) -> None:
-    page.goto("/setup")
-    form = page.locator("form").last
+def test_what_cannot_be_put_is_told(reader: Any, unchanged: Running, name: str, path: str, message: str) -> None:
+    reader.goto("/setup")
+    form = reader.locator("form").last
     form.get_by_label("Name").fill(name)
     form.get_by_label("or a path").fill(path)
     form.get_by_role("button", name="Add").click()
-    expect(page.get_by_role("alert")).to_contain_text(message)
-    assert [each["name"] for each in line.service.products()] == ["gasket"]
+    expect(reader.get_by_role("alert")).to_contain_text(message)
+    assert [each["name"] for each in unchanged.service.products()] == ["gasket"]
 
 
-def test_a_file_that_is_no_detector_is_told(page: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_no_detector_is_told(reader: Any, tmp_path: Path) -> None:
     file = tmp_path / "holiday.blemish"
     file.write_bytes(b"sun and sea")
-    page.goto("/setup")
-    page.get_by_text("Put another detector").click()
-    page.locator("details input[type=file]").set_input_files(file)
-    page.get_by_role("button", name="Put this detector").click()
-    expect(page.get_by_role("alert")).to_contain_text("holiday.blemish")
+    reader.goto("/setup")
+    reader.get_by_text("Put another detector").click()
+    reader.locator("details input[type=file]").set_input_files(file)
+    reader.get_by_role("button", name="Put this detector").click()
+    expect(reader.get_by_role("alert")).to_contain_text("holiday.blemish")
