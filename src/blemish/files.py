@@ -71,6 +71,12 @@ def digest_of_file(path: Path) -> str:
         raise BlemishError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex: by it a record names a detector or a photograph for good."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 _MOST_CHECKED_BYTES = 1 << 20
 
 

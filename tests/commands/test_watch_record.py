@@ -72,7 +72,7 @@ def same(tmp_path: Path) -> list[dict[str, object]]:
     assert max(Counter(row["name"] for row in of_record).values()) == 1
     assert [row["name"] for row in of_record] == [row["path"] for row in of_folder]
     assert [row["id"] for row in of_record] == [row["id"] for row in of_folder]
-    for key in ("score", "threshold", "is_defective", "time"):
+    for key in ("score", "threshold", "is_defective", "time", "detector"):
         assert [row[key] for row in of_record] == [row[key] for row in of_folder]
     table = (tmp_path / "out" / "findings.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in table[1:]] == [row["name"] for row in of_record]

@@ -20,6 +20,7 @@ from typing import Any, Self
 from blemish.artifact import DETECTOR
 from blemish.commands.results import HEARTBEAT, Results, Saving, continued_rows
 from blemish.errors import BlemishError
+from blemish.files import sha256_of_file
 from blemish.inspection.sinks import Record
 from blemish.inspection.stream import Judgement
 from blemish.inspection.watching import key_of, version_of
@@ -27,7 +28,7 @@ from blemish.outputs.addresses import outputs_at
 from blemish.outputs.delivery import Delivery
 from blemish.record.keys import keys_of
 from blemish.record.record import NewVerdict, VerdictRecord
-from blemish.record.rows import iso
+from blemish.record.rows import PRODUCT_NAME, iso
 from blemish.record.storage import Storage
 from blemish.record.writer import MOST_TOGETHER, Writer
 from blemish.report.overlay import as_jpeg, as_png, overlay
@@ -37,7 +38,6 @@ MOST_WAITING = 64
 PATIENCE_S = 10.0
 """At the end, a database that is away is waited for so long."""
 KEY = "watch"
-NAME = re.compile(r"\w[\w.-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,8 @@ class RecordOptions:
         if self.product is None:
             file = detector / DETECTOR if detector.is_dir() else detector
             name = file.resolve().parent.name if file.name == DETECTOR else file.stem
-            return re.sub(r"[^\w.-]|^[^\w]", "_", name)[:64] or "product"
-        if not NAME.fullmatch(self.product):
+            return re.sub(r"[^A-Za-z0-9_.-]|^[^A-Za-z0-9_]", "_", name)[:64] or "product"
+        if not re.fullmatch(PRODUCT_NAME, self.product):
             raise BlemishError(
                 f"--product {self.product}: a name has letters, digits, '_', '-' and '.', at most 64 of them"
             )
@@ -95,7 +95,7 @@ class Recording:
             if self.options.storage is not None:
                 self.storage = stack.enter_context(Storage(self.options.storage, record=self.record))
             file = self.judged_by or self.detector
-            self.digest = _sha256(file) if self.storage is None else self.storage.add_detector(file)
+            self.digest = sha256_of_file(file) if self.storage is None else self.storage.add_detector(file)
             self._first_id = self.record.latest_id()
             self._delivery = Delivery(self.record, outputs)
             self.record.outputs, self._outputs = (), self.record.outputs  # not what ``continued`` brings
@@ -345,8 +345,3 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from blemish.detector import Detector
 from blemish.devices import Device, resolve_device
 from blemish.errors import BlemishError
+from blemish.files import sha256_of_file
 from blemish.learning.calibration import MARGIN
 from blemish.record.places import storage_of
 from blemish.record.record import VerdictRecord
@@ -55,7 +55,7 @@ def replayed(record: VerdictRecord, storage: Storage, verdict_id: int, device: D
     if detector_file is None:
         raise BlemishError(f"{name}: its detector {row['detector']} is not kept in {storage.folder}")
     for path, digest in ((image, row["photograph"]), (detector_file, row["detector"])):
-        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        if sha256_of_file(path) != digest:
             raise BlemishError(f"{path}: is not the file of verdict {verdict_id}, whose SHA-256 is {digest}")
     finding = Detector.load(detector_file, resolve_device(device)).inspect(image)
     return Replay(row, finding.verdict, finding.score, finding.threshold)

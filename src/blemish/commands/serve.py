@@ -15,10 +15,9 @@ from pathlib import Path
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.files import make_folder
+from blemish.record.rows import PRODUCT_NAME
 from blemish.runtimes.base import needed
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-"""Names of products: also parts of paths, addresses and topics."""
 DATABASE = "verdicts.db"
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "sse_starlette", "prometheus_client")
 """Of the extra ``serve``, what it cannot do without."""
@@ -117,7 +116,7 @@ def products_of(words: Sequence[str]) -> dict[str, Path]:
         name, equals, path = word.partition("=")
         if not equals or not path:
             raise BlemishError(f"--product {word}: should be NAME=DETECTOR, such as gasket=runs/gasket")
-        if not NAME.fullmatch(name):
+        if not re.fullmatch(PRODUCT_NAME, name):
             raise BlemishError(f"--product {word}: a name has letters, digits, '_', '-' and '.', at most 64")
         if name in paths:
             raise BlemishError(f"--product {word}: {name} is given twice")

@@ -32,7 +32,7 @@ from blemish.commands.results import (
 from blemish.commands.telling import Telling
 from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
-from blemish.files import digest_of_file, owned_folder, write_text
+from blemish.files import owned_folder, sha256_of_file, write_text
 from blemish.inspection.cameras import ADDRESSES, Camera, is_camera, open_camera
 from blemish.inspection.sinks import Record
 from blemish.inspection.sources import Photograph, photographs
@@ -120,7 +120,7 @@ def watch_run(
     saving = saving or Saving(pictures_of_good=False)
     with owned_folder(out), _recording(record, address, detector_path, detector, saving) as recording:
         done = _done(out, saving, recording)
-        digest = digest_of_file(artifact_at(detector_path))
+        digest = recording.digest if recording else sha256_of_file(artifact_at(detector_path))
         _tell_what_changes(out, digest, detector.min_area_px)
         ignored = [*_results_folders(out), *([record.storage] if record and record.storage else [])]
         with _source(address, ignored, done, poll_s, patience_s) as source:

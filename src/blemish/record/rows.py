@@ -13,6 +13,8 @@ from uuid import uuid4
 Verdict = Literal["good", "defective", "unlike", "not_inspected"]
 VERDICTS: tuple[Verdict, ...] = ("good", "defective", "unlike", "not_inspected")
 Json = dict[str, Any]
+PRODUCT_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+"""Names of products: also parts of paths, addresses and topics."""
 
 
 @dataclass(frozen=True, kw_only=True)

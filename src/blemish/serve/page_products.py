@@ -13,10 +13,10 @@ from fastapi import APIRouter, Form, UploadFile
 from fastapi.responses import Response
 
 from blemish.errors import BlemishError
+from blemish.record.rows import PRODUCT_NAME
 from blemish.serve import views
 from blemish.serve.catalogue import Changed
 from blemish.serve.page import Page
-from blemish.serve.routes_products import NAME
 
 MOST_REVIEWED, MOST_CHANGED = 1000, 100
 """So many reviewed parts are counted, and so many with another verdict are shown."""
@@ -44,7 +44,7 @@ def _add_products(routes: APIRouter, page: Page) -> None:
         path: Annotated[str, Form(max_length=4000)] = "",
     ) -> Response:
         name, given = product.strip(), path.strip()
-        if not re.fullmatch(NAME, name):
+        if not re.fullmatch(PRODUCT_NAME, name):
             text = f"{name}: is no name of a product; take up to 64 letters without accents, digits, and . _ -"
             return shown(400, error=text)
         try:

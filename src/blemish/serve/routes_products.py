@@ -6,13 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request
 
+from blemish.record.rows import PRODUCT_NAME
 from blemish.serve.jobs import Json
 from blemish.serve.schemas import Product, ProductChange, Products, Recalibrated, RecalibrationOrder, errors
 from blemish.serve.service import Service
 
 router = APIRouter(tags=["products"])
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
-"""Names of products: also parts of paths, addresses and topics."""
 
 
 @router.get("/products", responses={**errors(), 200: {"model": Products}})
@@ -31,7 +30,9 @@ async def product(product: str, request: Request) -> Json:
 
 @router.put("/products/{product}", responses={**errors(409, 503), 200: {"model": Product}})
 def put_product(
-    product: Annotated[str, Path(pattern=NAME)], change: Annotated[ProductChange, Body()], request: Request
+    product: Annotated[str, Path(pattern=f"^{PRODUCT_NAME}$")],
+    change: Annotated[ProductChange, Body()],
+    request: Request,
 ) -> Json:
     """Add a product, or change its detector or threshold, without a gap: what waits is judged by the new one."""
     service: Service = request.app.state.service
