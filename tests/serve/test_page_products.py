@@ -133,6 +133,7 @@ def test_a_product_is_added_by_path(page: Any, line: Running, other: Path) -> No
         ("a/b", "x", "is no name of a product"),
         ("bolt", "", "Choose a .blemish file"),
         ("bolt", "/nowhere", "no file here"),
+        ("gasket", "/nowhere", "exists already"),
     ],
 )
 def test_what_cannot_be_put_is_told(reader: Any, unchanged: Running, name: str, path: str, message: str) -> None:

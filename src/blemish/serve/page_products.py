@@ -42,11 +42,14 @@ def _add_products(routes: APIRouter, page: Page) -> None:
         product: Annotated[str, Form(max_length=200)],
         file: UploadFile | None = None,
         path: Annotated[str, Form(max_length=4000)] = "",
+        is_new: Annotated[bool, Form()] = False,
     ) -> Response:
         name, given = product.strip(), path.strip()
         if not re.fullmatch(PRODUCT_NAME, name):
             text = f"{name}: is no name of a product; take up to 64 letters without accents, digits, and . _ -"
             return shown(400, error=text)
+        if is_new and page.detector_of(name) is not None:
+            return shown(409, error=f"{name}: exists already; choose another name, or put another detector there")
         try:
             if file is not None and file.filename:
                 _put_file(page, name, file)
