@@ -78,6 +78,17 @@ def plc(tmp_path: Path) -> Iterator[Plc]:
             yield Plc(record, delivery, output.port)
 
 
+def test_a_part_that_comes_before_the_thread_runs_is_shown(tmp_path: Path) -> None:
+    output = output_at("modbus://:0")
+    assert isinstance(output, Modbus)
+    with VerdictRecord.open(str(tmp_path / "record.db")) as record:
+        delivery = Delivery(record, [output])
+        add(record, 1)
+        with delivery:
+            plc = Plc(record, delivery, output.port)
+            wait_for(lambda: plc.number(COUNTS) == 1)
+
+
 def test_the_latest_verdict_and_the_counts(plc: Plc) -> None:
     wait_for(lambda: plc.read(HEARTBEAT, 1)[0] > 0)
     assert plc.read(LATEST, 10) == [0] * 10  # what came before the start is not shown

@@ -127,7 +127,7 @@ class _Courier(threading.Thread):
         self.stop, self.woken = threading.Event(), threading.Event()
         self.fault: str | None = None
         self._n_failures = 0
-        self._shown: int | None = None
+        self._shown = record.latest_id() if output.is_live else 0
         """Of a live output: the id of the last verdict that it was given; older ones are not shown."""
 
     def run(self) -> None:
@@ -163,8 +163,6 @@ class _Courier(threading.Thread):
 
     def _show(self) -> bool:
         """Give a live output the verdicts that have come since; return whether there may be more."""
-        if self._shown is None:
-            self._shown = self.record.latest_id()
         rows, following = self.record.verdicts(cursor=self._shown, limit=AT_ONCE, newest_first=False)
         for row in rows:
             for _ in self.output.deliver([Message(row["id"], self.output.name, "verdict", row, 0)]):
