@@ -28,6 +28,11 @@ def print_notices(lines: Sequence[str], most: int = 20) -> None:
     if os.environ.get("RANK", "0") != "0":  # of several processes only the first reports
         return
     for line in lines[:most]:
-        print(f"blemish: {line}", file=sys.stderr)
+        print_line(line)
     if len(lines) > most:
-        print(f"blemish: {len(lines) - most} more lines like these", file=sys.stderr)
+        print_line(f"{len(lines) - most} more lines like these")
+
+
+def print_line(line: str) -> None:
+    """Print one line that the user should know to stderr, at once."""
+    print(f"blemish: {line}", file=sys.stderr, flush=True)

@@ -33,8 +33,14 @@ def test_addresses() -> None:
     assert isinstance(hook, Webhook)
     assert hook.address == "https://mes.plant/hook"
     assert isinstance(output_at("csv:/data/verdicts.csv"), CsvFile)
-    two = outputs_at(["csv:a", "http://x", "csv:b"])
+    two = outputs_at(["csv:a", "http://x", "csv:b"], ())
     assert [output.name for output in two] == ["csv", "webhook", "csv-2"]
+
+
+def test_modbus_shows_a_product_that_is_judged() -> None:
+    outputs_at(["modbus://:502/nut", "modbus://:503"], {"nut", "gasket"})
+    with pytest.raises(BlemishError, match=r"^modbus://:502/nuts: no such product nuts; give one of gasket, nut$"):
+        outputs_at(["modbus://:502/nuts"], {"nut", "gasket"})
 
 
 @pytest.mark.parametrize(
@@ -70,9 +76,9 @@ def test_a_password_with_signs_is_not_shown() -> None:
 
 def test_if_one_output_cannot_work_none_is_left_open(tmp_path: Path) -> None:
     port = free_port()
-    outputs = outputs_at([f"modbus://:{port}", f"csv:{tmp_path}"])
+    outputs = outputs_at([f"modbus://:{port}", f"csv:{tmp_path}"], ())
     with VerdictRecord.open(str(tmp_path / "record.db")) as record:
         with pytest.raises(BlemishError, match="Is a directory"), Delivery(record, outputs):
             pass
-        with Delivery(record, outputs_at([f"modbus://:{port}"])):
+        with Delivery(record, outputs_at([f"modbus://:{port}"], ())):
             pass

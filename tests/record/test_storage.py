@@ -31,14 +31,20 @@ def until(is_so: Callable[[], object]) -> None:
 
 
 def part(
-    storage: Storage, record: VerdictRecord, verdict: Verdict = "good", *, days: float = 0.0, content: bytes = JPEG
+    storage: Storage,
+    record: VerdictRecord,
+    verdict: Verdict = "good",
+    *,
+    days: float = 0.0,
+    content: bytes = JPEG,
+    product: str = "gasket",
 ) -> int:
     """Record a part with an image and an overlay, of so many days ago."""
     time_s, digest = time.time() - days * DAY_S, hashlib.sha256(content).hexdigest()
-    image = storage.save_image("gasket", content, digest, time_s)
-    overlay = storage.save_overlay("gasket", content, digest, time_s)
+    image = storage.save_image(product, content, digest, time_s)
+    overlay = storage.save_overlay(product, content, digest, time_s)
     return record.add(
-        [NewVerdict(product="gasket", verdict=verdict, time=time_s, image=image, overlay=overlay, photograph=digest)]
+        [NewVerdict(product=product, verdict=verdict, time=time_s, image=image, overlay=overlay, photograph=digest)]
     )[0]
 
 
@@ -131,6 +137,17 @@ def test_pictures_go_by_age(tmp_path: Path, record: VerdictRecord) -> None:
         assert storage.n_bytes == 2000
         assert sum(record.counts().values()) == 4
         assert len([*(storage.folder / "pictures" / "gasket").iterdir()]) == 1
+
+
+@pytest.mark.parametrize("keep_days", [None, 3])
+def test_a_product_may_have_its_own_age(tmp_path: Path, record: VerdictRecord, keep_days: float | None) -> None:
+    record.set_product("gasket", None, {"keep_days": 10})
+    record.set_product("lid", None, {"keep_days": 0})
+    with Storage(tmp_path / "storage", keep_days=keep_days, record=record, reserve_bytes=0) as storage:
+        of_gasket = [part(storage, record, days=days) for days in (11, 9, 4)]
+        of_lid = [part(storage, record, days=days, product="lid") for days in (11, 2)]
+        tidied(storage)
+        assert with_images(record) == [*of_gasket[1:], *(of_lid if keep_days is None else of_lid[1:])]
 
 
 def test_good_ones_go_first_then_the_oldest_and_reviewed_ones_last(tmp_path: Path, record: VerdictRecord) -> None:
@@ -228,27 +245,45 @@ def storage_events(record: VerdictRecord) -> list[str]:
 
 
 def test_a_full_disk_stops_pictures_and_says_so_once(
-    record: VerdictRecord, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    record: VerdictRecord, storage: Storage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    disk = SimpleNamespace(total=100_000_000, free=3_000_000)
+    disk = SimpleNamespace(total=100_000_000_000, free=1_100_000_000)
     monkeypatch.setattr(storage_module.shutil, "disk_usage", lambda _: disk)
     monkeypatch.setattr(storage_module, "RETRY_S", 0.0)
     storage._reserve_bytes = None
     assert storage.path(storage.save_image("gasket", JPEG, "a" * 64, time.time()))
-    disk.free = 1_999_000
+    disk.free = 1_050_000_000
     for _ in range(3):
         assert storage.save_image("gasket", JPEG, "a" * 64, time.time()) is None
     assert record.add([NewVerdict(product="gasket", verdict="good")])
     until(lambda: storage_events(record))
     assert storage.fault is not None
-    assert "no picture can be saved (the disk is nearly full, 2 MB are free); free the disk" in storage.fault
-    disk.free = 3_999_000  # not enough to begin again
+    assert "no picture can be saved (the disk is nearly full, 1050 MB are free); free the disk" in storage.fault
+    disk.free = 2_100_000_000  # not enough to begin again
     assert storage.save_image("gasket", JPEG, "a" * 64, time.time()) is None
-    disk.free = 4_002_000
+    disk.free = 2_200_000_000
     assert storage.path(storage.save_image("gasket", JPEG, "a" * 64, time.time()))
     assert storage.fault is None
     until(lambda: len(storage_events(record)) == 2)
-    assert storage_events(record)[1] == "pictures are saved again"
+    again = f"{storage.folder}: pictures are saved again"
+    assert storage_events(record)[1] == again
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"blemish: {storage_events(record)[0]}", f"blemish: {again}"]
+
+
+@pytest.mark.parametrize(
+    ("disk_bytes", "reserve_bytes"),
+    [(10 * 2**40, 2**30), (40 * 10**9, 800 * 10**6), (2**32, 2**28), (2**26, 2**24)],
+)
+def test_a_small_disk_is_not_filled_either(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, disk_bytes: int, reserve_bytes: int
+) -> None:
+    disk = SimpleNamespace(total=disk_bytes, free=reserve_bytes + len(JPEG))
+    monkeypatch.setattr(storage_module.shutil, "disk_usage", lambda _: disk)
+    storage._reserve_bytes = None
+    assert storage.save_image("gasket", JPEG, "a" * 64, time.time())
+    disk.free -= 1
+    assert storage.save_image("gasket", JPEG, "a" * 64, time.time()) is None
 
 
 def test_a_folder_that_cannot_be_written_stops_pictures(

@@ -88,7 +88,8 @@ def test_what_has_been_put_is_written_before_it_closes(record: VerdictRecord, ga
 def test_a_database_that_is_away_is_tried_again(record: VerdictRecord, gate: Gate) -> None:
     gate.is_away = True
     gate.open.set()
-    with Writer(record) as writer:
+    told = list[str]()
+    with Writer(record, tell=told.append) as writer:
         future = writer.put(good(0))
         assert gate.entered.wait(LONG_S)
         while writer.is_healthy:
@@ -97,6 +98,7 @@ def test_a_database_that_is_away_is_tried_again(record: VerdictRecord, gate: Gat
         gate.is_away = False
         assert future.result(LONG_S) == 1
         assert writer.is_healthy
+    assert told == ["away; what is judged waits", f"{record.database.name}: is recorded to again"]
 
 
 def test_a_commit_whose_answer_is_lost_is_not_written_twice(record: VerdictRecord, gate: Gate) -> None:

@@ -53,6 +53,26 @@ def test_a_threshold_that_is_put_is_taken_and_told(line: Running) -> None:
         assert Detector.load(kept).threshold.value == 0.7
 
 
+def test_a_product_keeps_its_pictures_as_long_as_is_put_also_after_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "gasket.blemish"
+    darkness(0.5).save(file)
+    with named(), running(tmp_path, given={"gasket": file}) as line:
+        before = line.http.get("/products/gasket").json()
+        assert before["keep_days"] is None
+        after = line.http.put("/products/gasket", json={"keep_days": 2.5}).json()
+        assert after == before | {"keep_days": 2.5}
+        event = line.record.events()[0]
+        assert (event["kind"], event["text"]) == ("storage", "gasket: pictures are kept 2.5 days")
+        line.http.put("/products/gasket", json={"threshold": 0.7}).raise_for_status()
+    with named(), running(tmp_path, given={"gasket": file}) as line:
+        assert line.http.get("/products/gasket").json()["keep_days"] == 2.5
+        both = {"threshold": 0.6, "keep_days": 0}
+        assert line.http.put("/products/gasket", json=both).json()["keep_days"] is None
+        assert line.record.events()[0]["text"].endswith(
+            ", threshold 0.6, pictures are kept as those of other products"
+        )
+
+
 def test_a_product_is_added_by_a_file_and_goes_back_to_a_digest(line: Running, tmp_path: Path) -> None:
     darkness(0.9).save(tmp_path / "lid.blemish")
     with named():
@@ -130,7 +150,7 @@ def test_a_threshold_by_hand_costs_neither_held_out_photographs_nor_what_is_comp
 def test_without_held_out_photographs_nothing_is_promised(line: Running) -> None:
     line.http.put("/products/gasket", json={"threshold": 0.3}).raise_for_status()
     refused = line.http.post("/products/gasket/recalibrate", json={})
-    assert (refused.status_code, "no part is reviewed as good" in refused.json()["error"]) == (400, True)
+    assert (refused.status_code, "no part is reviewed as good" in refused.json()["error"]) == (409, True)
     reviewed(line, 100, False)
     told = line.http.post("/products/gasket/recalibrate", json={}).json()
     assert (told["n_good"], told["promised_false_rejects"]) == (1, None)

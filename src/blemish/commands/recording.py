@@ -81,14 +81,13 @@ class Recording:
     """Of the product, for the record."""
     judged_by: Path | None = None
     """The file with what this run changes of the detector, such as --min-area; None if nothing."""
-    _told: str | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _pending: deque[tuple[Record, Future[int]]] = field(default_factory=deque)
 
     def __enter__(self) -> Self:
         self.product = self.options.product_of(self.detector)
         self.source = without_password(self.source)
-        outputs = outputs_at(self.options.outputs)
+        outputs = outputs_at(self.options.outputs, {self.product})
         with ExitStack() as stack:
             self.record = stack.enter_context(VerdictRecord.open(self.options.db))
             self.storage: Storage | None = None
@@ -121,14 +120,6 @@ class Recording:
     def fault(self) -> str | None:
         """Why nothing can be recorded at the moment."""
         return self._writer.fault
-
-    def told_fault(self, tell: Callable[[str], None]) -> str | None:
-        """The fault; ``tell`` is called with a line when one begins, and when it is over."""
-        fault = self.fault
-        if (fault is None) != (self._told is None):
-            tell(f"{fault}; what is judged waits" if fault else f"{self.record.database.name}: is recorded to again")
-        self._told = fault
-        return fault
 
     # --- what was inspected before ------------------------------------------------------------------------------
 

@@ -88,7 +88,8 @@ def serve_run(options: ServeOptions) -> None:
             record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
         except RecordAway as error:
             raise ServeFailed(str(error)) from error
-        delivery = stack.enter_context(Delivery(record, outputs_at(options.outputs)))
+        served = {*paths, *record.product_settings()}
+        delivery = stack.enter_context(Delivery(record, outputs_at(options.outputs, served)))
         storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
         stack.enter_context(storage)
         writer = stack.enter_context(Writer(record, delivery.wake))

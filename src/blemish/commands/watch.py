@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +30,7 @@ from blemish.commands.results import (
 )
 from blemish.commands.telling import Telling
 from blemish.devices import Device, Precision
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_line
 from blemish.files import owned_folder, sha256_of_file, write_text
 from blemish.inspection.cameras import ADDRESSES, Camera, is_camera, open_camera
 from blemish.inspection.sinks import Record
@@ -221,11 +220,11 @@ def _watch(
         ms = 1000 * (time.monotonic() - began_s.pop(judgement.photograph.name))
         return (made, None) if recording is None else recording.verdict_of(judgement, made, ms)
 
-    failures, telling = list[BlemishError](), Telling(_tell)
+    failures, telling = list[BlemishError](), Telling(print_line)
 
     def beat() -> None:
         if recording is not None:
-            heartbeat.about["record_fault"] = recording.told_fault(_tell)
+            heartbeat.about["record_fault"] = recording.fault
         heartbeat.beat(source, results)
 
     def take(each: Record) -> None:
@@ -270,12 +269,12 @@ def _source(
 ) -> Iterator[Source]:
     """The camera or folder at an address."""
     if is_camera(address):
-        with _opened(open_camera(address, tell=_tell, patience_s=patience_s), patience_s) as camera:
+        with _opened(open_camera(address, tell=print_line, patience_s=patience_s), patience_s) as camera:
             yield camera
         return
     if not Path(address).exists():
         raise WatchFailed(f"{address}: no such folder; check the path, or mount the share")
-    yield WatchedFolder(Path(address), done=done, ignored=ignored, tell=_tell, poll_s=poll_s)
+    yield WatchedFolder(Path(address), done=done, ignored=ignored, tell=print_line, poll_s=poll_s)
 
 
 @contextmanager
@@ -291,7 +290,7 @@ def _opened(camera: Camera, patience_s: float) -> Iterator[Camera]:
             if left_s <= 0:
                 raise WatchFailed(str(error)) from error
             if pause_s == 1.0:
-                _tell(f"{error}; it is tried for {patience_s:g} s")
+                print_line(f"{error}; it is tried for {patience_s:g} s")
             time.sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, 10.0)
     try:
@@ -308,15 +307,13 @@ def _tell_what_changes(out: Path, digest: str, min_area_px: int) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return
     if changed:
-        _tell(f"{out}: goes on with another detector or --min-area than before; what was inspected stays as it is")
+        print_line(
+            f"{out}: goes on with another detector or --min-area than before; what was inspected stays as it is"
+        )
 
 
 def _results_folders(out: Path) -> list[Path]:
     return [out, *(out / kind for kind in WATCH_KINDS)]
-
-
-def _tell(line: str) -> None:
-    print(f"blemish: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -27,17 +27,24 @@ PREFIX = "blemish"
 _MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
-def outputs_at(addresses: Iterable[str]) -> list[Output]:
+def outputs_at(addresses: Iterable[str], products: Collection[str]) -> list[Output]:
     """The outputs at these addresses. Their names are the kinds: ``mqtt``, and ``mqtt-2`` if there is another.
+
+    Parameters
+    ----------
+    products : that are judged.
 
     Raises
     ------
     BlemishError
-        If an address is wrong.
+        If an address is wrong, or names another product.
     """
     outputs, counts = list[Output](), Counter[str]()
     for address in addresses:
         output = output_at(address)
+        if isinstance(output, Modbus) and output.product not in (None, *products):
+            known = ", ".join(sorted(products))
+            raise BlemishError(f"{output.address}: no such product {output.product}; give one of {known}")
         counts[output.name] += 1
         if counts[output.name] > 1:
             output.name = f"{output.name}-{counts[output.name]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_line
 from blemish.outputs.base import Away, Output
 from blemish.record.record import Message, VerdictRecord
 
@@ -68,7 +67,7 @@ class Delivery:
         self.outputs = tuple(outputs)
         self._record = record
         record.outputs = tuple(output.name for output in outputs if not output.is_live)
-        self._couriers = [_Courier(record, output, tell or _print) for output in outputs]
+        self._couriers = [_Courier(record, output, tell or print_line) for output in outputs]
 
     def __enter__(self) -> Self:
         opened = list[Output]()
@@ -233,7 +232,3 @@ class _Courier(threading.Thread):
             self.record.add_event("output", line, None, details)
         except BlemishError as error:
             self.tell(f"{error}")
-
-
-def _print(line: str) -> None:
-    print(f"blemish: {line}", file=sys.stderr, flush=True)

@@ -84,11 +84,20 @@ def newest_reviews(connection: sa.Connection, ids: Collection[int]) -> dict[int,
 
 
 def oldest_pictures(
-    connection: sa.Connection, storage: str, verdict: str, reviewed: bool | None, before: float | None, limit: int
+    connection: sa.Connection,
+    storage: str,
+    verdict: str,
+    reviewed: bool | None,
+    before: float | None,
+    product: str | None,
+    other_than: Collection[str],
+    limit: int,
 ) -> list[tuple[int, str | None, str | None]]:
     """See ``VerdictRecord.oldest_pictures``."""
     of = verdicts.c
-    conditions = [of.storage == storage, *filters(verdict=verdict, until=before, reviewed=reviewed)]
+    conditions = [of.storage == storage, *filters(product=product, verdict=verdict, until=before, reviewed=reviewed)]
+    if other_than:
+        conditions.append(of.product.not_in(other_than))
     statement = sa.select(of.id, of.image, of.overlay).where(*conditions).order_by(of.time).limit(limit)
     return [(row.id, row.image, row.overlay) for row in connection.execute(statement)]
 

@@ -291,11 +291,19 @@ class VerdictRecord:
         *,
         reviewed: bool | None = None,
         before: float | None = None,
+        product: str | None = None,
+        other_than: Collection[str] = (),
         limit: int = 200,
     ) -> list[tuple[int, str | None, str | None]]:
-        """Id, image and overlay of the oldest parts with pictures in a storage, those from ``before`` only."""
+        """Id, image and overlay of the oldest parts with pictures in a storage.
+
+        Parameters
+        ----------
+        before : those until this time only, s since 1970.
+        product, other_than : those of one product, or of all others than these.
+        """
         with self.database.transaction() as connection:
-            return queries.oldest_pictures(connection, storage, verdict, reviewed, before, limit)
+            return queries.oldest_pictures(connection, storage, verdict, reviewed, before, product, other_than, limit)
 
     def unknown_pictures(self, storage: str, names: Collection[str], since: float, until: float) -> set[str]:
         """Those of the files of a storage that no part has; most are expected in rows of this span of time."""

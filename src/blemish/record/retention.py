@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,8 @@ ORDER = ("good", "not_inspected", "unlike", "defective")
 """Pictures of these parts are removed in this order."""
 KEPT_SHARE = 0.98
 """Once there is too much, it is brought down to this share of the limit."""
+KEEP_DAYS = "keep_days"
+"""Setting of a product: its own limit, instead of that of the storage."""
 AT_ONCE = 200
 """Parts whose pictures are removed in one transaction."""
 _DAY_S = 86_400.0
@@ -71,10 +73,15 @@ class Retention:
         """
         if not self.is_searched.is_set():
             self._search(is_ending)
-        if self.keep_days is not None:
-            before = time.time() - self.keep_days * _DAY_S
+        settings = {name: about["settings"] for name, about in self.record.product_settings().items()}
+        own = {name: each[KEEP_DAYS] for name, each in settings.items() if each.get(KEEP_DAYS)}
+        for product, days in (*own.items(), (None, self.keep_days)):
+            if days is None:
+                continue
+            before = time.time() - days * _DAY_S
+            others = () if product is not None else own
             for verdict in ORDER:
-                while not is_ending() and self._drop(verdict, before=before):
+                while not is_ending() and self._drop(verdict, before=before, product=product, other_than=others):
                     pass
         if self.keep_bytes is not None and self.n_bytes > self.keep_bytes:
             for reviewed in (False, True):
@@ -83,11 +90,20 @@ class Retention:
                         if not self._drop(verdict, reviewed=reviewed):
                             break
 
-    def _drop(self, verdict: str, *, reviewed: bool | None = None, before: float | None = None) -> bool:
+    def _drop(
+        self,
+        verdict: str,
+        *,
+        reviewed: bool | None = None,
+        before: float | None = None,
+        product: str | None = None,
+        other_than: Collection[str] = (),
+    ) -> bool:
         """Remove the oldest pictures of a kind; return whether there were any."""
         parts: Sequence[_Part] = self.record.oldest_pictures(
-            self.storage_id, verdict, reviewed=reviewed, before=before, limit=AT_ONCE
-        )
+            self.storage_id, verdict, reviewed=reviewed, before=before, product=product, other_than=other_than,
+            limit=AT_ONCE,
+        )  # fmt: skip
         if before is None:
             parts = self._enough(parts)
         self.record.drop_pictures([verdict_id for verdict_id, *_ in parts])  # first: a row must not name what is gone

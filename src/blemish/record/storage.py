@@ -21,6 +21,7 @@ import shutil
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,14 +30,14 @@ from typing import Self
 from urllib.parse import quote
 from uuid import uuid4
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_line
 from blemish.files import owned_folder, replace_file, write_text
 from blemish.record.record import RecordAway, VerdictRecord
 from blemish.record.retention import PICTURES, Retention
 
 DETECTORS, ABOUT = "detectors", "storage.json"
-MOST_RESERVE_BYTES, RESERVE_SHARE = 2**30, 0.02
-"""So much of the disk is left free: a share of it, but not more than 1 GiB."""
+RESERVE_SHARE, LEAST_RESERVE_BYTES, MOST_RESERVE_BYTES = 0.02, 2**28, 2**30
+"""So much of the disk is left free: a share of it, at least 256 MiB (of a small disk a quarter), at most 1 GiB."""
 RETRY_S = 5.0
 """After a picture could not be saved, so long none is tried."""
 PASS_S = 60.0
@@ -58,7 +59,9 @@ class Storage:
     keep_days : pictures of older parts are removed; None keeps all.
     keep_gb : limit of all pictures together, 10^9 bytes; None is no limit.
     record : whose pictures these are.
-    reserve_bytes : so much of the disk is left free; None is 2 %, at most 1 GiB.
+    reserve_bytes : so much of the disk is left free; None is 2 %, at least 256 MiB, at most 1 GiB; of a small disk
+        a quarter.
+    tell : called with one line when no picture can be saved, and when they are saved again. Default: to stderr.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class Storage:
         *,
         record: VerdictRecord | None = None,
         reserve_bytes: int | None = None,
+        tell: Callable[[str], object] = print_line,
     ) -> None:
         for option, value in (("--keep-days", keep_days), ("--keep-gb", keep_gb)):
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -82,7 +86,7 @@ class Storage:
         self.keep_days, self.keep_gb = keep_days, keep_gb
         self.fault: str | None = None
         """Why no pictures are saved at the moment, in one line."""
-        self._record, self._reserve_bytes = record, reserve_bytes
+        self._record, self._reserve_bytes, self._told = record, reserve_bytes, tell
         self._retention: Retention | None = None
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._is_ending = False
@@ -220,9 +224,7 @@ class Storage:
         if self.fault is not None and time.monotonic() < self._retry_s:
             return False
         disk = shutil.disk_usage(self.folder)
-        reserve = self._reserve_bytes
-        if reserve is None:
-            reserve = min(MOST_RESERVE_BYTES, round(RESERVE_SHARE * disk.total))
+        reserve = _reserve_bytes(disk.total) if self._reserve_bytes is None else self._reserve_bytes
         if disk.free - n_bytes >= reserve * (1 if self.fault is None else 2):
             return True
         full = f"the disk is nearly full, {disk.free / 1e6:.0f} MB are free"
@@ -238,12 +240,12 @@ class Storage:
             if (was_fault is None) == (reason is None):
                 return
             if reason is None:
-                self.fault = None
-                self._events.append(("pictures are saved again", {}))
+                self.fault, line = None, f"{self.folder}: pictures are saved again"
             else:
-                self.fault = f"{reason}; until then only verdicts are recorded, no pictures are saved"
-                self._events.append((self.fault, {"folder": str(self.folder)}))
+                self.fault = line = f"{reason}; until then only verdicts are recorded, no pictures are saved"
+            self._events.append((line, {"folder": str(self.folder)}))
         self._wake.set()
+        self._told(line)
 
     # --- the thread ---------------------------------------------------------------------------------------------
 
@@ -273,6 +275,12 @@ class Storage:
         self._wake.set()
         thread.join()
         self._retention = None
+
+
+def _reserve_bytes(disk_bytes: int) -> int:
+    """So much of a disk is left free for the database."""
+    least = min(LEAST_RESERVE_BYTES, disk_bytes // 4)
+    return min(max(round(RESERVE_SHARE * disk_bytes), least), MOST_RESERVE_BYTES)
 
 
 def _unsaved(folder: Path, error: OSError) -> str:

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
+from blemish.errors import print_line
 from blemish.record.record import RecordAway, VerdictRecord
 from blemish.record.rows import NewVerdict
 
@@ -30,11 +31,17 @@ class Writer:
     ----------
     record : that is written to.
     on_commit : called, in the writer's thread, after each transaction; it should return at once.
+    tell : called with one line when the database cannot be written to, and when it can again. Default: to stderr.
     """
 
-    def __init__(self, record: VerdictRecord, on_commit: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        record: VerdictRecord,
+        on_commit: Callable[[], object] | None = None,
+        tell: Callable[[str], object] = print_line,
+    ) -> None:
         self.record = record
-        self.on_commit = on_commit
+        self.on_commit, self.tell = on_commit, tell
         self.fault: str | None = None
         """Why the database cannot be written to at the moment, in one line."""
         self._waiting = deque[_Waiting]()
@@ -130,9 +137,13 @@ class Writer:
         while True:
             try:
                 ids = self.record.add(verdicts)
-                self.fault = None
+                if self.fault is not None:
+                    self.fault = None
+                    self.tell(f"{self.record.database.name}: is recorded to again")
                 return ids
             except RecordAway as error:
+                if self.fault is None:
+                    self.tell(f"{error}; what is judged waits")
                 self.fault = str(error)
                 with self._changed:
                     left_s = self._give_up_s - time.monotonic()

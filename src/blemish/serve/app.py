@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
@@ -36,7 +36,7 @@ def create_app(service: Service, token: str | None = None, hosts: Collection[str
     app.state.service, app.state.token = service, token
     app.add_middleware(Guard, token=token, hosts=hosts)
     for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state, routes_v2):
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[Depends(_check_query)])
     app.state.page = add_page(app, service, token)
     app.add_exception_handler(BlemishError, _on_mistake)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -53,6 +53,16 @@ def _version() -> str:
         return version("blemish")
     except PackageNotFoundError:
         return "0"
+
+
+async def _check_query(request: Request) -> None:
+    """Check that a path takes all parameters of the query, each once: one that is misspelt would have no effect."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise Refused(f"{name}: is no parameter here; there are {', '.join(known) or 'none'}")
+        if len(request.query_params.getlist(name)) > 1:
+            raise Refused(f"{name}: is given more than once")
 
 
 def error(line: str, status: int, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
@@ -76,8 +86,10 @@ async def _on_invalid(request: Request, invalid: Exception) -> JSONResponse:
     """Tell which parameter is wrong."""
     assert isinstance(invalid, RequestValidationError)
     first = invalid.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return error(f"{where}: {first['msg']}", 400)
+    if first["type"] == "json_invalid":
+        return error(f"the body is no valid JSON ({first['ctx']['error']})", 400)
+    where = ".".join(str(part) for part in first["loc"][1:]) or f"the {first['loc'][0]}"
+    return error(f"{where}: {'is not known here' if first['type'] == 'extra_forbidden' else first['msg']}", 400)
 
 
 async def _on_http_error(request: Request, failure: Exception) -> JSONResponse:

@@ -16,17 +16,12 @@ from blemish.devices import Device, Precision
 from blemish.errors import BlemishError
 from blemish.learning.recalibrating import with_rule
 from blemish.record.record import VerdictRecord
+from blemish.record.retention import KEEP_DAYS
 from blemish.record.storage import Storage
 from blemish.serve.detectors import load, load_kept
-from blemish.serve.jobs import Json, Refused
+from blemish.serve.jobs import Conflict, Json, Refused
 from blemish.serve.line import Served
 from blemish.serve.recalibration import of_network, recalibrated
-
-
-class Changed(Refused):
-    """What an order rests on has changed since."""
-
-    status = 409
 
 
 class Catalogue:
@@ -54,6 +49,8 @@ class Catalogue:
         self._serve, self._served, self._tell = serve, served, tell
         self._device, self._precision = device, precision
         self._lock = threading.Lock()
+        self.keep_days = dict[str, float]()
+        """Of products; those that are not here, or have 0, are kept as the storage says."""
 
     def open(self, given: Mapping[str, Path]) -> None:
         """Serve the products that are given, and those that were added while it ran before.
@@ -71,6 +68,8 @@ class Catalogue:
             raise BlemishError("--product: nothing is to be served; give NAME=DETECTOR")
         for name in dict.fromkeys([*given, *sorted(added)]):
             about = known.get(name)
+            if about is not None:
+                self.keep_days[name] = about["settings"].get(KEEP_DAYS, 0.0)
             file = load(given[name], self.storage, self._device, self._precision) if name in given else None
             digest = file.digest if file is not None else None
             is_known = about is not None and about["settings"].get("given") == digest
@@ -90,12 +89,14 @@ class Catalogue:
         threshold: float | None = None,
         min_area_px: int | None = None,
         bits: int | None = None,
+        keep_days: float | None = None,
     ) -> None:
         """Add a product, or change what is given of it.
 
         Parameters
         ----------
         detector : SHA-256 of one in the storage, or the path of a file on the machine of the service.
+        keep_days : pictures of its older parts are removed; 0 keeps them as long as those of other products.
 
         Raises
         ------
@@ -104,8 +105,10 @@ class Catalogue:
         """
         with self._lock:
             before = self._served(name)
-            if before is not None and all(each is None for each in (detector, threshold, min_area_px, bits)):
-                raise Refused(f"{name}: nothing is to change; give detector, threshold, min_area_px or bits")
+            is_same = all(each is None for each in (detector, threshold, min_area_px, bits))
+            if before is not None and is_same and keep_days is None:
+                given = "detector, threshold, min_area_px, bits or keep_days"
+                raise Refused(f"{name}: nothing is to change; give {given}")
             if detector is None and before is None:
                 raise Refused(f"{name}: no such product; give a detector to add it")
             if bits is not None and bits not in BITS:
@@ -126,6 +129,10 @@ class Catalogue:
             served = base if new is base.detector else self._kept(of_network(new, base.digest))
             kind = "detector" if detector is not None else "threshold"
             text = f"{name}: is judged by {served.digest[:12]}, threshold {new.threshold.value:.4g}"
+            if keep_days is not None:
+                self.keep_days[name] = keep_days
+                kept = f"pictures are kept {f'{keep_days:g} days' if keep_days else 'as those of other products'}"
+                text, kind = (f"{name}: {kept}", "storage") if is_same else (f"{text}, {kept}", kind)
             self._take(name, served, text, kind)
 
     def recalibrate(
@@ -152,7 +159,7 @@ class Catalogue:
                 return row
             now = found.detector.threshold.value
             if expected is not None and expected != now:
-                raise Changed(f"{name}: the threshold would be {now:.9g}, not {expected:.9g}; look at it again")
+                raise Conflict(f"{name}: the threshold would be {now:.9g}, not {expected:.9g}; look at it again")
             served = self._kept(of_network(found.detector, before.digest))
             text = f"{name}: threshold {now:.4g} from reviews, {found.before.value:.4g} before"
             details = {key: row[key] for key in ("threshold", "threshold_before", "n_good", "promise")}
@@ -194,8 +201,10 @@ class Catalogue:
         before = self._served(name)
         known = self.record.product_settings().get(name, {}).get("settings", {})
         about = {**known, **(settings or {}), "threshold": served.detector.threshold.value,
-                 "min_area_px": served.detector.min_area_px, "bits": served.detector.bits}  # fmt: skip
-        self._serve(name, served)
+                 "min_area_px": served.detector.min_area_px, "bits": served.detector.bits,
+                 KEEP_DAYS: self.keep_days.get(name, 0.0)}  # fmt: skip
+        if served is not before:
+            self._serve(name, served)
         self.record.set_product(name, served.digest, about)
         told = {"detector": served.digest, "detector_before": before.digest if before else None, **(details or {})}
         number = self.record.add_event(kind, text, name, told)

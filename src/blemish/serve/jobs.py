@@ -44,6 +44,12 @@ class NotReady(Refused):
     status = 503
 
 
+class Conflict(Refused):
+    """It cannot be done as things are; nothing has changed."""
+
+    status = 409
+
+
 class Full(Refused):
     """The queue of the product is full.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
+from blemish.errors import print_line
 from blemish.record.record import RecordAway, VerdictRecord
 from blemish.serve.drift import MOST_REFERENCE, Drift, DriftState
 from blemish.serve.jobs import Json
@@ -75,7 +76,7 @@ class Monitor:
                 for event in self.record.events(number - 1, 1, newest_first=False):
                     self._tell(event)
             except RecordAway as error:
-                print(f"blemish: {text} ({error})", file=sys.stderr, flush=True)
+                print_line(f"{text} ({error})")
             except Exception:
                 traceback.print_exc(file=sys.stderr)
 

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from blemish.errors import BlemishError
 from blemish.record.rows import PRODUCT_NAME
 from blemish.serve import views
-from blemish.serve.catalogue import Changed
+from blemish.serve.jobs import Conflict
 from blemish.serve.page import Page
 
 MOST_REVIEWED, MOST_CHANGED = 1000, 100
@@ -110,7 +110,7 @@ def _add_recalibration(routes: APIRouter, page: Page) -> None:
         try:
             page.service.catalogue.recalibrate(product, _share(rate), take=True, expected=expected)
         except BlemishError as mistake:
-            return shown(product, rate, 409 if isinstance(mistake, Changed) else 400, error=str(mistake))
+            return shown(product, rate, 409 if isinstance(mistake, Conflict) else 400, error=str(mistake))
         return page.go(f"/recalibrate/{quote(product)}", rate=rate, done="yes")
 
 

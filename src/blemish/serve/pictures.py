@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, print_line
 from blemish.inspection.stream import Judgement
 from blemish.record.storage import Storage
 from blemish.report.overlay import as_jpeg, overlay
@@ -43,7 +43,7 @@ class Pictures:
         try:
             return as_jpeg(overlay(judgement.pixels, judgement.finding))
         except BlemishError as error:
-            print(f"blemish: {error}", file=sys.stderr, flush=True)
+            print_line(str(error))
             return None
 
     def finish(self, job: Job, drawn: bytes | None, then: Callable[[dict[str, Any]], None]) -> None:

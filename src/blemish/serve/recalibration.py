@@ -20,7 +20,7 @@ from blemish.inspection.stream import Judgement, judge
 from blemish.learning.calibration import MARGIN
 from blemish.record.record import VerdictRecord
 from blemish.record.storage import Storage
-from blemish.serve.jobs import Json, Refused
+from blemish.serve.jobs import Conflict, Json, Refused
 from blemish.thresholds import Threshold, conformal_threshold, n_needed, raised_threshold
 
 MOST_ROWS = 5000
@@ -91,6 +91,8 @@ def recalibrated(
     Raises
     ------
     Refused
+        If the rate cannot be promised.
+    Conflict
         If there is neither a held-out photograph nor a reviewed good part.
     """
     rate = detector.threshold.false_reject_rate if false_rejects is None else false_rejects
@@ -102,7 +104,7 @@ def recalibrated(
     held_out = _held_out(detector, storage)
     reviewed, n_left_out = _scores_of_good(product, detector, own, record, storage)
     if not held_out and not reviewed:
-        raise Refused(f"{product}: no part is reviewed as good, and the detector has no held-out good photographs")
+        raise Conflict(f"{product}: no part is reviewed as good, and the detector has no held-out good photographs")
     if held_out:
         threshold, doubt = raised_threshold(held_out, reviewed, rate), ""
         floor = conformal_threshold(held_out, rate).value

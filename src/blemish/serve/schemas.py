@@ -112,6 +112,7 @@ class Product(BaseModel):
     false_reject_rate: float | None
     min_area_px: int
     bits: int | None
+    keep_days: float | None
     size_wh: list[int]
     is_ready: bool
     waiting: int
@@ -129,6 +130,7 @@ class ProductChange(BaseModel):
     """What is to change of a product; what is not given stays. A new product needs a detector.
 
     ``detector`` is the SHA-256 of one that was served before, or the path of a file on the machine of the service.
+    ``keep_days`` is for the pictures of this product; 0 keeps them as those of other products.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -137,6 +139,7 @@ class ProductChange(BaseModel):
     threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     min_area_px: Annotated[int, Field(ge=0, le=2**31)] | None = None
     bits: Literal[8, 10, 12, 14, 16] | None = None
+    keep_days: Annotated[float, Field(ge=0, le=100_000)] | None = None
 
 
 class RecalibrationOrder(BaseModel):

@@ -142,6 +142,7 @@ class Service:
             "false_reject_rate": detector.threshold.false_reject_rate if detector.threshold.is_promised else None,
             "min_area_px": detector.min_area_px,
             "bits": detector.bits,
+            "keep_days": self.catalogue.keep_days.get(name) or self.storage.keep_days,
             "size_wh": [detector.size_hw[1], detector.size_hw[0]],
             "is_ready": line.is_ready and self.writer.is_healthy,
             "waiting": line.n_open,
