@@ -22,6 +22,7 @@ from torch import Tensor
 
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
+from blemish.inspection.cores import shared_cores
 from blemish.inspection.findings import Finding, finding, row_of_error
 from blemish.inspection.framing import Framing
 from blemish.inspection.likeness import Likeness
@@ -259,10 +260,12 @@ def _judge(detector: Judge, batch: list[Judgement], explain: bool) -> None:
         return
     tiles = (tile for judgement in readable for tile in judgement.tiles or ())
     results = inspected(detector.runtime, tiles, explain)
+    with shared_cores():
+        for judgement in readable:
+            own = islice(results, len(judgement.tiles or ()))
+            judgement.map, judgement.score, judgement.explanation = _joined(detector.framing, own, judgement.size_hw)
+            judgement.tiles = None
     for judgement in readable:
-        own = islice(results, len(judgement.tiles or ()))
-        judgement.map, judgement.score, judgement.explanation = _joined(detector.framing, own, judgement.size_hw)
-        judgement.tiles = None
         if not math.isfinite(judgement.score):  # NaN is not above any threshold: it would pass as good
             path = judgement.photograph.path or "an image"
             judgement.error = BlemishError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import queue
 import sys
 import threading
 import traceback
@@ -26,6 +25,8 @@ from blemish.serve.decoding import Decoders
 from blemish.serve.jobs import Full, Job, NotReady, as_json
 from blemish.serve.pictures import Pictures
 
+JUDGES_ON_CPU = 2
+"""Threads that judge, each with its part of the cores: what the service does beside would otherwise let them wait."""
 BUSY_S = 1.0
 """Until there is likely to be room in a full queue, at least."""
 
@@ -79,26 +80,27 @@ class Line:
         self.product, self.served, self.places = product, served, places
         self._decoders, self._recorder, self._pictures, self._tell = decoders, recorder, pictures, tell
         self._lock = threading.Lock()
-        self._empty = threading.Condition(self._lock)
-        self._encoded: deque[Job] = deque()
+        self._empty, self._changed = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._encoded, self._decoded = deque[Job](), deque[Job]()
         self._n_open = self._n_px = 0
-        self._decoded: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._taken: dict[Job, None] = {}
-        self._is_ended = False
+        self._is_ending = self._is_ended = False
         self._pace_s = 0.1
-        self._thread = threading.Thread(target=self._judge_all, name=f"line {product}", daemon=True)
+        n_judges = JUDGES_ON_CPU if served.detector.runtime.device.type == "cpu" else 1
+        names = [f"line {product} {number}" for number in range(n_judges)]
+        self._threads = [threading.Thread(target=self._judge_all, name=name, daemon=True) for name in names]
 
     # --- from any thread ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Warm the detector and begin to judge."""
         self.served.warm()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_ready(self) -> bool:
         """Whether it is warm and judges."""
-        return self._thread.is_alive() and not self._is_ended
+        return not self._is_ending and all(thread.is_alive() for thread in self._threads)
 
     @property
     def n_open(self) -> int:
@@ -148,8 +150,9 @@ class Line:
 
     def replace(self, served: Served) -> None:
         """Judge with another detector, which is warm, from now on; nothing waits for it."""
-        self.served = served
-        self._decoded.put(None)
+        with self._lock:
+            self.served = served
+            self._changed.notify_all()
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until every photograph that was accepted is recorded."""
@@ -158,11 +161,15 @@ class Line:
 
     def close(self) -> None:
         """Judge and record what was accepted, and end."""
-        self._is_ended = True
-        if self._thread.is_alive():
+        self._is_ending = True
+        if any(thread.is_alive() for thread in self._threads):
             self.drain()
-            self._decoded.put(None)
-            self._thread.join()
+        with self._lock:
+            self._is_ended = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     # --- decoding ----------------------------------------------------------------------------------------------
 
@@ -182,7 +189,9 @@ class Line:
         """Hand a decoded photograph on, or record why there is none."""
         try:
             job.pixels = future.result()
-            self._decoded.put(job)
+            with self._lock:
+                self._decoded.append(job)
+                self._changed.notify()
             return
         except BlemishError as error:
             job.fault = error
@@ -203,32 +212,36 @@ class Line:
 
     def _judge_all(self) -> None:
         """Judge until it is closed; with another detector, begin again."""
-        while not (self._is_ended and self._n_open <= 0):
-            served = self.served
+        while not self._is_ended:
+            served, taken = self.served, dict[Job, None]()
             try:
                 work = partial(self._record, served)
-                for job in judge(served.detector, self._incoming(served), work):
-                    self._taken.pop(job, None)
+                for job in judge(served.detector, self._incoming(served, taken), work):
+                    del taken[job]
                     self._release(job)
             except Exception as error:  # a fault costs the photographs that it meets, never those after them
                 traceback.print_exc(file=sys.stderr)
                 reason = _fault(error)
-                for job in [*self._taken]:
+                for job in taken:
                     if job.claim():
                         self._not_inspected(job, reason, served)
-                    del self._taken[job]
                     self._release(job)
 
-    def _incoming(self, served: Served) -> Iterator[Photograph | None]:
-        """The photographs as they are decoded, and None whenever there is none; ends when another detector comes."""
+    def _incoming(self, served: Served, taken: dict[Job, None]) -> Iterator[Photograph | None]:
+        """The photographs as they are decoded, and None whenever there is none; ends when another detector comes.
+
+        Parameters
+        ----------
+        taken : gets those that are yielded.
+        """
         while True:
-            try:
-                job = self._decoded.get_nowait()
-            except queue.Empty:
+            if not self._decoded:
                 yield None
-                job = self._decoded.get()
-            if job is None:
-                return
+            with self._lock:
+                self._changed.wait_for(lambda: self._decoded or self._is_ended or self.served is not served)
+                if self._is_ended or self.served is not served:
+                    return
+                job = self._decoded.popleft()
             if job.is_claimed:
                 self._release(job)
                 continue
@@ -239,7 +252,7 @@ class Line:
                 )
                 continue
             assert job.pixels is not None
-            self._taken[job] = None
+            taken[job] = None
             yield Photograph(job.pixels, "image", columns={"job": job})
 
     def _record(self, served: Served, judgement: Judgement) -> Job:
