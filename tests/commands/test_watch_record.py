@@ -7,21 +7,24 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from pymodbus.client import ModbusTcpClient
 
 import blemish
 from blemish.cli import main
 from blemish.commands.replay import replayed
+from blemish.outputs.registers import COUNTS
 from blemish.record.record import VerdictRecord
 from blemish.record.storage import Storage
 from commands.test_watch import Start, rows, wait_for
 from learning.test_fit import TINY, part, save_parts
-from outputs.receivers import Web
+from outputs.receivers import Web, free_port
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,14 @@ def stop(process: subprocess.Popen[str], tmp_path: Path) -> str:
 def recorded(tmp_path: Path) -> list[dict[str, object]]:
     with VerdictRecord.open(str(tmp_path / "record.db")) as record:
         return record.verdicts(limit=1000, newest_first=False)[0]
+
+
+def n_shown_to_a_plc(port: int) -> int:
+    """How many parts a PLC was shown, once it was shown any."""
+    with ModbusTcpClient("127.0.0.1", port=port, timeout=20) as client:
+        while (counted := client.read_holding_registers(COUNTS, count=2, device_id=1).registers) == [0, 0]:
+            time.sleep(0.01)
+    return int(counted[1])
 
 
 def same(tmp_path: Path) -> list[dict[str, object]]:
@@ -171,8 +182,10 @@ def test_a_folder_that_was_watched_without_a_record_is_taken_into_it(start: Star
     web = Web()
     for number in (7, 8):
         Image.fromarray(part(number)).save(tmp_path / "in" / f"late {number}.png")
-        process = start("--save", "none", "--webhook", web.url, "--product", "bolt")
+        port = free_port()
+        process = start("--save", "none", "--webhook", web.url, "--modbus", f":{port}", "--product", "bolt")
         wait_for(lambda number=number: len(rows(tmp_path / "out")) == number - 3, process)
+        assert n_shown_to_a_plc(port) == 1
         stop(process, tmp_path)
     names = [Path(str(row["name"])).name for row in recorded(tmp_path)]
     assert names == ["part 0.png", "part 1.png", "part 2.png", "late 7.png", "late 8.png"]

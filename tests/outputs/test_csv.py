@@ -32,7 +32,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_rows(record: VerdictRecord, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "verdicts.csv"
+    path = tmp_path / "verdicts.csv"
     with Delivery(record, [output_at(f"csv:{path}")]) as delivery:
         first, second = add(record, 1, 2, lot="L,7\n")
         (third,) = add(record, 3, verdict="not_inspected", reason="late", score=None, regions=[], unlike=[])
@@ -119,6 +119,9 @@ def test_another_record_begins_with_the_same_ids(tmp_path: Path) -> None:
 
 
 def test_files_of_others_and_places_that_cannot_be_written(tmp_path: Path) -> None:
+    missing = tmp_path / "mistyped" / "verdicts.csv"
+    with pytest.raises(BlemishError, match=r"there is no folder .*mistyped; make it"):
+        output_at(f"csv:{missing}").open()
     other = tmp_path / "other.csv"
     other.write_text("path,score\n")
     with pytest.raises(BlemishError, match=r"other\.csv: is not a table of verdicts of blemish; choose "):

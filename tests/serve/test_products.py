@@ -73,6 +73,17 @@ def test_a_product_keeps_its_pictures_as_long_as_is_put_also_after_a_restart(tmp
         )
 
 
+def test_the_log_names_who_has_changed_something(line: Running) -> None:
+    line.http.put("/products/gasket", json={"threshold": 0.7, "by": "Ada"}).raise_for_status()
+    event = line.record.events()[0]
+    assert event["text"].endswith(", threshold 0.7 (by Ada)")
+    assert event["details"]["by"] == "Ada"
+    reviewed(line, 100, False)
+    order = {"dry_run": False, "by": "Bo"}
+    line.http.post("/products/gasket/recalibrate", json=order).raise_for_status()
+    assert line.record.events()[0]["text"].endswith(" before (by Bo)")
+
+
 def test_a_product_is_added_by_a_file_and_goes_back_to_a_digest(line: Running, tmp_path: Path) -> None:
     darkness(0.9).save(tmp_path / "lid.blemish")
     with named():

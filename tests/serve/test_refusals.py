@@ -186,6 +186,15 @@ def test_a_bad_request(line: Running, method: str, path: str, body: str | None, 
     check_error(line.http.request(method, path, content=body, headers=headers), status, text)
 
 
+@pytest.mark.parametrize(("path", "status"), [("/parts/abc", 400), ("/nowhere", 404), ("/products/lid", 404)])
+def test_a_browser_gets_an_error_as_a_page(line: Running, path: str, status: int) -> None:
+    answer = line.http.get(path, headers={"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"})
+    assert answer.status_code == status
+    assert answer.text.startswith("<!doctype html>")
+    said = line.http.get(path).json()["error"]
+    assert f'<p class="breaks">{said}</p>' in answer.text
+
+
 def test_a_review_has_a_limit(line: Running) -> None:
     sent = b'{"is_defective": true, "note": "' + bytes(2_000_000)
     answer = line.http.post("/verdicts/1/review", content=iter([sent]), headers={"Content-Type": "application/json"})

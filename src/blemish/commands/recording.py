@@ -87,7 +87,7 @@ class Recording:
     def __enter__(self) -> Self:
         self.product = self.options.product_of(self.detector)
         self.source = without_password(self.source)
-        outputs = outputs_at(self.options.outputs, {self.product})
+        self._outputs = outputs_at(self.options.outputs, {self.product})
         with ExitStack() as stack:
             self.record = stack.enter_context(VerdictRecord.open(self.options.db))
             self.storage: Storage | None = None
@@ -96,10 +96,10 @@ class Recording:
             file = self.judged_by or self.detector
             self.digest = sha256_of_file(file) if self.storage is None else self.storage.add_detector(file)
             self._first_id = self.record.latest_id()
-            self._delivery = Delivery(self.record, outputs)
-            self.record.outputs, self._outputs = (), self.record.outputs  # not what ``continued`` brings
-            stack.enter_context(self._delivery)
-            self._writer = Writer(self.record, self._delivery.wake)
+            self._carrying = stack.enter_context(
+                ExitStack()
+            )  # closed after the writer: what it writes last is carried
+            self._writer = Writer(self.record, lambda: self._delivery.wake())
             stack.callback(self._writer.close, PATIENCE_S)
             self._stack = stack.pop_all()
         return self
@@ -126,6 +126,7 @@ class Recording:
     def continued(self, out: Path, saving: Saving) -> set[int]:
         """Make folder and record agree, and return the keys (``key_of``) of the files that have been inspected.
 
+        From then on, outputs carry what is recorded; what this brings is none of their business.
         If the last run in the folder recorded to the same database and was stopped, the folder is not read.
         """
         before = _heartbeat(out)
@@ -137,7 +138,7 @@ class Recording:
             last_id = self._add_missing(continued_rows(out), keys, ids_hold=is_same)
             if is_same:
                 self._append_missing(out, saving, last_id or before.get("record_from", 0), keys)
-        self.record.outputs = self._outputs
+        self._delivery = self._carrying.enter_context(Delivery(self.record, self._outputs))
         self.record.set_product(self.product, self.digest, self.settings)
         self.record.add_event("started", f"blemish watch has started ({self.source})", self.product)
         return set(keys)

@@ -43,7 +43,6 @@ class CsvFile:
                     head = file.read(len(_HEAD))
                 if not _HEAD.startswith(head):
                     raise BlemishError(f"{self.path}: is not a table of verdicts of blemish; choose another --csv")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("ab").close()
         except OSError as error:
             raise cannot_be_written(self.path, error) from error

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
@@ -17,7 +17,7 @@ from blemish.record.database import RecordAway
 from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_v2, routes_verdicts
 from blemish.serve.guard import Guard
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
-from blemish.serve.page import add_page
+from blemish.serve.page import Page, add_page
 from blemish.serve.service import Service
 
 DESCRIPTION = """A photograph in, a verdict out. Every photograph that is accepted has a row in the record before it
@@ -65,39 +65,46 @@ async def _check_query(request: Request) -> None:
             raise Refused(f"{name}: is given more than once")
 
 
-def error(line: str, status: int, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """An error as the interface tells it."""
-    return JSONResponse({**more, "error": " ".join(line.split())}, status, headers)
+def error(request: Request, line: str, status: int, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    """An error as the interface tells it; a browser that goes to an address gets a page."""
+    line = " ".join(line.split())
+    if "text/html" in request.headers.get("accept", ""):
+        page: Page = request.app.state.page
+        response = page.refuse(status, line).response
+        response.headers.update(headers or {})
+        return response
+    return JSONResponse({**more, "error": line}, status, headers)
 
 
-async def _on_mistake(request: Request, mistake: Exception) -> JSONResponse:
+async def _on_mistake(request: Request, mistake: Exception) -> Response:
     """Tell what the service says in one line."""
     if isinstance(mistake, Refused):
         request.app.state.service.metrics.refused.labels(mistake.status).inc()
     if isinstance(mistake, Full):
-        return error(str(mistake), mistake.status, {"Retry-After": str(mistake.retry_after_s)})
+        return error(request, str(mistake), mistake.status, {"Retry-After": str(mistake.retry_after_s)})
     if isinstance(mistake, NotAPhotograph):
-        return error(str(mistake), mistake.status, **mistake.row)
+        return error(request, str(mistake), mistake.status, **mistake.row)
     status = mistake.status if isinstance(mistake, Refused) else 503 if isinstance(mistake, RecordAway) else 400
-    return error(str(mistake), status, {"Retry-After": "2"} if status == 503 else None)
+    return error(request, str(mistake), status, {"Retry-After": "2"} if status == 503 else None)
 
 
-async def _on_invalid(request: Request, invalid: Exception) -> JSONResponse:
+async def _on_invalid(request: Request, invalid: Exception) -> Response:
     """Tell which parameter is wrong."""
     assert isinstance(invalid, RequestValidationError)
     first = invalid.errors()[0]
     if first["type"] == "json_invalid":
-        return error(f"the body is no valid JSON ({first['ctx']['error']})", 400)
+        return error(request, f"the body is no valid JSON ({first['ctx']['error']})", 400)
     where = ".".join(str(part) for part in first["loc"][1:]) or f"the {first['loc'][0]}"
-    return error(f"{where}: {'is not known here' if first['type'] == 'extra_forbidden' else first['msg']}", 400)
+    fault = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
+    return error(request, f"{where}: {fault}", 400)
 
 
-async def _on_http_error(request: Request, failure: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)
     if failure.status_code == 405:
         failure.headers = {**(failure.headers or {}), "Allow": ", ".join(_allowed(request))}
     line = f"{request.url.path}: {failure.detail}" if failure.status_code in (404, 405) else str(failure.detail)
-    return error(line, failure.status_code, dict(failure.headers or {}))
+    return error(request, line, failure.status_code, dict(failure.headers or {}))
 
 
 def _allowed(request: Request) -> list[str]:
@@ -107,8 +114,8 @@ def _allowed(request: Request) -> list[str]:
     return sorted({method.upper() for each in found for method in each})
 
 
-async def _on_fault(request: Request, fault: Exception) -> JSONResponse:
-    return error(f"fault of blemish: {type(fault).__name__}; its log says more", 500)
+async def _on_fault(request: Request, fault: Exception) -> Response:
+    return error(request, f"fault of blemish: {type(fault).__name__}; its log says more", 500)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

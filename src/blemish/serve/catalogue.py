@@ -90,6 +90,7 @@ class Catalogue:
         min_area_px: int | None = None,
         bits: int | None = None,
         keep_days: float | None = None,
+        by: str | None = None,
     ) -> None:
         """Add a product, or change what is given of it.
 
@@ -97,6 +98,7 @@ class Catalogue:
         ----------
         detector : SHA-256 of one in the storage, or the path of a file on the machine of the service.
         keep_days : pictures of its older parts are removed; 0 keeps them as long as those of other products.
+        by : who wants it, for the log.
 
         Raises
         ------
@@ -133,16 +135,23 @@ class Catalogue:
                 self.keep_days[name] = keep_days
                 kept = f"pictures are kept {f'{keep_days:g} days' if keep_days else 'as those of other products'}"
                 text, kind = (f"{name}: {kept}", "storage") if is_same else (f"{text}, {kept}", kind)
-            self._take(name, served, text, kind)
+            self._take(name, served, text, kind, by=by)
 
     def recalibrate(
-        self, name: str, false_rejects: float | None = None, *, take: bool = False, expected: float | None = None
+        self,
+        name: str,
+        false_rejects: float | None = None,
+        *,
+        take: bool = False,
+        expected: float | None = None,
+        by: str | None = None,
     ) -> Json:
         """A new threshold from reviews: what it would mean, and it is taken if that is asked for.
 
         Parameters
         ----------
         expected : the threshold that was told before; if it is another one by now, nothing is taken.
+        by : who wants it, for the log.
 
         Raises
         ------
@@ -163,7 +172,7 @@ class Catalogue:
             served = self._kept(of_network(found.detector, before.digest))
             text = f"{name}: threshold {now:.4g} from reviews, {found.before.value:.4g} before"
             details = {key: row[key] for key in ("threshold", "threshold_before", "n_good", "promise")}
-            self._take(name, served, text, "threshold", details=details)
+            self._take(name, served, text, "threshold", details=details, by=by)
             return row | {"detector": served.digest}
 
     # --- files --------------------------------------------------------------------------------------------------
@@ -196,6 +205,7 @@ class Catalogue:
         kind: str,
         settings: Mapping[str, Any] | None = None,
         details: Mapping[str, Any] | None = None,
+        by: str | None = None,
     ) -> None:
         """Serve a detector from now on, and record that."""
         before = self._served(name)
@@ -207,6 +217,8 @@ class Catalogue:
             self._serve(name, served)
         self.record.set_product(name, served.digest, about)
         told = {"detector": served.digest, "detector_before": before.digest if before else None, **(details or {})}
+        if by is not None:
+            text, told["by"] = f"{text} (by {by})", by
         number = self.record.add_event(kind, text, name, told)
         for event in self.record.events(number - 1, 1, newest_first=False):
             self._tell(event)

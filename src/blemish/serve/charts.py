@@ -64,12 +64,13 @@ def scores_chart(scores: Sequence[float], own: float, threshold: float, high: fl
         for n, edge in zip(counts.tolist(), edges.tolist(), strict=False) if n
     ]  # fmt: skip
     mark, limit = (WIDE_LEFT + min(value, high) / high * width for value in (own, threshold))
+    more = " and above" if max(scores, default=0.0) > high else ""
     anchor, shift = ("end", -10) if mark > WIDE * 0.7 else ("start", 10)
     parts = [
         f'<line class="axis" x1="{WIDE_LEFT}" x2="{WIDE - RIGHT}" y1="{bottom}" y2="{bottom}"/>', *bars,
         f'<text x="{WIDE_LEFT - 6}" y="{top + 4}" text-anchor="end">{int(counts.max())}</text>',
         f'<text x="{WIDE_LEFT}" y="{height - 6}">0</text>',
-        f'<text x="{WIDE - RIGHT}" y="{height - 6}" text-anchor="end">score {high:.3g}</text>',
+        f'<text x="{WIDE - RIGHT}" y="{height - 6}" text-anchor="end">score {high:.3g}{more}</text>',
         f'<line class="limit" id="limit" x1="{limit:.1f}" x2="{limit:.1f}" y1="{top - 4}" y2="{bottom}"/>',
         f'<path class="here" d="M{mark:.1f} {top - 2}l-6 -9h12z"/>',
         f'<text x="{mark + shift:.1f}" y="{top - 6}" text-anchor="{anchor}">this part</text>',

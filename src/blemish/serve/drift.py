@@ -50,6 +50,8 @@ import numpy as np
 
 FALSE_ALARM_PARTS = 100_000
 """Parts between two false alarms of a chart, on average."""
+RATE = f"a false alarm comes once in {FALSE_ALARM_PARTS // 2:,} parts on average"
+"""Of both charts together."""
 SHIFT = 1.0
 """Shift of the normal scores for which the first chart is the fastest, standard deviations."""
 MOST_REFERENCE = 5_000
@@ -104,7 +106,7 @@ class DriftState:
             "missed",
             "unlike": "more photographs than usual are unlike the good images: check camera, light and position",
         }[self.kind]
-        return what if self.alarm else f"{self.kind}: no drift"
+        return f"{what} ({RATE})" if self.alarm else f"{self.kind}: no drift"
 
 
 @dataclass

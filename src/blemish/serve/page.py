@@ -30,6 +30,7 @@ HEADERS = {
 }
 """Of each page: nothing but its own files is loaded or run, and no other site can show it in a frame."""
 
+NAME_COOKIE = "blemish_name"
 COOKIE_S = 90 * 86400
 """A screen on the wall is not logged out in the middle of a shift."""
 WRONG_TOKEN_S = 0.5
@@ -108,6 +109,10 @@ class Page:
         """Let a browser keep a value, which no script and no other site can use."""
         is_secure = request.url.scheme == "https"
         response.set_cookie(name, value, max_age=COOKIE_S, httponly=True, samesite="strict", secure=is_secure)
+
+    def name_of(self, request: Request) -> str | None:
+        """The name that somebody gave with a review in this browser; None if nobody has."""
+        return views.unquoted(request.cookies.get(NAME_COOKIE, "")) or None
 
     def detector_of(self, product: str) -> Detector | None:
         """The detector that a product is judged by now; None if it is not served any more."""

@@ -15,14 +15,13 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from blemish.errors import BlemishError
 from blemish.serve import views
 from blemish.serve.charts import scores_chart
-from blemish.serve.page import FOLDER, Page
+from blemish.serve.page import FOLDER, NAME_COOKIE, Page
 from blemish.serve.page_pictures import Again
 from blemish.serve.schemas import MAX_ID
 
 N_ROWS = 50
 N_SCORES = 1000
 """Scores of so many parts are behind the slider."""
-NAME_COOKIE = "blemish_name"
 NAMES = ("product", "verdict", "reviewed", "part", "lot", "since", "until")
 """What is searched for, in links."""
 PICTURE_HEADERS = {"Cache-Control": "private, max-age=600", "X-Content-Type-Options": "nosniff"}
@@ -124,7 +123,7 @@ def _add_part(routes: APIRouter, page: Page) -> None:
             disagree=disagree,
             message=message,
             note=(review or {}).get("note") or "",
-            by=views.unquoted(request.cookies.get(NAME_COOKIE, "")),
+            by=page.name_of(request) or "",
             next=_unreviewed(page, wanted, part_id, newest_first=True),
             previous=_unreviewed(page, wanted, part_id, newest_first=False),
             **_what_if(page, row),
@@ -142,7 +141,7 @@ def _unreviewed(page: Page, wanted: Search, part_id: int, *, newest_first: bool)
 def _what_if(page: Page, row: dict[str, Any]) -> dict[str, Any]:
     """What the slider needs: the scores of the last parts that this detector judged, whatever its threshold was."""
     score, threshold = row["score"], row["threshold"]
-    if score is None or threshold is None:
+    if score is None or threshold is None or row["verdict"] == "unlike":  # unlike is unlike at any threshold
         return {"scores": []}
     same = _same_scores(page, row)
     others, _ = page.record.verdicts(product=row["product"], limit=N_SCORES)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, UploadFile
+from fastapi import APIRouter, Form, Request, UploadFile
 from fastapi.responses import Response
 
 from blemish.errors import BlemishError
@@ -39,12 +39,13 @@ def _add_products(routes: APIRouter, page: Page) -> None:
 
     @routes.post("/setup")
     def put(
+        request: Request,
         product: Annotated[str, Form(max_length=200)],
         file: UploadFile | None = None,
         path: Annotated[str, Form(max_length=4000)] = "",
         is_new: Annotated[bool, Form()] = False,
     ) -> Response:
-        name, given = product.strip(), path.strip()
+        name, given, by = product.strip(), path.strip(), page.name_of(request)
         if not re.fullmatch(PRODUCT_NAME, name):
             text = f"{name}: is no name of a product; take up to 64 letters without accents, digits, and . _ -"
             return shown(400, error=text)
@@ -52,9 +53,9 @@ def _add_products(routes: APIRouter, page: Page) -> None:
             return shown(409, error=f"{name}: exists already; choose another name, or put another detector there")
         try:
             if file is not None and file.filename:
-                _put_file(page, name, file)
+                _put_file(page, name, file, by)
             elif given:
-                page.service.catalogue.put(name, detector=given)
+                page.service.catalogue.put(name, detector=given, by=by)
             else:
                 return shown(400, error="Choose a .blemish file, or give the path of one.")
         except BlemishError as error:
@@ -62,14 +63,14 @@ def _add_products(routes: APIRouter, page: Page) -> None:
         return page.go("/setup", put=name)
 
 
-def _put_file(page: Page, product: str, file: UploadFile) -> None:
+def _put_file(page: Page, product: str, file: UploadFile, by: str | None) -> None:
     """Let a product be judged by a detector that was sent; raises BlemishError."""
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "detector.blemish"
         with copy.open("wb") as into:
             shutil.copyfileobj(file.file, into)
         try:
-            page.service.catalogue.put(product, detector=str(copy))
+            page.service.catalogue.put(product, detector=str(copy), by=by)
         except BlemishError as error:
             raise BlemishError(str(error).replace(str(copy), file.filename or "the file")) from error
 
@@ -106,9 +107,12 @@ def _add_recalibration(routes: APIRouter, page: Page) -> None:
         return shown(product, rate, message="The threshold is taken. It judges from now on." if done else "")
 
     @routes.post("/recalibrate/{product}")
-    def take(product: str, rate: Annotated[str, Form()], expected: Annotated[float, Form()]) -> Response:
+    def take(
+        request: Request, product: str, rate: Annotated[str, Form()], expected: Annotated[float, Form()]
+    ) -> Response:
+        by = page.name_of(request)
         try:
-            page.service.catalogue.recalibrate(product, _share(rate), take=True, expected=expected)
+            page.service.catalogue.recalibrate(product, _share(rate), take=True, expected=expected, by=by)
         except BlemishError as mistake:
             return shown(product, rate, 409 if isinstance(mistake, Conflict) else 400, error=str(mistake))
         return page.go(f"/recalibrate/{quote(product)}", rate=rate, done="yes")

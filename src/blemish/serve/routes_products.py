@@ -46,5 +46,5 @@ def recalibrate(product: str, order: Annotated[RecalibrationOrder, Body()], requ
     service: Service = request.app.state.service
     service.line(product)
     return service.catalogue.recalibrate(
-        product, order.false_rejects, take=not order.dry_run, expected=order.threshold
+        product, order.false_rejects, take=not order.dry_run, expected=order.threshold, by=order.by
     )

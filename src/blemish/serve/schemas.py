@@ -131,6 +131,7 @@ class ProductChange(BaseModel):
 
     ``detector`` is the SHA-256 of one that was served before, or the path of a file on the machine of the service.
     ``keep_days`` is for the pictures of this product; 0 keeps them as those of other products.
+    ``by`` is who wants it, for the log.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -140,16 +141,19 @@ class ProductChange(BaseModel):
     min_area_px: Annotated[int, Field(ge=0, le=2**31)] | None = None
     bits: Literal[8, 10, 12, 14, 16] | None = None
     keep_days: Annotated[float, Field(ge=0, le=100_000)] | None = None
+    by: Name | None = None
 
 
 class RecalibrationOrder(BaseModel):
-    """``dry_run`` only tells. ``threshold`` is what a dry run told: if it is another by now, nothing is taken."""
+    """``dry_run`` only tells. ``threshold`` is what a dry run told: if it is another by now, nothing is taken.
+    ``by`` is who wants it, for the log."""
 
     model_config = ConfigDict(extra="forbid")
 
     false_rejects: Annotated[float, Field(gt=0, lt=1)] | None = None
     dry_run: Annotated[bool, Field(strict=True)] = True
     threshold: float | None = None
+    by: Name | None = None
 
 
 class ChangedVerdict(BaseModel):

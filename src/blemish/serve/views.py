@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 from blemish.detector import Detector
+from blemish.serve.drift import RATE
 
 WORDS = {"good": "Good", "defective": "Defective", "unlike": "Unlike", "not_inspected": "Not inspected"}
 SHORT_WORDS = {"good": "good", "defective": "defect", "unlike": "unlike", "not_inspected": "not insp"}
@@ -163,7 +164,7 @@ def drift(states: Sequence[Json] | None) -> dict[str, Any]:
     alarms = [state["text"] for state in states if state["alarm"]]
     if alarms:
         return {"word": "Drift", "text": "; ".join(alarms), "is_alarm": True}
-    return {"word": "None", "text": "as at calibration", "is_alarm": False}
+    return {"word": "None", "text": RATE, "is_alarm": False}
 
 
 def health_items(health: Json, storage_fault: str | None) -> list[dict[str, Any]]:

@@ -55,7 +55,8 @@ function watchLine(live) {
     }
     lost.hidden = !isLost;
     const way = byId("way");
-    const text = events.readyState === EventSource.OPEN ? "live" : `no events, asked every ${SELDOM_S} s`;
+    const isLive = events.readyState === EventSource.OPEN;
+    const text = isLost ? "not connected" : isLive ? "live" : `no events, asked every ${SELDOM_S} s`;
     if (way && way.textContent !== text) way.textContent = text;
   }
 
@@ -154,9 +155,8 @@ function lookAtPart(part) {
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);
     const would = isRejected() ? "defective" : "good";
-    const known = { unlike: "unlike the good parts, whatever the threshold", not_inspected: "not inspected" }[verdict];
     const change = would === verdict ? "as it was judged" : "another verdict than it was given";
-    byId("would").textContent = known ? `This part is ${known}.` : `This part would be ${would}: ${change}.`;
+    byId("would").textContent = `This part would be ${would}: ${change}.`;
     const nAbove = scores.filter((other) => other > threshold()).length;
     const nBefore = scores.filter((other) => other > usual).length;
     const share = ((100 * nAbove) / scores.length).toFixed(1);
