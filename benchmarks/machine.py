@@ -44,6 +44,11 @@ def describe() -> dict[str, str | int]:
     }
 
 
+def read(name: str) -> Any:
+    """The content of a file in ``results/``."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
     """Median time of ``work`` in seconds, after one warm-up run."""
     times = []

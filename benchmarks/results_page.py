@@ -6,7 +6,6 @@ A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; everything 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,12 +15,13 @@ from typing import Any
 
 from scipy.stats import betabinom
 
-from blemish.compare.papers import named_test_set, paper_figure, sources
+from blemish.compare.papers import named_test_set, paper_figure
 from blemish.metrics.names import TITLES
 from blemish.studies.tables import TABLES as PAPER_TABLES
 from blemish.studies.tables.results import MEAN, Ordering
 from blemish.thresholds import lowest_rate
-from machine import RESULTS, table
+from line_tables import camera, method_title, saving, service, ways
+from machine import read, table
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (
@@ -256,43 +256,6 @@ def rows_of_sizes(rows: Rows) -> str:
     )
 
 
-def saving() -> str:
-    """Bytes and milliseconds of each kind of results."""
-    rows = read("saving")["rows"]
-    return table(
-        [{"`--save`": row["save"], "KB a photograph": row["kb"], "ms a photograph": row["ms"]} for row in rows]
-    )
-
-
-def camera() -> str:
-    """What became of a camera's frames."""
-    names = {"whole": "whole frames", "lost": "20 % of the packets lost", "killed": "switched off for 5 s"}
-    return table(
-        [
-            {"camera": names[name], "seconds": run["seconds"], "rows": run["rows"]}
-            | {"judged": run["rows"] - run["verdicts"].get("not inspected", 0)}
-            | {"told as not inspected": run["verdicts"].get("not inspected", 0)}
-            | {"numbers without a row": run["frames_without_a_row"]}
-            | {"MB, first and last": f"{run['memory_mb'][0]}, {run['memory_mb'][-1]}"}
-            for name, run in read("camera")["runs"].items()
-        ]
-    )
-
-
-def ways() -> str:
-    """Scores by every way to inspect the same photographs."""
-    whole, tiles_ = read("ways")["detectors"]
-    return table(
-        [
-            {"way": row["way"], "whole: largest difference": f"{row['largest_difference']:.1g}"}
-            | {"other verdicts": f"{row['other_verdicts']} of {row['n']}"}
-            | {"tiles: largest difference": f"{of_tiles['largest_difference']:.1g}"}
-            | {"other verdicts ": f"{of_tiles['other_verdicts']} of {of_tiles['n']}"}
-            for row, of_tiles in zip(whole["rows"], tiles_["rows"], strict=True)
-        ]
-    )
-
-
 def draem_3() -> str:
     """DRÆM's ablations."""
     return paper_table("draem-3")
@@ -348,16 +311,11 @@ TABLES: dict[str, Callable[[], str]] = {
     for make in (
         headline, accuracy, promise, protocols,
         image_scores, real_defects, ssae_damage, ssae_limits, patchcore_settings, rectangles, tiles,
-        saving, camera, ways,
+        saving, camera, ways, service,
         draem_3, dsr_5, dsr_6,
         false_rejects, unlike, good_test_images,
     )
 }  # fmt: skip
-
-
-def read(name: str) -> Any:
-    """The content of a file in ``results/``."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def runs_of(method: str, data: str) -> Rows:
@@ -368,11 +326,6 @@ def runs_of(method: str, data: str) -> Rows:
 def average(key: str, rows: Iterable[Mapping[str, Any]]) -> float:
     """Mean of one column over rows."""
     return mean(row[key] for row in rows)
-
-
-def method_title(method: str) -> str:
-    """A method's name in print."""
-    return {"patchcore": "PatchCore", "combined": "all four joined"}.get(method) or sources()[method].method
 
 
 def published(method: str, data: str) -> str:

@@ -349,12 +349,13 @@ def main() -> None:
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("detector", type=Path)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--n", type=int, default=400, help="photographs, in one measurement of the closed loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30.0, help="of the open loop, at most 600")
     parser.add_argument("--times", type=int, default=20, help="that it is killed")
     parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="options of `blemish serve`")
+    parser.add_argument("--name", help="of this measurement in the results; the mode by default")
     parser.add_argument("--out", type=Path, default=RESULTS / "serve-load.json")
     arguments = parser.parse_args()
     arguments.n, arguments.seconds = min(arguments.n, 100_000), min(arguments.seconds, 600.0)
@@ -363,7 +364,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         result = MODES[arguments.mode](arguments, paths, contents, Path(name))
     before = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    before[arguments.mode] = {**describe(), "photographs_of": arguments.images.name, **result}
+    before[arguments.name or arguments.mode] = {**describe(), "photographs_of": arguments.images.name, **result}
     arguments.out.write_text(json.dumps(before, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -50,7 +50,7 @@ import numpy as np
 
 FALSE_ALARM_PARTS = 100_000
 """Parts between two false alarms of a chart, on average."""
-RATE = f"a false alarm comes once in {FALSE_ALARM_PARTS // 2:,} parts on average"
+RATE = f"false alarms: 1 in {FALSE_ALARM_PARTS // 2:,} parts"
 """Of both charts together."""
 SHIFT = 1.0
 """Shift of the normal scores for which the first chart is the fastest, standard deviations."""
