@@ -39,7 +39,7 @@ def ways() -> str:
         name = f"{method_title(each['method'])}, {each['framing']}"
         for row in each["rows"]:
             of_way = rows.setdefault(row["way"], {"way": row["way"]})
-            of_way[f"{name}: largest difference"] = f"{row['largest_difference'] / each['threshold']:.0e}"
+            of_way[f"{name}: largest difference"] = f"{row['largest_difference'] / each['threshold']:.1g}"
             of_way[f"{name}: other verdicts"] = f"{row['other_verdicts']} of {row['n']}"
     return table([*rows.values()])
 
