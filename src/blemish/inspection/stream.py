@@ -22,12 +22,12 @@ from torch import Tensor
 
 from blemish.data.loading import resize
 from blemish.errors import BlemishError
-from blemish.inspection.cores import shared_cores
 from blemish.inspection.findings import Finding, finding, row_of_error
 from blemish.inspection.framing import Framing
 from blemish.inspection.likeness import Likeness
 from blemish.inspection.sources import Photograph
 from blemish.runtimes.base import Runtime
+from blemish.runtimes.cores import shared_cores
 from blemish.thresholds import Threshold
 
 BATCH_SIZE = 8

@@ -12,6 +12,7 @@ from torch import Tensor
 from blemish.devices import Precision
 from blemish.methods.base import Settings
 from blemish.runtimes.base import Runtime, needed
+from blemish.runtimes.cores import n_cores
 
 PARTS = ("openvino_xml", "openvino_bin")
 """Names of the two tensors: graph and weights."""
@@ -46,7 +47,7 @@ class OpenVINORuntime(Runtime):
         model = core.read_model(bytes(graph).decode(), openvino.Tensor(weights, shared_memory=True))
         model.reshape([1, 3, *settings.size_hw])
         hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
-        hints |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+        hints |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(n_cores())}
         self._run = core.compile_model(model, "CPU", hints)
         self._lock = threading.Lock()
         """Callers take turns, because each image uses all threads."""

@@ -9,12 +9,14 @@ from contextlib import suppress
 import pytest
 import torch
 
-from blemish.inspection.cores import shared_cores
+from blemish.runtimes import cores
+from blemish.runtimes.cores import n_cores, shared_cores
 
 
 @pytest.fixture(autouse=True)
-def four_threads() -> Iterator[None]:
+def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
+    monkeypatch.setattr(cores, "_has_shared", False)
     torch.set_num_threads(4)
     yield
     torch.set_num_threads(before)
@@ -61,3 +63,24 @@ def test_the_part_is_given_back_after_an_error() -> None:
         raise RuntimeError
     assert used == [2]
     assert of_others(2) == [4, 2]
+
+
+def test_a_thread_that_begins_while_cores_are_shared_has_them_all_once_it_is_alone() -> None:
+    went_on, ends = threading.Event(), threading.Event()
+    alone = list[int]()
+
+    def late() -> None:
+        torch.get_num_threads()  # takes over what the others have set
+        went_on.set()
+        ends.wait(60)
+        with shared_cores():
+            alone.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=late)
+    with shared_cores(), shared_cores():
+        thread.start()
+        assert went_on.wait(60)
+        assert n_cores() == 4
+    ends.set()
+    thread.join()
+    assert alone == [4]
