@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, NotNow
 from blemish.files import LOCK, check_own, make_folder, owned_folder, replace_file, write_text
 
 
@@ -56,7 +56,7 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     with owned_folder(tmp_path / "out") as folder:
         assert folder.is_dir()
         with (
-            pytest.raises(BlemishError, match=rf"out: process {os.getpid()} on .* writes there"),
+            pytest.raises(NotNow, match=rf"out: process {os.getpid()} on .* writes there"),
             owned_folder(folder),
         ):
             pass

@@ -14,6 +14,10 @@ class BlemishError(Exception):
     """
 
 
+class NotNow(BlemishError):
+    """It cannot be done at the moment: a database is away, another program has a port or a folder. Later it may."""
+
+
 class TooManyPixels(BlemishError):
     """An image that is refused by its size, before its pixels are decoded."""
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from blemish.errors import BlemishError, print_notices
+from blemish.errors import BlemishError, NotNow, print_notices
 
 
 @contextmanager
@@ -45,6 +45,8 @@ def cannot_be_written(path: Path, error: OSError) -> BlemishError:
     """The mistake of a file that an error of the system keeps from being written."""
     if isinstance(error, FileNotFoundError):
         return BlemishError(f"{path}: cannot be written, as there is no folder {path.parent}; make it")
+    if isinstance(error, IsADirectoryError):
+        return BlemishError(f"{path}: cannot be written (Is a directory); choose the name of a file")
     return BlemishError(
         f"{path}: cannot be written ({error.strerror or error}); free the disk or choose another folder"
     )
@@ -182,7 +184,7 @@ def owned_folder(path: Path, option: str = "--out") -> Iterator[Path]:
             text.write(f"process {os.getpid()} on {platform.node()}")
             text.truncate()
     except (Timeout, FileNotFoundError) as error:
-        raise BlemishError(f"{path}: {holder} writes there; wait for its end, or choose another {option}") from error
+        raise NotNow(f"{path}: {holder} writes there; wait for its end, or choose another {option}") from error
     except (OSError, NotImplementedError) as error:  # on some network drives
         print_notices([f"{path}: cannot be locked ({error}); let no other run write there"])
     try:

@@ -154,10 +154,16 @@ def test_reviewed_good_parts_raise_the_threshold_and_never_lower_it(
     assert same.threshold == plain.threshold
     line.record.review(higher[0], False, "anna", "only dust, I looked again")
     raised = calibrated(run, line.folder / "raised.blemish", "--reviews", line.db, "--product", "gasket")
-    assert f"1 of {len(lower) + 1} photographs that were reviewed as good are above" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"1 of {len(lower) + 1} photographs that were reviewed as good are above" in output
+    assert "was reviewed as defective" not in output
     assert raised.threshold.value > plain.threshold.value
     assert (raised.threshold.n_calibration, raised.threshold.is_promised) == (20, True)
     assert raised.calibration_scores == plain.calibration_scores
+    line.record.review(lower[0], True)
+    calibrated(run, line.folder / "warned.blemish", "--reviews", line.db)
+    output = capsys.readouterr().out
+    assert output.count(": was reviewed as defective, and passes with the new threshold\n") == 1
     assert raised.provenance["calibrated_on"] == {"data": "more", "n": 20, "n_reviewed": len(lower) + 1}
 
 

@@ -68,6 +68,19 @@ def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     raise AssertionError("it did not happen within a minute")
 
 
+def test_what_waits_when_it_is_stopped_is_told(start: Start, tmp_path: Path) -> None:
+    save_parts(tmp_path / "in", 1)
+    content = (tmp_path / "in" / "part 0.png").read_bytes()
+    (tmp_path / "in" / "torn.png").write_bytes(content[:200])
+    (tmp_path / "in" / "notes.txt").write_text("no photograph")
+    process = start("--save", "none", "--patience", "600")
+    wait_for(lambda: len(rows(tmp_path / "out")) == 1, process)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert "torn.png: waits, with 0 more files, and is inspected at the next start" in errors
+    assert process.returncode == 3, output
+
+
 def test_it_goes_on_where_it_was_stopped(start: Start, run: Path, tmp_path: Path) -> None:
     incoming, out = tmp_path / "in", tmp_path / "out"
     save_parts(incoming, 3)

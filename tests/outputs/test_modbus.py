@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, NotNow
 from blemish.outputs.addresses import output_at
 from blemish.outputs.delivery import Delivery
 from blemish.outputs.modbus import Modbus
@@ -185,7 +185,7 @@ def test_the_product_of_the_address_is_shown_and_no_other(tmp_path: Path) -> Non
 
 def test_a_port_that_is_taken_is_told_at_the_start(plc: Plc) -> None:
     port = plc.client.comm_params.port
-    with pytest.raises(BlemishError, match=rf"modbus://127\.0\.0\.1:{port}: cannot listen there \(Address already"):
+    with pytest.raises(NotNow, match=rf"modbus://127\.0\.0\.1:{port}: cannot listen there \(Address already"):
         output_at(f"modbus://127.0.0.1:{port}").open()
     with pytest.raises(BlemishError, match=r"modbus://192\.0\.2\.1:5020: cannot listen there \(Cannot assign"):
         output_at("modbus://192.0.2.1:5020").open()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from blemish.record import writer as writer_module
 from blemish.record.record import NewVerdict, RecordAway, VerdictRecord
 from blemish.record.writer import Writer
 
@@ -97,6 +98,32 @@ def test_a_database_that_is_away_is_tried_again(record: VerdictRecord, gate: Gat
         assert (writer.fault, writer.n_waiting) == ("away", 1)
         gate.is_away = False
         assert future.result(LONG_S) == 1
+        assert writer.is_healthy
+    assert told == ["away; what is judged waits", f"{record.database.name}: is recorded to again"]
+
+
+def test_a_database_that_is_away_is_noticed_also_while_nothing_is_recorded(
+    record: VerdictRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "PROBE_S", 0.01)
+    is_away, told, noticed = [True], list[str](), threading.Event()
+
+    def latest_id() -> int:
+        if is_away:
+            raise RecordAway("away")
+        return 0
+
+    def tell(line: str) -> None:
+        told.append(line)
+        noticed.set()
+
+    monkeypatch.setattr(record, "latest_id", latest_id)
+    with Writer(record, tell=tell) as writer:
+        assert noticed.wait(LONG_S)
+        assert not writer.is_healthy
+        noticed.clear()
+        is_away.clear()
+        assert noticed.wait(LONG_S)
         assert writer.is_healthy
     assert told == ["away; what is judged waits", f"{record.database.name}: is recorded to again"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services import GOOD, Running, darkness, named, png, running, wait_for
 
 from blemish.detector import Detector
 from blemish.errors import BlemishError
+from blemish.record.record import VerdictRecord
 from blemish.serve.recalibration import NO_HELD_OUT
 
 
@@ -71,6 +73,56 @@ def test_a_product_keeps_its_pictures_as_long_as_is_put_also_after_a_restart(tmp
         assert line.record.events()[0]["text"].endswith(
             ", threshold 0.6, pictures are kept as those of other products"
         )
+
+
+def test_what_is_put_again_changes_nothing(line: Running) -> None:
+    before = line.http.get("/products/gasket").json()
+    same = {key: before[key] for key in ("threshold", "min_area_px", "bits")}
+    assert line.http.put("/products/gasket", json=same).json() == before
+    assert before["promise"] == line.http.get("/products/gasket").json()["promise"]
+
+
+def test_a_product_is_removed_and_stays_away(tmp_path: Path) -> None:
+    file = tmp_path / "gasket.blemish"
+    darkness(0.5).save(file)
+    with named(), running(tmp_path, given={"gasket": file}) as line:
+        line.http.put("/products/lid", json={"detector": str(file)}).raise_for_status()
+        assert line.inspect(GOOD, "lid").status_code == 200
+        assert line.http.delete("/products/lid?by=Ada").json() == {"removed": "lid"}
+        assert line.record.events()[0]["text"] == "lid: is served no more (by Ada)"
+        assert line.inspect(GOOD, "lid").status_code == 404
+        assert line.http.get("/verdicts?product=lid").json()["verdicts"]
+    with named(), running(tmp_path, given={"gasket": file}) as line:
+        assert list(thresholds(line)) == ["gasket"]
+
+
+def test_another_storage_does_not_undo_what_was_set(tmp_path: Path) -> None:
+    """Neither does a start that fails."""
+    file, other = tmp_path / "gasket.blemish", tmp_path / "other.blemish"
+    darkness(0.5).save(file)
+    darkness(0.8).save(other)
+    with named(), running(tmp_path, given={"gasket": file, "nut": file}) as line:
+        line.http.put("/products/gasket", json={"threshold": 0.7}).raise_for_status()
+    (tmp_path / "storage").rename(tmp_path / "elsewhere")
+    with (
+        named(),
+        pytest.raises(BlemishError, match=r"gasket: the detector that was set last, .* is not in --storage"),
+        running(tmp_path, given={"nut": other, "gasket": file}),
+    ):
+        pass
+    shutil.rmtree(tmp_path / "storage")
+    (tmp_path / "elsewhere").rename(tmp_path / "storage")
+    with named(), running(tmp_path, given={"nut": file, "gasket": file}) as line:
+        assert thresholds(line) == {"gasket": 0.7, "nut": 0.5}
+
+
+def test_a_product_that_a_folder_is_recorded_as_is_not_served(tmp_path: Path) -> None:
+    file = tmp_path / "gasket.blemish"
+    darkness(0.5).save(file)
+    with VerdictRecord.open(str(tmp_path / "verdicts.db")) as record:
+        record.set_product("bolt", "f" * 64, {"threshold": 1.0})  # as `watch --db` does
+    with named(), running(tmp_path, given={"gasket": file}) as line:
+        assert list(thresholds(line)) == ["gasket"]
 
 
 def test_the_log_names_who_has_changed_something(line: Running) -> None:
@@ -186,6 +238,18 @@ def test_a_restart_goes_on_with_what_was_set_last(tmp_path: Path) -> None:
             assert [each["name"] for each in line.service.products()] == ["added"]
     with pytest.raises(BlemishError, match="nothing is to be served"), running(tmp_path / "new", given={}):
         pass
+
+
+def test_an_alarm_that_another_detector_ends_is_told(line: Running) -> None:
+    rng = np.random.default_rng(0)
+    for value in rng.integers(150, 200, 60):
+        assert line.inspect(grey(int(value))).status_code == 200
+    wait_for(lambda: any(event["kind"] == "drift" for event in line.record.events()))
+    line.http.put("/products/gasket", json={"threshold": 0.7}).raise_for_status()
+    texts = [event["text"] for event in line.record.events() if event["kind"] == "drift"]
+    assert texts[0].startswith(
+        "gasket: is watched anew, since its detector was changed; before, good parts score higher"
+    )
 
 
 def test_drift_is_told_and_shown(line: Running) -> None:

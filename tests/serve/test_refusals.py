@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from services import DEFECTIVE, GOOD, WAIT_S, Running, png, running, wait_for
 
+from blemish.record import writer
 from blemish.serve.service import Limits
 
 MAX_BYTES = 50_000
@@ -154,6 +155,10 @@ def test_a_client_that_goes_away_gives_its_place_back(line: Running) -> None:
         ("GET", "/verdicts?verdict=bad", None, 400, "verdict"),
         ("GET", "/verdicts?reviewed=perhaps", None, 400, "reviewed"),
         ("GET", "/verdicts/x", None, 400, "number"),
+        ("GET", "/verdicts/", None, 404, "/verdicts/: Not Found"),
+        ("POST", "/products/gasket/inspect/", "x", 404, "Not Found"),
+        ("GET", "/v2/models/gasket/versions/7", None, 404, "gasket: has no version 7; there is dddddddddddd"),
+        ("DELETE", "/products/lid", None, 404, "lid: no such product"),
         ("GET", "/verdicts/123456", None, 404, "there is no verdict 123456"),
         ("GET", "/verdicts/99999999999999999999", None, 400, "number"),
         ("GET", "/verdicts/123456/image", None, 404, "there is no verdict 123456"),
@@ -195,6 +200,18 @@ def test_a_browser_gets_an_error_as_a_page(line: Running, path: str, status: int
     assert f'<p class="breaks">{said}</p>' in answer.text
 
 
+def test_json_without_its_content_type_is_told(line: Running) -> None:
+    answer = line.http.put("/products/gasket", content=b"{}", headers={"Content-Type": "text/plain"})
+    check_error(answer, 400, "the body: should be a JSON object, with Content-Type: application/json")
+
+
+def test_a_time_is_taken_as_a_row_has_it(line: Running) -> None:
+    line.inspect(GOOD)
+    newest = line.rows()[-1]
+    found = line.http.get(f"/verdicts?since={newest['time']}").json()["verdicts"]  # its + means a space in a query
+    assert found[0]["id"] == newest["id"]
+
+
 def test_a_review_has_a_limit(line: Running) -> None:
     sent = b'{"is_defective": true, "note": "' + bytes(2_000_000)
     answer = line.http.post("/verdicts/1/review", content=iter([sent]), headers={"Content-Type": "application/json"})
@@ -210,7 +227,8 @@ def test_a_review_as_a_form_is_refused(line: Running) -> None:
     assert line.record.verdict(number)["review"] is None  # type: ignore[index]
 
 
-def test_without_the_record_nothing_is_accepted(tmp_path: Path) -> None:
+def test_without_the_record_nothing_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PROBE_S", WAIT_S)  # it would find that the database is not away
     with running(tmp_path) as line:
         line.service.writer.fault = "the database is away"
         check_error(line.inspect(GOOD), 503, "the record cannot be written")

@@ -103,13 +103,14 @@ def serve(
     precision
         auto takes bf16 for a large network where the hardware is fast at it, else float32.
     """
-    from blemish.commands.serve import ServeFailed, ServeOptions, serve_run
+    from blemish.commands.serve import ServeOptions, serve_run
+    from blemish.errors import NotNow
 
     about = {**vars(address or Address()), **vars(bounds or Bounds()), **vars(kept or Kept())}
     addresses = (outputs or OutputOptions()).addresses()
     options = ServeOptions(products=product or (), outputs=addresses, device=device, precision=precision, **about)
     try:
         serve_run(options)
-    except ServeFailed as error:
+    except NotNow as error:
         print(f"blemish: {error}", file=sys.stderr)
         sys.exit(TEMPORARY)

@@ -46,7 +46,7 @@ def calibrate_run(
         raise BlemishError(f"--min-area {min_area_px}: should be a number of pixels, 0 or more")
     if reviews is not None and (good is None or threshold is not None):
         raise BlemishError("--reviews: come on top of good photographs; give a folder of these, and no --threshold")
-    reviewed = _reviewed(reviews)
+    reviewed, defective = _reviewed(reviews)
     detector = Detector.load(path, resolve_device(device))
     if threshold is not None or (good is None and false_rejects is None and min_area_px is not None):
         result = with_rule(detector, good, layout, threshold=threshold, min_area_px=min_area_px)
@@ -60,15 +60,18 @@ def calibrate_run(
         if reviews is not None:
             n = f"{result.n_raising} of {len(reviewed)} photographs that were reviewed as good"
             print(f"{n} are above the threshold of the good photographs, and raise it")
+            for known in defective:
+                if not result.detector.inspect(known).is_defective:
+                    print(f"  {known}: was reviewed as defective, and passes with the new threshold")
     with folder_for_files(out.parent):
         result.detector.save(out)
     _print(detector, result, out)
 
 
-def _reviewed(reviews: Reviews | None) -> tuple[Path, ...]:
-    """The photographs of parts that people called good."""
+def _reviewed(reviews: Reviews | None) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The photographs of parts that people called good, and of those that they called defective."""
     if reviews is None:
-        return ()
+        return (), ()
     from blemish.record.places import reviewed_good
     from blemish.record.record import VerdictRecord
 
@@ -77,7 +80,7 @@ def _reviewed(reviews: Reviews | None) -> tuple[Path, ...]:
         if found.n_without_image:
             print_notices([f"{record.database.name}: {found.n_without_image} reviewed photographs are not kept (any "
                            "more); they are left out"])  # fmt: skip
-    return found.paths
+    return found.paths, found.defective
 
 
 def _print(before: Detector, result: Recalibration, out: Path) -> None:

@@ -139,7 +139,9 @@ class Recording:
             if is_same:
                 self._append_missing(out, saving, last_id or before.get("record_from", 0), keys)
         self._delivery = self._carrying.enter_context(Delivery(self.record, self._outputs))
-        self.record.set_product(self.product, self.digest, self.settings)
+        known = self.record.product_settings().get(self.product)
+        if known is None or "given" not in known["settings"]:  # else a service has set it, and goes on with that
+            self.record.set_product(self.product, self.digest, self.settings)
         self.record.add_event("started", f"blemish watch has started ({self.source})", self.product)
         return set(keys)
 

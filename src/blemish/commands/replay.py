@@ -51,7 +51,9 @@ def replayed(record: VerdictRecord, storage: Storage, verdict_id: int, device: D
         raise BlemishError(f"{name} was not inspected ({row['reason']}); there is nothing to replay")
     image, detector_file = storage.path(pictures.image), storage.detector(row["detector"])
     if image is None:
-        raise BlemishError(f"{name}: its photograph is not kept (any more); `watch` keeps photographs with --storage")
+        raise BlemishError(
+            f"{name}: its photograph is not kept (any more); `watch` keeps them with --storage, `serve` with --save"
+        )
     if detector_file is None:
         raise BlemishError(f"{name}: its detector {row['detector']} is not kept in {storage.folder}")
     for path, digest in ((image, row["photograph"]), (detector_file, row["detector"])):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blemish.devices import Device, Precision
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, NotNow
 from blemish.files import make_folder
 from blemish.record.rows import PRODUCT_NAME
 from blemish.runtimes.base import needed
@@ -21,10 +21,6 @@ from blemish.runtimes.base import needed
 DATABASE = "verdicts.db"
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "sse_starlette", "prometheus_client")
 """Of the extra ``serve``, what it cannot do without."""
-
-
-class ServeFailed(BlemishError):
-    """It cannot serve at the moment: the database is away, or the port is in use. To start again may help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +53,8 @@ def serve_run(options: ServeOptions) -> None:
     ------
     BlemishError
         If an option is wrong, or something that it needs cannot be used.
-    ServeFailed
-        If that may be over by itself.
+    NotNow
+        If that may be over by itself: the database is away; a port, or the storage, is in use.
     """
     for package in PACKAGES:
         needed(package, "serve")
@@ -84,10 +80,7 @@ def serve_run(options: ServeOptions) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(options.host, options.port, token))
         make_folder(options.storage, "--storage")
-        try:
-            record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
-        except RecordAway as error:
-            raise ServeFailed(str(error)) from error
+        record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
         served = {*paths, *record.product_settings()}
         delivery = stack.enter_context(Delivery(record, outputs_at(options.outputs, served)))
         storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
@@ -167,7 +160,7 @@ def _listening(host: str, port: int, token: str | None) -> Iterator[socket.socke
             reason = getattr(error, "strerror", None) or error
             text = f"--host {host} --port {port}: cannot listen there ({reason})"
             is_used = getattr(error, "errno", None) == errno.EADDRINUSE
-            raise (ServeFailed if is_used else BlemishError)(text) from error
+            raise (NotNow if is_used else BlemishError)(text) from error
         yield listener
 
 

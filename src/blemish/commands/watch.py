@@ -142,11 +142,14 @@ def watch_run(
                     raise WatchFailed(str(error)) from error
                 finally:
                     heartbeat.beat(source, results, end)
+    left = source.left if isinstance(source, WatchedFolder) else []
+    if left:
+        print_line(f"{left[0]}: waits, with {len(left) - 1} more files, and is inspected at the next start")
     counts = results.counts
     n_inspected = counts["good"] + counts["defective"] + counts["unlike"]
     print(f"stopped: {n_inspected} inspected, {counts['defective']} defective, {counts['unlike']} unlike the good "
           f"images, {counts['unreadable']} not inspected; results in {out}")  # fmt: skip
-    return counts["unreadable"] + counts["not saved"]
+    return counts["unreadable"] + counts["not saved"] + len(left)
 
 
 def _check(address: str, out: Path, **seconds: float) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,15 +81,23 @@ class WatchedFolder:
         """``running``, or ``gone since`` and the time (UTC)."""
         self._done, self._ignored = set(done), {os.path.realpath(path) for path in ignored}
         self._waiting: dict[str, tuple[Version, float]] = {}
+        self._whole: deque[tuple[str, Version]] = deque()
         self._told: set[str] = set()
+
+    @property
+    def left(self) -> list[str]:
+        """Files that were seen and not given out: they have to be whole first, or it was stopped before."""
+        return [path for path in [*self._waiting, *(path for path, _ in self._whole)] if path not in self._told]
 
     def frames(self, stop: threading.Event) -> Iterator[Photograph | None]:
         """Yield photographs that are whole, in natural order; None after each listing, until ``stop`` is set."""
         while not stop.is_set():
             began_s = time.monotonic()
-            for path, version in sorted(self._whole_files(), key=lambda file: natural_key(Path(file[0]))):
+            self._whole = deque(sorted(self._whole_files(), key=lambda file: natural_key(Path(file[0]))))
+            while self._whole:
                 if stop.is_set():
                     return
+                path, version = self._whole.popleft()
                 self._done.add(key_of(path, str(version)))
                 yield Photograph(path, Path(path).stem, columns={"version": str(version)})
             listing_s = time.monotonic() - began_s

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import threading
 from collections.abc import Sequence
 from typing import Any
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, NotNow
 from blemish.outputs.base import Deliveries, needed
 from blemish.outputs.registers import CONTROL, N_REGISTERS, Registers
 from blemish.record.rows import Message
@@ -51,7 +52,8 @@ class Modbus:
                 "CAP_NET_BIND_SERVICE"
             ) from error
         except OSError as error:
-            raise BlemishError(
+            kind = NotNow if error.errno == errno.EADDRINUSE else BlemishError
+            raise kind(
                 f"{self.address}: cannot listen there ({error.strerror or error}); choose another port, or an "
                 "address of this machine"
             ) from error

@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, NotNow
 from blemish.record.tables import VERSION_TABLE
 
 BUSY_S = 30.0
@@ -38,7 +38,7 @@ _MIGRATING = threading.Lock()
 _SECRET = ("password", "sslpassword")
 
 
-class RecordAway(BlemishError):
+class RecordAway(NotNow):
     """The database cannot be used at the moment: it may be later, without any change."""
 
 

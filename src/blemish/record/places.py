@@ -42,10 +42,12 @@ class Reviewed:
     """One file for each photograph."""
     n_without_image: int
     """Further parts whose photograph is not kept (any more)."""
+    defective: tuple[Path, ...] = ()
+    """Photographs of parts whose newest review says defective."""
 
 
 def reviewed_good(record: VerdictRecord, product: str | None = None, folder: Path | None = None) -> Reviewed:
-    """The photographs of parts whose newest review says good, and whose verdict was by the score.
+    """The photographs of parts with a review, as the newest says, whose verdict was by the score.
 
     Parameters
     ----------
@@ -57,27 +59,29 @@ def reviewed_good(record: VerdictRecord, product: str | None = None, folder: Pat
     BlemishError
         If there is no such part, there are parts of several products, or the storage is not there.
     """
-    found, without, products = dict[str, Path](), set[str](), set[str]()
+    found, defective, without, products = dict[str, Path](), dict[str, Path](), set[str](), set[str]()
     storages = dict[str, Storage]()
     cursor: int | None = 0
     while cursor is not None:
         rows, cursor = record.verdicts(product=product, reviewed=True, cursor=cursor, limit=PAGE, newest_first=False)
         for row in rows:
-            if row["review"]["is_defective"] or row["verdict"] not in ("good", "defective"):
+            if row["verdict"] not in ("good", "defective"):
                 continue
-            products.add(row["product"])
+            is_good = not row["review"]["is_defective"]
+            if is_good:
+                products.add(row["product"])
             name = row["photograph"] or str(row["id"])
             pictures = record.pictures(row["id"])
             if pictures is None or pictures.storage is None or pictures.image is None:
-                without.add(name)
+                without.update([name] * is_good)
                 continue
             if pictures.storage not in storages:
                 storages[pictures.storage] = storage_of(record, pictures.storage, folder)
             path = storages[pictures.storage].path(pictures.image)
             if path is None:
-                without.add(name)
+                without.update([name] * is_good)
             else:
-                found[name] = path
+                (found if is_good else defective)[name] = path
     if not products:
         of = "" if product is None else f" of {product}"
         raise BlemishError(f"{record.database.name}: no part{of} has a review that calls it good; review some first")
@@ -85,4 +89,4 @@ def reviewed_good(record: VerdictRecord, product: str | None = None, folder: Pat
         raise BlemishError(
             f"{record.database.name}: has reviews of several products ({', '.join(sorted(products))}); give --product"
         )
-    return Reviewed(products.pop(), tuple(found.values()), len(without - found.keys()))
+    return Reviewed(products.pop(), tuple(found.values()), len(without - found.keys()), tuple(defective.values()))

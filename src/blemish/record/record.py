@@ -245,6 +245,11 @@ class VerdictRecord:
             if not changed.rowcount:
                 connection.execute(sa.insert(products).values(name=name, **values))
 
+    def remove_product(self, name: str) -> None:
+        """Forget what is set of a product; its verdicts stay."""
+        with self.database.transaction(writes=True) as connection:
+            connection.execute(sa.delete(products).where(products.c.name == name))
+
     # --- outputs ------------------------------------------------------------------------------------------------
 
     def due(self, output: str, limit: int = 100, now: float | None = None) -> list[Message]:

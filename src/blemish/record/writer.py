@@ -18,6 +18,8 @@ MOST_TOGETHER = 500
 """Verdicts in one transaction."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """Pauses between attempts to reach a database that is away."""
+PROBE_S = 2.0
+"""So often a database is asked whether it is there while nothing is to be written."""
 _Waiting = tuple[NewVerdict, "Future[int]"]
 
 
@@ -109,11 +111,31 @@ class Writer:
 
     def _take(self) -> list[_Waiting]:
         """Wait for verdicts, and take all there are; none at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_closing)
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
-            self._n_taken = len(batch)
-            return batch
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._waiting or self._is_closing, PROBE_S):
+                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+                    self._n_taken = len(batch)
+                    return batch
+            self._probe()
+
+    def _probe(self) -> None:
+        """See whether the database is there, also while nothing is to be written."""
+        try:
+            self.record.latest_id()
+            self._well()
+        except RecordAway as error:
+            self._away(error)
+
+    def _well(self) -> None:
+        if self.fault is not None:
+            self.fault = None
+            self.tell(f"{self.record.database.name}: is recorded to again")
+
+    def _away(self, error: RecordAway) -> None:
+        if self.fault is None:
+            self.tell(f"{error}; what is judged waits")
+        self.fault = str(error)
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -137,14 +159,10 @@ class Writer:
         while True:
             try:
                 ids = self.record.add(verdicts)
-                if self.fault is not None:
-                    self.fault = None
-                    self.tell(f"{self.record.database.name}: is recorded to again")
+                self._well()
                 return ids
             except RecordAway as error:
-                if self.fault is None:
-                    self.tell(f"{error}; what is judged waits")
-                self.fault = str(error)
+                self._away(error)
                 with self._changed:
                     left_s = self._give_up_s - time.monotonic()
                     if left_s <= 0:

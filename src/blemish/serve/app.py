@@ -32,7 +32,10 @@ def create_app(service: Service, token: str | None = None, hosts: Collection[str
     token : that who uses it has to send; None lets everybody through.
     hosts : names by which it may be called; None is any.
     """
-    app = FastAPI(title="blemish", description=DESCRIPTION, version=_version(), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="blemish", description=DESCRIPTION, version=_version(), docs_url=None, redoc_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
     app.state.service, app.state.token = service, token
     app.add_middleware(Guard, token=token, hosts=hosts)
     for routes in (routes_inspect, routes_verdicts, routes_products, routes_events, routes_state, routes_v2):
@@ -71,7 +74,7 @@ def error(request: Request, line: str, status: int, headers: dict[str, str] | No
     if "text/html" in request.headers.get("accept", ""):
         page: Page = request.app.state.page
         response = page.refuse(status, line).response
-        response.headers.update(headers or {})
+        response.headers.update({**(headers or {}), **({"Refresh": "5"} if status == 503 else {})})
         return response
     return JSONResponse({**more, "error": line}, status, headers)
 
@@ -92,6 +95,8 @@ async def _on_invalid(request: Request, invalid: Exception) -> Response:
     """Tell which parameter is wrong."""
     assert isinstance(invalid, RequestValidationError)
     first = invalid.errors()[0]
+    if first["type"] == "model_attributes_type" and len(first["loc"]) == 1:
+        return error(request, "the body: should be a JSON object, with Content-Type: application/json", 400)
     if first["type"] == "json_invalid":
         return error(request, f"the body is no valid JSON ({first['ctx']['error']})", 400)
     where = ".".join(str(part) for part in first["loc"][1:]) or f"the {first['loc'][0]}"

@@ -19,7 +19,7 @@ from blemish.record.record import VerdictRecord
 from blemish.record.retention import KEEP_DAYS
 from blemish.record.storage import Storage
 from blemish.serve.detectors import load, load_kept
-from blemish.serve.jobs import Conflict, Json, Refused
+from blemish.serve.jobs import Conflict, Json, Refused, UnknownProduct
 from blemish.serve.line import Served
 from blemish.serve.recalibration import of_network, recalibrated
 
@@ -31,6 +31,7 @@ class Catalogue:
     ----------
     serve : lets a product be judged by a detector; returns when it is.
     served : the detector that judges a product; None if there is no such product.
+    end : serves a product no more; returns when what was accepted is recorded.
     tell : called with the JSON of each event.
     """
 
@@ -41,12 +42,13 @@ class Catalogue:
         *,
         serve: Callable[[str, Served], None],
         served: Callable[[str], Served | None],
+        end: Callable[[str], None],
         tell: Callable[[Json], None],
         device: Device = "auto",
         precision: Precision = "auto",
     ) -> None:
         self.record, self.storage = record, storage
-        self._serve, self._served, self._tell = serve, served, tell
+        self._serve, self._served, self._end, self._tell = serve, served, end, tell
         self._device, self._precision = device, precision
         self._lock = threading.Lock()
         self.keep_days = dict[str, float]()
@@ -60,26 +62,36 @@ class Catalogue:
         Raises
         ------
         BlemishError
-            If a detector cannot be loaded, or nothing is to be served.
+            If a detector cannot be loaded, what was set last is in another storage, or nothing is to be served. Then
+            nothing is recorded.
         """
         known = self.record.product_settings()
-        added = {name for name, about in known.items() if about["settings"].get("given") is None}
+        added = {name for name, about in known.items() if about["settings"].get("given", "") is None}
         if not given and not added:
             raise BlemishError("--product: nothing is to be served; give NAME=DETECTOR")
+        begun = dict[str, tuple[Served, bool]]()
         for name in dict.fromkeys([*given, *sorted(added)]):
             about = known.get(name)
             if about is not None:
                 self.keep_days[name] = about["settings"].get(KEEP_DAYS, 0.0)
             file = load(given[name], self.storage, self._device, self._precision) if name in given else None
             digest = file.digest if file is not None else None
-            is_known = about is not None and about["settings"].get("given") == digest
-            if about is not None and is_known and self.storage.detector(about["detector"]) is not None:
-                self._serve(name, load_kept(about["detector"], self.storage, self._device, self._precision))
-            elif file is not None:
-                text = f"{name}: is judged by {file.digest[:12]}"
-                self._take(name, file, text, "detector", {"given": digest})
+            if about is None or about["settings"].get("given") != digest:
+                assert file is not None
+                begun[name] = file, True
+            elif self.storage.detector(about["detector"]) is not None:
+                begun[name] = load_kept(about["detector"], self.storage, self._device, self._precision), False
             else:
-                raise BlemishError(f"{name}: its detector is not in the storage; give --product {name}=DETECTOR")
+                missing = f"{name}: the detector that was set last, {about['detector'][:12]}, is not in --storage"
+                remedy = "give the one where it is, or copy its file from detectors/ there"
+                raise BlemishError(f"{missing} {self.storage.folder}; {remedy}")
+        for name, (served, is_new) in begun.items():
+            if not is_new:
+                self._serve(name, served)
+                continue
+            value = served.detector.threshold.value
+            text = f"{name}: is judged by {served.digest[:12]}, threshold {value:.4g}"
+            self._take(name, served, text, "detector", {"given": served.digest})
 
     def put(
         self,
@@ -121,11 +133,12 @@ class Catalogue:
                 base = before if detector is None else self._found(detector)
                 assert base is not None
                 new = base.detector
-                if threshold is not None or min_area_px is not None:
+                is_other = threshold not in (None, new.threshold.value) or min_area_px not in (None, new.min_area_px)
+                if is_other:
                     new = with_rule(new, None, threshold=threshold, min_area_px=min_area_px).detector
             except BlemishError as error:
                 raise Refused(str(error)) from error
-            if bits is not None:
+            if bits not in (None, new.bits):
                 new = copy(new)
                 new.bits = bits
             served = base if new is base.detector else self._kept(of_network(new, base.digest))
@@ -135,7 +148,24 @@ class Catalogue:
                 self.keep_days[name] = keep_days
                 kept = f"pictures are kept {f'{keep_days:g} days' if keep_days else 'as those of other products'}"
                 text, kind = (f"{name}: {kept}", "storage") if is_same else (f"{text}, {kept}", kind)
-            self._take(name, served, text, kind, by=by)
+            self._take(name, served, text, kind, {"given": None} if before is None else None, by=by)
+
+    def remove(self, name: str, by: str | None = None) -> None:
+        """Serve a product no more, once what was accepted is recorded. Its verdicts stay.
+
+        Raises
+        ------
+        Refused
+            If there is no such product.
+        """
+        with self._lock:
+            served = self._served(name)
+            if served is None:
+                raise UnknownProduct(f"{name}: no such product")
+            self._end(name)
+            self.record.remove_product(name)
+            self.keep_days.pop(name, None)
+            self._record(name, f"{name}: is served no more", "detector", {"detector_before": served.digest}, by)
 
     def recalibrate(
         self,
@@ -217,8 +247,12 @@ class Catalogue:
             self._serve(name, served)
         self.record.set_product(name, served.digest, about)
         told = {"detector": served.digest, "detector_before": before.digest if before else None, **(details or {})}
+        self._record(name, text, kind, told, by)
+
+    def _record(self, name: str, text: str, kind: str, details: Mapping[str, Any], by: str | None) -> None:
+        """Record an event, and tell it."""
         if by is not None:
-            text, told["by"] = f"{text} (by {by})", by
-        number = self.record.add_event(kind, text, name, told)
+            text, details = f"{text} (by {by})", {**details, "by": by}
+        number = self.record.add_event(kind, text, name, details)
         for event in self.record.events(number - 1, 1, newest_first=False):
             self._tell(event)

@@ -41,7 +41,16 @@ class Monitor:
         for row in reversed(self._earlier(product, served.digest)):
             drift.take(row["verdict"], row["score"], row["id"])
         with self._lock:
+            _, before = self._charts.get(product, ("", None))
             self._charts[product] = served.digest, drift
+        alarms = [] if before is None else [state for state in before.states if state.alarm]
+        for state in alarms:  # an alarm that is over only since it is watched anew is told
+            self._record(f"{product}: is watched anew, since its detector was changed; before, {state.text}", product)
+
+    def end(self, product: str) -> None:
+        """Watch a product no more."""
+        with self._lock:
+            self._charts.pop(product, None)
 
     def take(self, row: Json) -> None:
         """Take a verdict that was committed; returns at once."""
@@ -71,14 +80,18 @@ class Monitor:
             changed = drift.take(row["verdict"], row["score"], row["id"])
         for state in changed:
             text = f"{product}: {state.text}" if state.alarm else f"{product}: no more drift ({state.kind})"
-            try:
-                number = self.record.add_event("drift", text, product, asdict(state))
-                for event in self.record.events(number - 1, 1, newest_first=False):
-                    self._tell(event)
-            except RecordAway as error:
-                print_line(f"{text} ({error})")
-            except Exception:
-                traceback.print_exc(file=sys.stderr)
+            self._record(text, product, asdict(state))
+
+    def _record(self, text: str, product: str, details: Json | None = None) -> None:
+        """Record an event, and tell it; a record that is away keeps nobody from judging."""
+        try:
+            number = self.record.add_event("drift", text, product, details)
+            for event in self.record.events(number - 1, 1, newest_first=False):
+                self._tell(event)
+        except RecordAway as error:
+            print_line(f"{text} ({error})")
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
 
     def _earlier(self, product: str, digest: str) -> list[Json]:
         """The newest verdicts on a product by a detector, newest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from fastapi.responses import Response
 from blemish.errors import BlemishError
 from blemish.record.rows import PRODUCT_NAME
 from blemish.serve import views
-from blemish.serve.jobs import Conflict
+from blemish.serve.jobs import Conflict, Refused
 from blemish.serve.page import Page
 
 MOST_REVIEWED, MOST_CHANGED = 1000, 100
@@ -25,6 +26,7 @@ MOST_REVIEWED, MOST_CHANGED = 1000, 100
 def add_routes(routes: APIRouter, page: Page) -> None:
     """The products, another detector, recalibration."""
     _add_products(routes, page)
+    _add_removal(routes, page)
     _add_recalibration(routes, page)
 
 
@@ -34,8 +36,9 @@ def _add_products(routes: APIRouter, page: Page) -> None:
         return page.show("products.html", status, here="/setup", products=products, **said)
 
     @routes.get("/setup")
-    def products(put: str = "") -> Response:
-        return shown(message=f"{put}: judged by this detector from now on." if put else "")
+    def products(put: str = "", removed: str = "") -> Response:
+        gone = f"{removed}: is served no more." if removed else ""
+        return shown(message=f"{put}: judged by this detector from now on." if put else gone)
 
     @routes.post("/setup")
     def put(
@@ -61,6 +64,16 @@ def _add_products(routes: APIRouter, page: Page) -> None:
         except BlemishError as error:
             return shown(400, error=str(error))
         return page.go("/setup", put=name)
+
+
+def _add_removal(routes: APIRouter, page: Page) -> None:
+    @routes.post("/setup/remove")
+    def remove(request: Request, product: Annotated[str, Form(max_length=200)]) -> Response:
+        try:
+            page.service.catalogue.remove(product, page.name_of(request))
+        except Refused as error:
+            raise page.refuse(error.status, str(error)) from None
+        return page.go("/setup", removed=product)
 
 
 def _put_file(page: Page, product: str, file: UploadFile, by: str | None) -> None:
@@ -94,7 +107,10 @@ def _add_recalibration(routes: APIRouter, page: Page) -> None:
             here="/setup",
             product=product,
             rate=rate,
-            plan=None if plan is None else views.plan_view(plan, _changed(page, plan)),
+            plan=None
+            if plan is None
+            else views.plan_view(plan, _rows(page, [each["id"] for each in plan["changed"]])),
+            missed=[] if plan is None else _rows(page, plan["missed"]),
             n_reviewed=f"{len(reviewed)}{' or more' if more else ''}",
             n_good=len(reviewed) - n_defective,
             n_defective=n_defective,
@@ -118,9 +134,9 @@ def _add_recalibration(routes: APIRouter, page: Page) -> None:
         return page.go(f"/recalibrate/{quote(product)}", rate=rate, done="yes")
 
 
-def _changed(page: Page, plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first of the parts whose verdict would be another."""
-    rows = (page.record.verdict(each["id"]) for each in plan["changed"][:MOST_CHANGED])
+def _rows(page: Page, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The first of the parts with these ids."""
+    rows = (page.record.verdict(number) for number in ids[:MOST_CHANGED])
     return [row for row in rows if row is not None]
 
 

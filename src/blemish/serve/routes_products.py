@@ -8,7 +8,16 @@ from fastapi import APIRouter, Body, Path, Request
 
 from blemish.record.rows import PRODUCT_NAME
 from blemish.serve.jobs import Json
-from blemish.serve.schemas import Product, ProductChange, Products, Recalibrated, RecalibrationOrder, errors
+from blemish.serve.schemas import (
+    Name,
+    Product,
+    ProductChange,
+    Products,
+    Recalibrated,
+    RecalibrationOrder,
+    Removed,
+    errors,
+)
 from blemish.serve.service import Service
 
 router = APIRouter(tags=["products"])
@@ -38,6 +47,14 @@ def put_product(
     service: Service = request.app.state.service
     service.catalogue.put(product, **change.model_dump())
     return service.product(product)
+
+
+@router.delete("/products/{product}", responses={**errors(404, 503), 200: {"model": Removed}})
+def delete_product(product: str, request: Request, by: Name | None = None) -> Json:
+    """Serve a product no more, once what was accepted is recorded. Its verdicts stay."""
+    service: Service = request.app.state.service
+    service.catalogue.remove(product, by)
+    return {"removed": product}
 
 
 @router.post("/products/{product}/recalibrate", responses={**errors(404, 409, 503), 200: {"model": Recalibrated}})

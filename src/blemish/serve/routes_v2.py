@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from blemish.serve import v2
 from blemish.serve.bodies import check_encoding, drain, read_body
-from blemish.serve.jobs import Json, NotAPhotograph, TooLarge
+from blemish.serve.jobs import Json, NotAPhotograph, TooLarge, UnknownProduct
 from blemish.serve.line import Line
 from blemish.serve.schemas import errors
 from blemish.serve.service import Service
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+async def _check_version(request: Request) -> None:
+    """Check that a version that is asked for is the one that judges."""
+    product, version = request.path_params.get("product"), request.path_params.get("version")
+    if product is None or version is None:
+        return
+    served = request.app.state.service.line(product).served.digest[: v2.VERSION_DIGITS]
+    if version != served:
+        raise UnknownProduct(f"{product}: has no version {version}; there is {served}")
+
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], dependencies=[Depends(_check_version)])
 _STATE: dict[int | str, dict[str, Any]] = {200: {"description": "Yes."}, 503: {"description": "No."}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _INFER: dict[str, Any] = {

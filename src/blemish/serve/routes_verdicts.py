@@ -38,7 +38,7 @@ def _no_number(value: Any) -> Any:
     """A time is ISO 8601; seconds since 1970 and milliseconds could be mistaken for each other."""
     if not isinstance(value, str) or re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*", value, re.IGNORECASE):
         raise ValueError("should be a date and time, such as 2026-11-29T08:00:00Z")
-    return value
+    return re.sub(r"(?<=\d) (?=\d\d:\d\d$)", "+", value) if "T" in value else value  # a + in a query is a space
 
 
 Time = Annotated[datetime, BeforeValidator(_no_number)]

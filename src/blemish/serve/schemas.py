@@ -126,6 +126,12 @@ class Products(BaseModel):
     products: list[Product]
 
 
+class Removed(BaseModel):
+    """A product that is served no more."""
+
+    removed: str
+
+
 class ProductChange(BaseModel):
     """What is to change of a product; what is not given stays. A new product needs a detector.
 

@@ -78,7 +78,7 @@ class Service:
         self.limits, self.pictures = limits or Limits(), Pictures(storage, saved)
         self.feed = Feed()
         self.catalogue = Catalogue(
-            record, storage, serve=self.serve, served=self._served, device=device, precision=precision,
+            record, storage, serve=self.serve, served=self._served, end=self._end, device=device, precision=precision,
             tell=self._tell_event,
         )  # fmt: skip
         self.monitor = Monitor(record, self._tell_event)
@@ -112,6 +112,11 @@ class Service:
         )
         line.start()
         self._lines[product] = line
+
+    def _end(self, product: str) -> None:
+        """Serve a product no more; returns when what was accepted is recorded."""
+        self._lines.pop(product).close()
+        self.monitor.end(product)
 
     def _served(self, product: str) -> Served | None:
         """The detector of a product; None if there is no such product."""

@@ -20,6 +20,8 @@ from typing import Any
 from blemish.serve.jobs import Json, Refused
 
 INPUT = "image"
+VERSION_DIGITS = 12
+"""So many digits of a detector's digest are its version."""
 OUTPUTS = {"score": "FP32", "is_defective": "BOOL", "finding": "BYTES"}
 MOST_TOGETHER = 64
 """Photographs in one request."""
@@ -43,7 +45,7 @@ def metadata(product: str, digest: str) -> Json:
     """What a model takes and gives."""
     return {
         "name": product,
-        "versions": [digest[:12]],
+        "versions": [digest[:VERSION_DIGITS]],
         "platform": "blemish",
         "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
         "outputs": [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()],

@@ -40,7 +40,7 @@ const LOST_S = 8;  // nothing heard for so long: the page says that it is old
 const OFTEN_S = 1, SELDOM_S = 3;
 
 function watchLine(live) {
-  let isStale = true, isFetching = false, fetchedAt = -1e9;
+  let isStale = true, isFetching = false, fetchedAt = -1e9, trouble = "";
   const events = new EventSource(live.dataset.events);
   const stale = () => { isStale = true; };
   for (const kind of ["message", "verdict", "review", "event"]) events.addEventListener(kind, stale);
@@ -51,7 +51,7 @@ function watchLine(live) {
     const lost = byId("lost");
     if (isLost) {
       lost.lastElementChild.textContent =
-        `Connection lost for ${span(sinceHeard())}. What is shown is of ${clockText(serverNow)}.`;
+        `${trouble || "Connection lost"} for ${span(sinceHeard())}. What is shown is of ${clockText(serverNow)}.`;
     }
     lost.hidden = !isLost;
     const way = byId("way");
@@ -63,6 +63,7 @@ function watchLine(live) {
   async function refresh() {
     const answer = await fetch(live.dataset.live, { signal: AbortSignal.timeout(5000), redirect: "manual" });
     if (answer.type === "opaqueredirect" || answer.status === 401) location.reload();  // logged out
+    trouble = answer.status === 503 ? "The service cannot read its record" : "";
     if (!answer.ok) throw new Error(answer.statusText);
     const fresh = document.createRange().createContextualFragment(await answer.text());
     const shown = new Map([...live.querySelectorAll("img")].map((image) => [image.getAttribute("src"), image]));
@@ -90,7 +91,8 @@ function watchLine(live) {
     try {
       await refresh();
       tick();
-    } catch {
+    } catch (error) {
+      if (error.name !== "Error") trouble = "";  // there was no answer
       isStale = true;
     } finally {
       isFetching = false;
@@ -121,10 +123,18 @@ document.addEventListener("keydown", (event) => {
   else element.click();
 });
 
-for (const form of document.querySelectorAll(".review form")) {  // a second press does not review twice
-  form.addEventListener("submit", () => setTimeout(() => {
-    for (const button of form.querySelectorAll("button")) button.disabled = true;
-  }));
+for (const form of document.querySelectorAll(".review form")) {
+  const note = form.querySelector("textarea");
+  let isSent = false;
+  form.addEventListener("submit", () => {
+    isSent = true;
+    setTimeout(() => {  // a second press does not review twice
+      for (const button of form.querySelectorAll("button")) button.disabled = true;
+    });
+  });
+  addEventListener("beforeunload", (event) => {  // a note that was not sent is not lost without a word
+    if (!isSent && note.value !== note.defaultValue) event.preventDefault();
+  });
 }
 
 // --- a part: layers, and the slider
