@@ -248,7 +248,7 @@ def wait_for_steps(process: subprocess.Popen[str], metrics: Path) -> None:
 
 
 def test_ctrl_c_and_kill_lose_nothing_up_to_the_checkpoint(photographs: Path, tmp_path: Path) -> None:
-    words = ["fit", photographs, *QUICK, "--set", "iterations=400", "--set", "batch_size=2", "--out"]
+    words = ["fit", photographs, *QUICK, "--set", "iterations=250", "--set", "batch_size=2", "--out"]
     metrics = tmp_path / "run" / "metrics.jsonl"
     long_fit = command(*words, tmp_path / "run")
     process = subprocess.Popen(long_fit, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT)
