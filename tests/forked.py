@@ -9,7 +9,10 @@ import tempfile
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "cv2", "accelerate", "sqlalchemy"])
+CONTEXT.set_forkserver_preload(
+    ["pytest", "torch", "cv2", "accelerate", "blemish.record.storage", "blemish.record.writer"]
+)
+"""One for all tests of a process, as the first that is started remains. It has no threads."""
 
 
 class Forked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import numpy as np
@@ -19,4 +20,15 @@ def read_or_crash(content: bytes, bits: int | None) -> NDArray[np.uint8]:
         os._exit(7)
     if content == HANGS:
         threading.Event().wait()
+    return read_content(content, bits)
+
+
+def read_or_raise(content: bytes, bits: int | None) -> NDArray[np.uint8]:
+    """Reads as usual, but some contents stop the process, or are answered in other ways."""
+    if content == b"stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if content == b"unknown":
+        raise RuntimeError("not foreseen")
+    if content.startswith(b"size"):
+        return np.full((int(content[4:]), 1000, 3), 7, np.uint8)
     return read_content(content, bits)
