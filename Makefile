@@ -19,9 +19,10 @@ demo: setup
 	$(BIN)/blemish demo --out demo
 
 # A process for each core, with a thread each: twice as fast as one process with all threads. One that dies is not
-# replaced: pytest-xdist would then wait for ever for the files that were given to it.
+# replaced: pytest-xdist would then wait for ever for the files that were given to it. The longest files come first
+# (tests/conftest.py); pytest-xdist's own order, by the number of tests, leaves the longest to the end.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --max-worker-restart 0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks examples

@@ -31,6 +31,25 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         print(f"\n{node.gateway.id} ended with {process.wait(timeout=60)}", flush=True)
 
 
+LONGEST = (
+    "test_docs", "test_exported_files", "test_cli", "test_dsr", "test_tables", "test_draem", "test_ssae",
+    "test_export", "test_combined", "test_grid", "test_pretraining", "test_fit", "test_exported_tiles", "test_ray",
+    "test_features", "test_patchcore", "test_nearest_codes", "test_serve_command", "test_openapi", "test_products",
+    "test_watch_record", "test_watch", "test_dsr_codebook", "test_combining", "test_crash",
+)  # fmt: skip
+"""The files that take longest, with the longest about first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let processes that share the files begin with the longest, so that none works at one alone in the end.
+
+    They take them in the order of the collection, if pytest is told ``--no-loadscope-reorder``.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 class Darkness(DRAEM):
     """Stands in for a trained network: dark pixels are anomalous."""
 

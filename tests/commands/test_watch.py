@@ -22,9 +22,11 @@ from blemish.cli import main
 from blemish.detector import Detector
 from blemish.inspection.cameras import open_camera
 from blemish.inspection.sources import Photograph
+from forked import Forked
 from learning.test_fit import TINY, part, save_parts
 
-Start = Callable[..., subprocess.Popen[str]]
+Process = subprocess.Popen[str] | Forked
+Start = Callable[..., Process]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +36,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def in_a_process(command: list[str]) -> subprocess.Popen[str]:
+    whole = [sys.executable, "-m", "blemish", *command]
+    return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.fixture
 def start(run: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts the command in a process; all are killed at the end."""
-    processes = []
+    """Starts the command in a process; all are killed at the end. The first of a test is no fork."""
+    processes: list[Process] = []
 
-    def started(*words: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "blemish", "watch", str(tmp_path / "in"), "--detector", str(run)]
+    def started(*words: object) -> Process:
+        command = ["watch", str(tmp_path / "in"), "--detector", str(run)]
         command += ["--out", str(tmp_path / "out"), "--device", "cpu", *map(str, words)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        processes.append(process)
-        return process
+        processes.append(Forked(command) if processes else in_a_process(command))
+        return processes[-1]
 
     (tmp_path / "in").mkdir()
     yield started
@@ -59,7 +65,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(is_so: Callable[[], bool], process: Process) -> None:
     for _ in range(600):
         if is_so():
             return

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +20,8 @@ from blemish.commands.replay import replayed
 from blemish.outputs.registers import COUNTS
 from blemish.record.record import VerdictRecord
 from blemish.record.storage import Storage
-from commands.test_watch import Start, rows, wait_for
+from commands.test_watch import Process, Start, in_a_process, rows, wait_for
+from forked import Forked
 from learning.test_fit import TINY, part, save_parts
 from outputs.receivers import Web, free_port
 
@@ -36,16 +35,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(run: Path, tmp_path: Path) -> Iterator[Start]:
-    processes = []
+    """Starts the command in a process; all are killed at the end. Those with a storage are no forks."""
+    processes: list[Process] = []
 
-    def started(*words: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "blemish", "watch", str(tmp_path / "in"), "--detector", str(run)]
-        command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--db", str(tmp_path / "record.db")]
-        process = subprocess.Popen(
-            [*command, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        return process
+    def started(*words: object) -> Process:
+        command = ["watch", str(tmp_path / "in"), "--detector", str(run), "--out", str(tmp_path / "out")]
+        command += ["--device", "cpu", "--db", str(tmp_path / "record.db"), *map(str, words)]
+        processes.append(in_a_process(command) if "--storage" in command else Forked(command))
+        return processes[-1]
 
     (tmp_path / "in").mkdir()
     yield started
@@ -54,7 +51,7 @@ def start(run: Path, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def stop(process: subprocess.Popen[str], tmp_path: Path) -> str:
+def stop(process: Process, tmp_path: Path) -> str:
     """Stop a process that watches; earlier, a signal would end it at once."""
     heartbeat = tmp_path / "out" / "heartbeat.json"
     wait_for(lambda: json.loads(heartbeat.read_text())["pid"] == process.pid, process)
@@ -165,17 +162,8 @@ def test_what_was_stopped_goes_on_from_the_database(start: Start, tmp_path: Path
 
 def test_a_folder_that_was_watched_without_a_record_is_taken_into_it(start: Start, run: Path, tmp_path: Path) -> None:
     save_parts(tmp_path / "in", 3)
-    command = [
-        "watch",
-        str(tmp_path / "in"),
-        "--detector",
-        str(run),
-        "--out",
-        str(tmp_path / "out"),
-        "--save",
-        "none",
-    ]
-    process = subprocess.Popen([sys.executable, "-m", "blemish", *command], stdout=subprocess.PIPE, text=True)
+    command = ["watch", str(tmp_path / "in"), "--detector", str(run), "--out", str(tmp_path / "out")]
+    process: Process = Forked([*command, "--save", "none"])
     wait_for(lambda: len(rows(tmp_path / "out")) == 3, process)
     process.terminate()
     process.communicate()

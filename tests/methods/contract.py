@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -43,6 +45,16 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+class AsGraphs(NamedTuple):
+    """Trainings as graphs, with two seeds."""
+
+    weights: dict[str, Tensor]
+    """Of the first seed."""
+    descriptions: list[list[list[str]]]
+    """Of the graphs of each seed."""
+    errors: str
+
+
 class _Contract:
     """Subclasses define ``make`` and ``tiny``."""
 
@@ -61,10 +73,7 @@ class _Contract:
         return self.with_random_weights()
 
     def with_random_weights(self) -> Method:
-        """A method with random weights and statistics in place of the initial ones, so that maps follow the image.
-
-        Pretrained encoders stay: random ones see about the same in every image.
-        """
+        """A method with random weights and statistics, so that maps follow the image; pretrained encoders stay."""
         method, generator = self.make(self.tiny), torch.Generator().manual_seed(7)
         kept = {tensor.data_ptr() for encoder in encoders_of(method) for tensor in encoder.state_dict().values()}
         for tensor in method.state_dict().values():
@@ -105,21 +114,26 @@ class TrainingContract(_Contract):
         assert first.keys() == second.keys()
         assert all(loss.item() == second[name].item() for name, loss in first.items())
 
-    def trained(self, **options: object) -> dict[str, Tensor]:
-        method = self.make(self.tiny)
+    @classmethod
+    def trained(cls, **options: object) -> dict[str, Tensor]:
+        method = cls().make(cls.tiny)
         Trainer(method, good_images(), INGREDIENTS, validation=good_images(2), device="cpu", **options).run()  # type: ignore[arg-type]
         return {name: tensor.clone() for name, tensor in method.state_dict().items()}
 
-    def test_training_changes_the_weights_and_the_same_seed_gives_the_same(self) -> None:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def whole(cls) -> dict[str, Tensor]:
+        """Weights of a training with seed 1."""
+        return cls.trained(seed=1)
+
+    def test_training_changes_the_weights_and_the_same_seed_gives_the_same(self, whole: dict[str, Tensor]) -> None:
         start = self.make(self.tiny).state_dict()
-        first, repeated, reseeded = self.trained(seed=1), self.trained(seed=1), self.trained(seed=2)
-        assert any(not torch.equal(first[name], start[name]) for name in first)
-        assert all(torch.equal(first[name], repeated[name]) for name in first)
-        assert any(not torch.equal(first[name], reseeded[name]) for name in first)
+        repeated, reseeded = self.trained(seed=1), self.trained(seed=2)
+        assert any(not torch.equal(whole[name], start[name]) for name in whole)
+        assert all(torch.equal(whole[name], repeated[name]) for name in whole)
+        assert any(not torch.equal(whole[name], reseeded[name]) for name in whole)
 
-    def test_resumed_equals_uninterrupted(self, tmp_path: Path) -> None:
-        whole = self.trained(seed=3)
-
+    def test_resumed_equals_uninterrupted(self, whole: dict[str, Tensor], tmp_path: Path) -> None:
         class Enough(Exception):
             pass
 
@@ -129,7 +143,7 @@ class TrainingContract(_Contract):
                     raise Enough
 
         with pytest.raises(Enough):
-            self.trained(seed=3, folder=tmp_path, reporter=StopsHalfway(), checkpoint_every_s=0.0)
+            self.trained(seed=1, folder=tmp_path, reporter=StopsHalfway(), checkpoint_every_s=0.0)
         method = self.make(self.tiny)
         options: dict[str, Any] = {"device": "cpu", "seed": 99, "folder": tmp_path, "resume": True}
         Trainer(method, good_images(), INGREDIENTS, validation=good_images(2), **options).run()
@@ -168,11 +182,12 @@ class TrainingContract(_Contract):
         (judgement,) = judge(detector, photographs([photograph]))
         assert judgement.map.shape == (32, 48)
 
+    @classmethod
     def weights_after_steps(
-        self, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture, seed: int = 0
+        cls, step: Callable[..., Any] = GraphedStep, capture: Callable[..., Any] = capture, seed: int = 0
     ) -> dict[str, Tensor]:
         """Weights after 12 steps of each stage, as graphs or not."""
-        method, held_out = self.make(self.tiny), good_images(2)
+        method, held_out = cls().make(cls.tiny), good_images(2)
         trainer = Trainer(
             method, good_images(), INGREDIENTS, validation=held_out, seed=seed, device="cpu", precision="float32"
         )
@@ -184,34 +199,49 @@ class TrainingContract(_Contract):
             trainer.run()
         return {name: tensor.clone() for name, tensor in method.state_dict().items()}
 
-    def test_steps_repeated_as_a_graph_learn_the_same(self, capsys: pytest.CaptureFixture[str]) -> None:
-        without = self.weights_after_steps(lambda step, generator, device: step)
-        as_graphs = self.weights_after_steps()
-        assert all(torch.equal(as_graphs[name], tensor) for name, tensor in without.items())
-        assert not capsys.readouterr().err
+    @pytest.fixture(scope="class")
+    @classmethod
+    def without_graphs(cls) -> dict[str, Tensor]:
+        """Weights after steps that are not repeated as graphs."""
+        return cls.weights_after_steps(lambda step, generator, device: step)
 
-    def test_a_graph_is_the_same_whatever_is_drawn(self) -> None:
-        descriptions: list[list[list[str]]] = []  # of the graphs of each seed
-        for seed in (0, 1):
-            descriptions.append([])
+    @pytest.fixture(scope="class")
+    @classmethod
+    def as_graphs(cls) -> AsGraphs:
+        """The same steps as graphs, and with another seed."""
+        weights, descriptions = list[dict[str, Tensor]](), list[list[list[str]]]()
+        with redirect_stderr(StringIO()) as errors:
+            for seed in (0, 1):
+                descriptions.append([])
 
-            def describing_capture(work: Callable[[], Any], device: torch.device) -> Any:
-                replay, result = capture(work, device)
-                descriptions[-1].append(replay.__self__.said())  # type: ignore[attr-defined]
-                return replay, result
+                def describing_capture(work: Callable[[], Any], device: torch.device) -> Any:
+                    replay, result = capture(work, device)
+                    descriptions[-1].append(replay.__self__.said())  # type: ignore[attr-defined]
+                    return replay, result
 
-            self.weights_after_steps(capture=describing_capture, seed=seed)
-        assert descriptions[0]
-        assert descriptions[0] == descriptions[1]
+                weights.append(cls.weights_after_steps(capture=describing_capture, seed=seed))
+        return AsGraphs(weights[0], descriptions, errors.getvalue())
 
-    def test_where_there_are_no_graphs_training_goes_on_without(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_steps_repeated_as_a_graph_learn_the_same(
+        self, without_graphs: dict[str, Tensor], as_graphs: AsGraphs
+    ) -> None:
+        assert all(torch.equal(as_graphs.weights[name], tensor) for name, tensor in without_graphs.items())
+        assert not as_graphs.errors
+
+    def test_a_graph_is_the_same_whatever_is_drawn(self, as_graphs: AsGraphs) -> None:
+        first, other = as_graphs.descriptions
+        assert first
+        assert first == other
+
+    def test_where_there_are_no_graphs_training_goes_on_without(
+        self, without_graphs: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         def failing_capture(work: Callable[[], Any], device: torch.device) -> Any:
             capture(work, device)
             raise RuntimeError("this card cannot\nas it is a stand-in")
 
-        without = self.weights_after_steps(lambda step, generator, device: step)
         fallback = self.weights_after_steps(capture=failing_capture)
-        assert all(torch.equal(fallback[name], tensor) for name, tensor in without.items())
+        assert all(torch.equal(fallback[name], tensor) for name, tensor in without_graphs.items())
         warning = capsys.readouterr().err
         assert "cannot run as a CUDA graph here and continues without one (this card cannot)" in warning
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import random
 import threading
 import time
@@ -19,6 +18,7 @@ from blemish.record.record import NewVerdict, VerdictRecord
 from blemish.record.storage import Storage
 from blemish.record.writer import Writer
 from conftest import Server
+from forked import CONTEXT
 
 LONG_S = 120.0
 N_KILLS = 8
@@ -27,9 +27,7 @@ N_KILLS = 8
 @pytest.fixture(scope="module")
 def processes() -> Any:
     """Starts processes quickly: each is forked from one that has no threads and has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "record_workers"])  # pytest is what runs as the main module
-    return context
+    return CONTEXT
 
 
 def rows(record: VerdictRecord) -> list[dict[str, Any]]:

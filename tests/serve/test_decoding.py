@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from breakable import read_or_raise
 from services import GOOD, png
 
 from blemish.data.reading import read_image
 from blemish.errors import BlemishError, TooManyPixels
 from blemish.serve.decoding import KEPT_BYTES, DecoderDied, Decoders, check_header, read_content
-
-
-def read_or_raise(content: bytes, bits: int | None) -> NDArray[np.uint8]:
-    if content == b"stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    if content == b"unknown":
-        raise RuntimeError("not foreseen")
-    if content.startswith(b"size"):
-        return np.full((int(content[4:]), 1000, 3), 7, np.uint8)
-    return read_content(content, bits)
 
 
 @pytest.fixture(scope="module")

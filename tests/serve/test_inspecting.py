@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from services import CRASHES, DEFECTIVE, GOOD, HANGS, Running, running, served, wait_for
+from breakable import CRASHES, HANGS
+from services import DEFECTIVE, GOOD, Running, running, served, wait_for
 
 from blemish.serve.service import Limits
 

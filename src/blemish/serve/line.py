@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blemish.detector import Detector
 from blemish.errors import BlemishError, TooManyPixels
 from blemish.inspection.sources import Photograph, photographs
-from blemish.inspection.stream import AHEAD_PX, TOGETHER_PX, Judgement, judge
+from blemish.inspection.stream import AHEAD_PX, BATCH_SIZE, TOGETHER_PX, Judgement, judge
 from blemish.record.rows import NewVerdict
 from blemish.serve.decoding import Decoders
 from blemish.serve.jobs import Full, Job, NotReady, as_json
@@ -47,9 +47,12 @@ class Served:
     """SHA-256 of its file, hex."""
 
     def warm(self) -> None:
-        """Judge a few empty photographs, one by one and together, so that the first real one takes no longer."""
+        """Judge a few empty photographs, one by one and together, so that the first real one takes no longer.
+
+        Together as many as the network sees at once: of small ones the line takes more, in several batches.
+        """
         height, width = self.detector.framing.tile_hw
-        n_together = max(1, TOGETHER_PX // (height * width))
+        n_together = min(BATCH_SIZE, max(1, TOGETHER_PX // (height * width)))
         blank = np.full((height, width, 3), 128, np.uint8)
         for n in (1, n_together):
             list(judge(self.detector, photographs([blank] * n), Judgement.row))
