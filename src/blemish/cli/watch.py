@@ -75,8 +75,8 @@ def watch(
 
     Rows are added to `findings.jsonl` and `findings.csv` in --out as they come; the same command goes on where it was
     stopped. `heartbeat.json` says every second that it is running, and how it goes. Exit code: 0 stopped by Ctrl+C or
-    SIGTERM; 3 stopped, and some photographs were not inspected, as their rows say, or wait; 75 ended by itself, because the
-    camera is gone or the disk full: to start again may help; 2 a mistake: to start again does not.
+    SIGTERM; 3 stopped, and some photographs were not inspected, as their rows say, or wait; 75 ended by itself,
+    because the camera is gone or the disk full: to start again may help; 2 a mistake: to start again does not.
 
     Parameters
     ----------

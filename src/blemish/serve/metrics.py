@@ -74,7 +74,8 @@ class _State(Collector):
             ([each["name"], each["detector"]], each["threshold"]) for each in state["products"]
         ])  # fmt: skip
         drift = [(each["name"], chart) for each in state["products"] for chart in each["drift"]]
-        yield _gauge("blemish_drift", "CUSUM as a share of its limit; above 1 it alarms, until it is 0.", ["product", "chart"], [
+        text = "CUSUM as a share of its limit; above 1 it alarms, until it is 0."
+        yield _gauge("blemish_drift", text, ["product", "chart"], [
             ([name, chart["kind"]], chart["statistic"] / chart["limit"]) for name, chart in drift
         ])  # fmt: skip
         yield _gauge("blemish_drift_alarm", "1 while it alarms.", ["product", "chart"], [
