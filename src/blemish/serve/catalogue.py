@@ -157,11 +157,14 @@ class Catalogue:
         ------
         Refused
             If there is no such product.
+        RecordAway
+            If the record cannot be used.
         """
         with self._lock:
             served = self._served(name)
             if served is None:
                 raise UnknownProduct(f"{name}: no such product")
+            self.record.product_settings()  # a record that is away refuses it here, before anything has changed
             self._end(name)
             self.record.remove_product(name)
             self.keep_days.pop(name, None)

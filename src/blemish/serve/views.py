@@ -119,10 +119,14 @@ def counts_of(rows: Sequence[Json]) -> dict[str, int]:
 def review_choices(verdict: str) -> tuple[dict[str, str], dict[str, str]]:
     """The buttons of a review: to agree with the verdict, and to disagree.
 
-    What is unlike or was not inspected counts as rejected: to agree with that says that the part is defective.
+    What is unlike counts as rejected: to agree with that says that the part is defective. Of what was not inspected
+    there is no verdict to agree with.
     """
     good = {"value": "no", "style": "good", "means": "it is good"}
     bad = {"value": "yes", "style": "defective", "means": "it is defective"}
+    if verdict == "not_inspected":
+        seen = "I looked at the part"
+        return {"word": "Defective", **bad, "means": seen}, {"word": "Good", **good, "means": seen}
     agree, disagree = (good, bad) if verdict == "good" else (bad, good)
     return {"word": "Agree", **agree}, {"word": "Disagree", **disagree}
 
