@@ -124,7 +124,7 @@ def test_one_watches_at_a_time_and_ends_well(start: Start, tmp_path: Path) -> No
     wait_for((tmp_path / "out/heartbeat.json").exists, first)
     second = start()
     _, errors = second.communicate(timeout=60)
-    assert second.returncode == 2
+    assert second.returncode == 75  # the first may end
     assert "writes there" in errors
     first.send_signal(signal.SIGINT)
     assert first.wait(60) == 0

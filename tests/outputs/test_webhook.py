@@ -45,7 +45,7 @@ def test_the_json_of_the_record_is_posted_in_order(web: Web, record: VerdictReco
     url = web.url.replace("//", "//us%40er:pass@")
     with Delivery(record, [output_at(url)]) as deliveries:
         ids = add(record, *range(20))
-        event = record.add_event("drift", "good parts score higher", "gasket")
+        event = record.add_event("drift", "good parts score higher", "gasket")["id"]
         deliveries.wake()
         wait_for(lambda: len(web.taken) == 21)
     expected = [record.verdict(id_) for id_ in ids]

@@ -71,8 +71,9 @@ def test_values_that_no_database_takes_are_mended(record: VerdictRecord) -> None
     assert row["regions"] == [{"bbox_xyxy": [1, 2, 3, 4], "peak": None}]
     assert row["size_wh"] == [3, 4]
     event = record.add_event("drift", "\0", details={"value": math.nan, "at": Path("x")})
-    assert record.events()[0] | {"time": ""} == {
-        "id": event, "time": "", "product": None, "kind": "drift", "text": "\\0",
+    assert event == record.events()[0]
+    assert event | {"time": ""} == {
+        "id": 1, "time": "", "product": None, "kind": "drift", "text": "\\0",
         "details": {"value": None, "at": "x"},
     }  # fmt: skip
 
@@ -187,7 +188,7 @@ def test_the_newest_review_counts_and_all_are_kept(record: VerdictRecord) -> Non
 
 
 def test_events_by_id(record: VerdictRecord) -> None:
-    first, second, third = (record.add_event("drift", str(n), "gasket", {"n": n}) for n in range(3))
+    first, second, third = (record.add_event("drift", str(n), "gasket", {"n": n})["id"] for n in range(3))
     assert [event["id"] for event in record.events(limit=2)] == [third, second]
     later = record.events(since_id=first, newest_first=False)
     assert [(event["id"], event["details"]) for event in later] == [(second, {"n": 1}), (third, {"n": 2})]
@@ -207,7 +208,7 @@ def test_each_output_gets_what_is_added_after_it_was_named(record: VerdictRecord
     record.outputs = ("mqtt", "csv")
     (id_,) = made(record, part="17")
     record.review(id_, True)
-    event = record.add_event("drift", "up")
+    event = record.add_event("drift", "up")["id"]
     messages = record.due("mqtt")
     assert [(message.kind, message.payload["id"], message.attempts) for message in messages] == [
         ("verdict", id_, 0), ("event", event, 0),

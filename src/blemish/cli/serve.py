@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from blemish.cli.options import TEMPORARY, OutputOptions
+from blemish.errors import NotNow, print_line
 from blemish.settings import Device, Precision
 
 
@@ -91,7 +92,8 @@ def serve(
     Then: `curl -H "Content-Type: image/png" --data-binary @part.png "http://127.0.0.1:8000/products/gasket/inspect"`
 
     SIGTERM or Ctrl+C end it; what was accepted by then is judged and recorded. Exit code: 0 stopped; 75 it
-    cannot serve at the moment, because the database is away or the port in use: to start again may help; 2 a mistake.
+    cannot serve at the moment, because the database is away, or a port or --storage in use: to start again may
+    help; 2 a mistake.
 
     Parameters
     ----------
@@ -104,7 +106,6 @@ def serve(
         auto takes bf16 for a large network where the hardware is fast at it, else float32.
     """
     from blemish.commands.serve import ServeOptions, serve_run
-    from blemish.errors import NotNow
 
     about = {**vars(address or Address()), **vars(bounds or Bounds()), **vars(kept or Kept())}
     addresses = (outputs or OutputOptions()).addresses()
@@ -112,5 +113,5 @@ def serve(
     try:
         serve_run(options)
     except NotNow as error:
-        print(f"blemish: {error}", file=sys.stderr)
+        print_line(str(error))
         sys.exit(TEMPORARY)

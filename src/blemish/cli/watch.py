@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from blemish.cli.options import NOT_INSPECTED, TEMPORARY, OutputOptions, set_values
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, NotNow, print_line
 from blemish.settings import Device, Precision
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def watch(
     Rows are added to `findings.jsonl` and `findings.csv` in --out as they come; the same command goes on where it was
     stopped. `heartbeat.json` says every second that it is running, and how it goes. Exit code: 0 stopped by Ctrl+C or
     SIGTERM; 3 stopped, and some photographs were not inspected, as their rows say, or wait; 75 ended by itself,
-    because the camera is gone or the disk full: to start again may help; 2 a mistake: to start again does not.
+    because the camera is gone, the disk full, or --out or a port in use: to start again may help; 2 a
+    mistake: to start again does not.
 
     Parameters
     ----------
@@ -124,14 +125,14 @@ def _code(
 ) -> int:
     """Watch, and return the exit code."""
     from blemish.commands.results import Saving
-    from blemish.commands.watch import WATCH_KINDS, WatchFailed, watch_run
+    from blemish.commands.watch import WATCH_KINDS, watch_run
 
     saving = Saving.named(about[0], about[1], WATCH_KINDS, about[2])
     try:
         n_missing = watch_run(
             source, detector, out, device, precision, saving, min_area, record, poll_s=poll, patience_s=patience
         )
-    except WatchFailed as error:
-        print(f"blemish: {error}", file=sys.stderr)
+    except NotNow as error:
+        print_line(str(error))
         return TEMPORARY
     return NOT_INSPECTED if n_missing else 0

@@ -72,11 +72,11 @@ def _reviewed(reviews: Reviews | None) -> tuple[tuple[Path, ...], tuple[Path, ..
     """The photographs of parts that people called good, and of those that they called defective."""
     if reviews is None:
         return (), ()
-    from blemish.record.places import reviewed_good
+    from blemish.record.places import reviewed_parts
     from blemish.record.record import VerdictRecord
 
     with VerdictRecord.open(reviews.db, must_exist=True) as record:
-        found = reviewed_good(record, reviews.product, reviews.storage)
+        found = reviewed_parts(record, reviews.product, reviews.storage)
         if found.n_without_image:
             print_notices([f"{record.database.name}: {found.n_without_image} reviewed photographs are not kept (any "
                            "more); they are left out"])  # fmt: skip

@@ -96,9 +96,7 @@ class Recording:
             file = self.judged_by or self.detector
             self.digest = sha256_of_file(file) if self.storage is None else self.storage.add_detector(file)
             self._first_id = self.record.latest_id()
-            self._carrying = stack.enter_context(
-                ExitStack()
-            )  # closed after the writer: what it writes last is carried
+            self._carrying = stack.enter_context(ExitStack())  # closed after the writer
             self._writer = Writer(self.record, lambda: self._delivery.wake())
             stack.callback(self._writer.close, PATIENCE_S)
             self._stack = stack.pop_all()

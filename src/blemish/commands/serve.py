@@ -69,6 +69,7 @@ def serve_run(options: ServeOptions) -> None:
     from blemish.record.record import RecordAway, VerdictRecord
     from blemish.record.storage import Storage
     from blemish.record.writer import Writer
+    from blemish.serve.catalogue import added_products
     from blemish.serve.running import run
     from blemish.serve.service import Limits, Service
 
@@ -81,7 +82,7 @@ def serve_run(options: ServeOptions) -> None:
         listener = stack.enter_context(_listening(options.host, options.port, token))
         make_folder(options.storage, "--storage")
         record = stack.enter_context(VerdictRecord.open(options.db or str(options.storage / DATABASE)))
-        served = {*paths, *record.product_settings()}
+        served = {*paths, *added_products(record.product_settings())}
         delivery = stack.enter_context(Delivery(record, outputs_at(options.outputs, served)))
         storage = Storage(options.storage, options.keep_days, options.keep_gb, record=record)
         stack.enter_context(storage)

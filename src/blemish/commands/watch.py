@@ -30,7 +30,7 @@ from blemish.commands.results import (
 )
 from blemish.commands.telling import Telling
 from blemish.devices import Device, Precision
-from blemish.errors import BlemishError, print_line
+from blemish.errors import BlemishError, NotNow, print_line
 from blemish.files import owned_folder, sha256_of_file, write_text
 from blemish.inspection.cameras import ADDRESSES, Camera, is_camera, open_camera
 from blemish.inspection.sinks import Record
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
 WATCH_KINDS = (*(kind for kind in KINDS if kind not in ("coco", "parquet")), PHOTOGRAPHS)
 """What ``watch --save`` takes: not what is written at the end only."""
 HEARTBEAT_S = 1.0
-
-
-class WatchFailed(BlemishError):
-    """Watching ended although nobody stopped it: the camera is gone, or the disk full. To start again may help."""
 
 
 class Source(Protocol):
@@ -111,8 +107,9 @@ def watch_run(
     ------
     BlemishError
         If an argument is wrong, or the source cannot be reached.
-    WatchFailed
-        If it ends later without being stopped.
+    NotNow
+        If the folder is in use or the database away, or it ends later without being stopped: the camera is gone, or
+        the disk full. To start again may help.
     """
     _check(address, out, poll=poll_s, patience=patience_s)
     detector = loaded(detector_path, device, precision, min_area_px)
@@ -139,7 +136,7 @@ def watch_run(
                     end = "stopped"
                 except BlemishError as error:
                     end = f"ended: {error}"
-                    raise WatchFailed(str(error)) from error
+                    raise NotNow(str(error)) from error
                 finally:
                     heartbeat.beat(source, results, end)
     left = source.left if isinstance(source, WatchedFolder) else []
@@ -177,19 +174,15 @@ def _recording(
         yield None
         return
     from blemish.commands.recording import Recording  # needs packages that are not always there
-    from blemish.record.record import RecordAway
 
     settings = {"min_area_px": detector.min_area_px, "threshold": detector.threshold.value}
     path = artifact_at(detector_path)
     recording = Recording(options, address, path, saving.pictures_of_good, settings)
-    try:
-        with ExitStack() as stack:
-            if detector.min_area_px != _min_area_of(path):  # kept as it judges, so that a verdict can be replayed
-                recording.judged_by = Path(stack.enter_context(TemporaryDirectory())) / path.name
-                detector.save(recording.judged_by)
-            yield stack.enter_context(recording)
-    except RecordAway as error:
-        raise WatchFailed(str(error)) from error
+    with ExitStack() as stack:
+        if detector.min_area_px != _min_area_of(path):  # kept as it judges, so that a verdict can be replayed
+            recording.judged_by = Path(stack.enter_context(TemporaryDirectory())) / path.name
+            detector.save(recording.judged_by)
+        yield stack.enter_context(recording)
 
 
 def _min_area_of(path: Path) -> int:
@@ -276,7 +269,7 @@ def _source(
             yield camera
         return
     if not Path(address).exists():
-        raise WatchFailed(f"{address}: no such folder; check the path, or mount the share")
+        raise NotNow(f"{address}: no such folder; check the path, or mount the share")
     yield WatchedFolder(Path(address), done=done, ignored=ignored, tell=print_line, poll_s=poll_s)
 
 
@@ -291,7 +284,7 @@ def _opened(camera: Camera, patience_s: float) -> Iterator[Camera]:
         except BlemishError as error:
             left_s = patience_s - (time.monotonic() - began_s)
             if left_s <= 0:
-                raise WatchFailed(str(error)) from error
+                raise NotNow(str(error)) from error
             if pause_s == 1.0:
                 print_line(f"{error}; it is tried for {patience_s:g} s")
             time.sleep(min(pause_s, left_s))

@@ -62,12 +62,12 @@ class Delivery:
     """
 
     def __init__(
-        self, record: VerdictRecord, outputs: Sequence[Output], tell: Callable[[str], None] | None = None
+        self, record: VerdictRecord, outputs: Sequence[Output], tell: Callable[[str], None] = print_line
     ) -> None:
         self.outputs = tuple(outputs)
         self._record = record
         record.outputs = tuple(output.name for output in outputs if not output.is_live)
-        self._couriers = [_Courier(record, output, tell or print_line) for output in outputs]
+        self._couriers = [_Courier(record, output, tell) for output in outputs]
 
     def __enter__(self) -> Self:
         opened = list[Output]()

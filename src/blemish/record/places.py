@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 from blemish.record.record import VerdictRecord
+from blemish.record.rows import Json
 from blemish.record.storage import Storage, id_of
 
 PAGE = 500
@@ -42,11 +43,11 @@ class Reviewed:
     """One file for each photograph."""
     n_without_image: int
     """Further parts whose photograph is not kept (any more)."""
-    defective: tuple[Path, ...] = ()
+    defective: tuple[Path, ...]
     """Photographs of parts whose newest review says defective."""
 
 
-def reviewed_good(record: VerdictRecord, product: str | None = None, folder: Path | None = None) -> Reviewed:
+def reviewed_parts(record: VerdictRecord, product: str | None = None, folder: Path | None = None) -> Reviewed:
     """The photographs of parts with a review, as the newest says, whose verdict was by the score.
 
     Parameters
@@ -59,29 +60,12 @@ def reviewed_good(record: VerdictRecord, product: str | None = None, folder: Pat
     BlemishError
         If there is no such part, there are parts of several products, or the storage is not there.
     """
-    found, defective, without, products = dict[str, Path](), dict[str, Path](), set[str](), set[str]()
-    storages = dict[str, Storage]()
+    rows = list[Json]()
     cursor: int | None = 0
     while cursor is not None:
-        rows, cursor = record.verdicts(product=product, reviewed=True, cursor=cursor, limit=PAGE, newest_first=False)
-        for row in rows:
-            if row["verdict"] not in ("good", "defective"):
-                continue
-            is_good = not row["review"]["is_defective"]
-            if is_good:
-                products.add(row["product"])
-            name = row["photograph"] or str(row["id"])
-            pictures = record.pictures(row["id"])
-            if pictures is None or pictures.storage is None or pictures.image is None:
-                without.update([name] * is_good)
-                continue
-            if pictures.storage not in storages:
-                storages[pictures.storage] = storage_of(record, pictures.storage, folder)
-            path = storages[pictures.storage].path(pictures.image)
-            if path is None:
-                without.update([name] * is_good)
-            else:
-                (found if is_good else defective)[name] = path
+        page, cursor = record.verdicts(product=product, reviewed=True, cursor=cursor, limit=PAGE, newest_first=False)
+        rows += [row for row in page if row["verdict"] in ("good", "defective")]
+    products = {row["product"] for row in rows if not row["review"]["is_defective"]}
     if not products:
         of = "" if product is None else f" of {product}"
         raise BlemishError(f"{record.database.name}: no part{of} has a review that calls it good; review some first")
@@ -89,4 +73,27 @@ def reviewed_good(record: VerdictRecord, product: str | None = None, folder: Pat
         raise BlemishError(
             f"{record.database.name}: has reviews of several products ({', '.join(sorted(products))}); give --product"
         )
-    return Reviewed(products.pop(), tuple(found.values()), len(without - found.keys()), tuple(defective.values()))
+    product = products.pop()
+    good, defective, without = dict[str, Path](), dict[str, Path](), set[str]()
+    storages = dict[str, Storage]()
+    for row in rows:
+        if row["product"] != product:
+            continue
+        name, path = row["photograph"] or str(row["id"]), _image_of(record, row["id"], folder, storages)
+        if path is not None:
+            (defective if row["review"]["is_defective"] else good)[name] = path
+        elif not row["review"]["is_defective"]:
+            without.add(name)
+    return Reviewed(product, tuple(good.values()), len(without - good.keys()), tuple(defective.values()))
+
+
+def _image_of(
+    record: VerdictRecord, verdict_id: int, folder: Path | None, storages: dict[str, Storage]
+) -> Path | None:
+    """The file of a part's photograph; None if it is not kept (any more). ``storages`` keeps those that are found."""
+    pictures = record.pictures(verdict_id)
+    if pictures is None or pictures.storage is None or pictures.image is None:
+        return None
+    if pictures.storage not in storages:
+        storages[pictures.storage] = storage_of(record, pictures.storage, folder)
+    return storages[pictures.storage].path(pictures.image)

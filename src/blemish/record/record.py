@@ -202,8 +202,8 @@ class VerdictRecord:
 
     def add_event(
         self, kind: str, text: str, product: str | None = None, details: Mapping[str, Any] | None = None
-    ) -> int:
-        """Record an event, and return its id.
+    ) -> Json:
+        """Record an event, and return its JSON.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class VerdictRecord:
         with self.database.transaction(writes=True) as connection:
             event_id: int = connection.execute(sa.insert(events).values(row).returning(events.c.id)).scalar_one()
             outbox.put(connection, self.outputs, event_ids=[event_id])
-        return event_id
+        return event_json(row | {"id": event_id})
 
     def events(self, since_id: int = 0, limit: int = 50, newest_first: bool = True) -> list[Json]:
         """The events after ``since_id``."""

@@ -12,8 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from blemish.errors import BlemishError
-from blemish.record.database import RecordAway
+from blemish.errors import BlemishError, NotNow
 from blemish.serve import routes_events, routes_inspect, routes_products, routes_state, routes_v2, routes_verdicts
 from blemish.serve.guard import Guard
 from blemish.serve.jobs import Full, NotAPhotograph, Refused
@@ -87,7 +86,7 @@ async def _on_mistake(request: Request, mistake: Exception) -> Response:
         return error(request, str(mistake), mistake.status, {"Retry-After": str(mistake.retry_after_s)})
     if isinstance(mistake, NotAPhotograph):
         return error(request, str(mistake), mistake.status, **mistake.row)
-    status = mistake.status if isinstance(mistake, Refused) else 503 if isinstance(mistake, RecordAway) else 400
+    status = mistake.status if isinstance(mistake, Refused) else 503 if isinstance(mistake, NotNow) else 400
     return error(request, str(mistake), status, {"Retry-After": "2"} if status == 503 else None)
 
 

@@ -24,6 +24,11 @@ from blemish.serve.line import Served
 from blemish.serve.recalibration import of_network, recalibrated
 
 
+def added_products(known: Mapping[str, Json]) -> set[str]:
+    """Of the products of a record, those that were added while a service ran, which go on at its next start."""
+    return {name for name, about in known.items() if about["settings"].get("given", "") is None}
+
+
 class Catalogue:
     """Changes what is served. Each change is a new file in the storage, an event, and taken without a gap.
 
@@ -66,7 +71,7 @@ class Catalogue:
             nothing is recorded.
         """
         known = self.record.product_settings()
-        added = {name for name, about in known.items() if about["settings"].get("given", "") is None}
+        added = added_products(known)
         if not given and not added:
             raise BlemishError("--product: nothing is to be served; give NAME=DETECTOR")
         begun = dict[str, tuple[Served, bool]]()
@@ -144,11 +149,12 @@ class Catalogue:
             served = base if new is base.detector else self._kept(of_network(new, base.digest))
             kind = "detector" if detector is not None else "threshold"
             text = f"{name}: is judged by {served.digest[:12]}, threshold {new.threshold.value:.4g}"
+            settings: dict[str, Any] = {"given": None} if before is None else {}
             if keep_days is not None:
-                self.keep_days[name] = keep_days
+                settings[KEEP_DAYS] = keep_days
                 kept = f"pictures are kept {f'{keep_days:g} days' if keep_days else 'as those of other products'}"
                 text, kind = (f"{name}: {kept}", "storage") if is_same else (f"{text}, {kept}", kind)
-            self._take(name, served, text, kind, {"given": None} if before is None else None, by=by)
+            self._take(name, served, text, kind, settings, by=by)
 
     def remove(self, name: str, by: str | None = None) -> None:
         """Serve a product no more, once what was accepted is recorded. Its verdicts stay.
@@ -244,11 +250,11 @@ class Catalogue:
         before = self._served(name)
         known = self.record.product_settings().get(name, {}).get("settings", {})
         about = {**known, **(settings or {}), "threshold": served.detector.threshold.value,
-                 "min_area_px": served.detector.min_area_px, "bits": served.detector.bits,
-                 KEEP_DAYS: self.keep_days.get(name, 0.0)}  # fmt: skip
+                 "min_area_px": served.detector.min_area_px, "bits": served.detector.bits}  # fmt: skip
         if served is not before:
             self._serve(name, served)
         self.record.set_product(name, served.digest, about)
+        self.keep_days[name] = about.get(KEEP_DAYS, 0.0)
         told = {"detector": served.digest, "detector_before": before.digest if before else None, **(details or {})}
         self._record(name, text, kind, told, by)
 
@@ -256,6 +262,4 @@ class Catalogue:
         """Record an event, and tell it."""
         if by is not None:
             text, details = f"{text} (by {by})", {**details, "by": by}
-        number = self.record.add_event(kind, text, name, details)
-        for event in self.record.events(number - 1, 1, newest_first=False):
-            self._tell(event)
+        self._tell(self.record.add_event(kind, text, name, details))

@@ -85,9 +85,7 @@ class Monitor:
     def _record(self, text: str, product: str, details: Json | None = None) -> None:
         """Record an event, and tell it; a record that is away keeps nobody from judging."""
         try:
-            number = self.record.add_event("drift", text, product, details)
-            for event in self.record.events(number - 1, 1, newest_first=False):
-                self._tell(event)
+            self._tell(self.record.add_event("drift", text, product, details))
         except RecordAway as error:
             print_line(f"{text} ({error})")
         except Exception:

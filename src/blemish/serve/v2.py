@@ -96,7 +96,8 @@ def answer(product: str, request: Request, rows: Sequence[Json]) -> tuple[bytes,
         else:
             output["data"] = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
         outputs.append(output)
-    made: Json = {"model_name": product, "model_version": (rows[0]["detector"] or "")[:12], "outputs": outputs}
+    version = (rows[0]["detector"] or "")[:VERSION_DIGITS]
+    made: Json = {"model_name": product, "model_version": version, "outputs": outputs}
     if request.number is not None:
         made["id"] = request.number
     head = json.dumps(made).encode()
